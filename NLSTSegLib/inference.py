@@ -1,0 +1,143 @@
+"""From HU voxels to a probability volume: a 2D or 2.5D network over the slices of the lung field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from NLSTSegLib.volume import PADDING_HU, CtVolume
+
+if TYPE_CHECKING:
+    import torch
+
+CHUNK_SLICES = 8
+"""Slices that share one crop; neighbours have nearly the same lung outline."""
+
+CROP_MULTIPLE = 32
+"""Crops grow to a multiple of this (pixels): few distinct sizes, so the convolution library plans them once."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a network wants to see a CT.
+
+    ``window_hu`` is clipped and scaled to -1..1, through whole numbers 0..255 first (truncated) when ``as_uint8``.
+    ``slices`` is the number of input slices of a 2.5D network; neighbours lie ``slice_step_mm`` apart, rounded to whole
+    slices, so thin and thick slices show the same stretch of the body (0: directly neighbouring slices).
+    """
+
+    window_hu: tuple[float, float]
+    as_uint8: bool = False
+    slices: int = 1
+    slice_step_mm: float = 0.0
+
+    def scale(self, hu: np.ndarray) -> np.ndarray:
+        """Network input values, float32, of ``hu`` (any shape)."""
+        low, high = self.window_hu
+        unit = (np.clip(hu, low, high).astype(np.float32) - np.float32(low)) / np.float32(high - low)
+        if self.as_uint8:
+            unit = np.floor(unit * np.float32(255)) / np.float32(255)
+        return unit * 2 - 1
+
+    def slice_offsets(self, spacing_k_mm: float) -> np.ndarray:
+        """Index offsets of the input slices around the slice to segment."""
+        step = max(1, round(self.slice_step_mm / spacing_k_mm))
+        return (np.arange(self.slices) - self.slices // 2) * step
+
+
+def predict_slices(
+    network: torch.nn.Module,
+    spec: InputSpec,
+    ct: CtVolume,
+    field: np.ndarray | None = None,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    margin_px: int = 48,
+    batch_slices: int = 1,
+    progress: Callable[[float], None] | None = None,
+) -> np.ndarray:
+    """Probability of lesion per voxel, uint8 ``[k, j, i]`` (255 is 1), of a canonical ``ct``.
+
+    Slices without ``field`` (boolean, the CT's shape) are skipped and stay 0; the others are cropped to it plus
+    ``margin_px``, which should cover what the network sees around a pixel. ``progress(fraction)`` is called after every
+    batch and may raise to stop. The network runs in a worker thread while the next batch is prepared, so the calling
+    thread stays open to interrupts.
+    """
+    import torch
+
+    dtype = dtype or torch.float32
+    probability = np.zeros(ct.hu.shape, np.uint8)
+    offsets = spec.slice_offsets(ct.spacing_ijk_mm[2])
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            x = torch.from_numpy(batch).to(device, dtype, memory_format=torch.channels_last)
+            y = torch.sigmoid(network(x).float()).mul_(255).round_().to(torch.uint8)
+            return y[:, 0].cpu().numpy()
+
+    batches = list(_batches(ct.hu.shape, field, margin_px, batch_slices))
+    executor = ThreadPoolExecutor(max_workers=1)
+    try:
+        pending = None
+        for done, (slices, rows, columns) in enumerate([*batches, (None, None, None)]):
+            if slices is not None:
+                future = executor.submit(run, _network_input(ct.hu, slices, rows, columns, offsets, spec))
+            if pending is not None:
+                (k, j, i), running = pending
+                crop = probability[k.start : k.stop, j.start : min(j.stop, ct.hu.shape[1]), i.start : min(i.stop, ct.hu.shape[2])]
+                crop[:] = running.result()[:, : crop.shape[1], : crop.shape[2]]
+                if progress is not None:
+                    progress(done / len(batches))
+            if slices is not None:
+                pending = ((slices, rows, columns), future)
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+    return probability
+
+
+def _batches(
+    shape: tuple[int, ...], field: np.ndarray | None, margin_px: int, batch_slices: int
+) -> Iterator[tuple[slice, slice, slice]]:
+    """Runs of slices and the crop they share; a crop may reach beyond the image, where the input is padded."""
+    for start in range(0, shape[0], CHUNK_SLICES):
+        chunk = slice(start, min(start + CHUNK_SLICES, shape[0]))
+        wanted = np.arange(chunk.start, chunk.stop)
+        rows, columns = slice(0, shape[1]), slice(0, shape[2])
+        if field is not None:
+            occupied = field[chunk].any(axis=(1, 2))
+            if not occupied.any():
+                continue
+            wanted = wanted[occupied]
+            rows = _span(field[chunk].any(axis=(0, 2)), margin_px)
+            columns = _span(field[chunk].any(axis=(0, 1)), margin_px)
+        rows, columns = _rounded(rows, shape[1]), _rounded(columns, shape[2])
+        for first in range(wanted[0], wanted[-1] + 1, batch_slices):
+            yield slice(first, min(first + batch_slices, wanted[-1] + 1)), rows, columns
+
+
+def _span(occupied: np.ndarray, margin: int) -> slice:
+    where = occupied.nonzero()[0]
+    return slice(max(0, where[0] - margin), min(len(occupied), where[-1] + 1 + margin))
+
+
+def _rounded(span: slice, size: int) -> slice:
+    length = -(-(span.stop - span.start) // CROP_MULTIPLE) * CROP_MULTIPLE
+    return slice(start := max(0, min(span.start, size - length)), start + length)
+
+
+def _network_input(
+    hu: np.ndarray, slices: slice, rows: slice, columns: slice, offsets: np.ndarray, spec: InputSpec
+) -> np.ndarray:
+    """float32 ``[batch, input slice, j, i]``; beyond the first and last slice the end slice is repeated."""
+    k = np.clip(np.arange(slices.start, slices.stop)[:, None] + offsets, 0, hu.shape[0] - 1)
+    crop = spec.scale(hu[k, rows, columns])
+    missing = (rows.stop - rows.start - crop.shape[2], columns.stop - columns.start - crop.shape[3])
+    if any(missing):
+        air = float(spec.scale(np.float32(PADDING_HU)))
+        crop = np.pad(crop, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])), constant_values=air)
+    return crop

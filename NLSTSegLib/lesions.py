@@ -1,0 +1,151 @@
+"""From a probability volume to lesions: components, each with its score, cut-outs and measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.measurements import Measurements, measure
+from NLSTSegLib.volume import CtVolume
+
+BOX_MARGIN_MM = 10.0
+"""A lesion's box is its bounding box grown by this: surroundings for a picture, and room to correct the outline."""
+
+SCORE_PERCENTILE = 95
+"""A lesion's score is this percentile of its probabilities: near the peak, but not the doing of one voxel."""
+
+Box = tuple[slice, slice, slice]
+"""Where a cut-out lies in a ``[k, j, i]`` array."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lesion:
+    """One lesion on the canonical grid.
+
+    ``box`` and ``measurements.slice_k`` count voxels of the canonical CT, which is the source CT with its axes permuted
+    and flipped; all points in LPS millimetres, and all sizes, hold for both. To have the lesions on the voxels of the
+    source, make the :func:`label_map` and bring it back with :func:`NLSTSegLib.volume.from_canonical`.
+    """
+
+    label: int
+    """1, 2, ... by descending volume; its value in the label map."""
+    score: float
+    """0 to 1, see :data:`SCORE_PERCENTILE`."""
+    box: Box
+    """The bounding box grown by :data:`BOX_MARGIN_MM` and clipped to the grid."""
+    mask: np.ndarray
+    """bool ``[k, j, i]`` of the box's shape: this lesion alone."""
+    probability: np.ndarray
+    """uint8 ``[k, j, i]`` of the box's shape, 255 = 1.0; a copy of its own."""
+    measurements: Measurements
+
+    @property
+    def name(self) -> str:
+        """For example ``"Lesion 01"``."""
+        return f"Lesion {self.label:02d}"
+
+
+def find_lesions(
+    probability: np.ndarray,
+    ct: CtVolume,
+    *,
+    threshold: float,
+    min_volume_mm3: float,
+    field: np.ndarray | None = None,
+) -> list[Lesion]:
+    """The lesions in ``probability`` (uint8 ``[k, j, i]``, 255 = 1.0, on the grid of the canonical ``ct``).
+
+    A lesion is a 26-connected component of the voxels with ``probability / 255 > threshold`` (0 to 1) that has at least
+    ``min_volume_mm3``. With ``field`` (bool ``[k, j, i]``, the same grid) it is kept, whole, when any voxel of it lies in
+    the field. The list is in label order: descending volume, and the first voxel in ``[k, j, i]`` order decides a tie.
+
+    Raises :class:`InputError` for a threshold or volume out of range or a field of another shape, ``ValueError`` for a
+    probability of another type or shape.
+    """
+    if probability.dtype != np.uint8 or probability.shape != ct.hu.shape:
+        raise ValueError(f"the probability must be uint8 of shape {ct.hu.shape}, not {probability.dtype} {probability.shape}")
+    if not 0 <= threshold <= 1:
+        raise InputError(f"the threshold {threshold} is not a probability: give a number from 0 to 1")
+    if not min_volume_mm3 >= 0:
+        raise InputError(f"the minimum volume {min_volume_mm3} mm3 cannot be used: give 0 or more")
+    if field is not None and field.shape != ct.hu.shape:
+        raise InputError(f"the lung field of shape {field.shape} does not fit the CT's {ct.hu.shape}: give one on the CT's grid")
+
+    # In steps of 1/255 as the definition above has it; threshold * 255 could be off by one step through rounding.
+    lowest = int(np.searchsorted(np.arange(256) / 255, threshold, side="right"))
+    kept = []
+    for box, mask in _components(probability >= lowest, ct, min_volume_mm3):
+        if field is None or field[box][mask].any():
+            first_kji = tuple(int(s.start + n[0]) for s, n in zip(box, mask.nonzero(), strict=True))
+            kept.append((-np.count_nonzero(mask), first_kji, box, mask))
+    kept.sort(key=lambda component: component[:2])
+
+    lesions = []
+    for label, (_, _, box, mask) in enumerate(kept, start=1):
+        patch = probability[box].copy()
+        score = float(np.percentile(patch[mask], SCORE_PERCENTILE)) / 255
+        offset_kji = (box[0].start, box[1].start, box[2].start)
+        lesions.append(Lesion(label, score, box, mask, patch, measure(mask, ct, offset_kji)))
+    return lesions
+
+
+def label_map(lesions: Sequence[Lesion], shape_kji: tuple[int, int, int]) -> np.ndarray:
+    """``[k, j, i]`` of ``shape_kji``, 0 outside, the label inside each lesion: uint8 up to 255 lesions, else uint16."""
+    labels = np.zeros(shape_kji, np.uint8 if len(lesions) <= 255 else np.uint16)
+    for lesion in lesions:
+        labels[lesion.box][lesion.mask] = lesion.label
+    return labels
+
+
+def _components(above: np.ndarray, ct: CtVolume, min_volume_mm3: float) -> list[tuple[Box, np.ndarray]]:
+    """Grown box and mask of each 26-connected component of ``above`` that is large enough."""
+    import SimpleITK as sitk
+
+    if not above.any():
+        return []
+    # Labels take four bytes a voxel: find them only where there is something.
+    used = _bounding_box(above)
+    image = sitk.ConnectedComponent(sitk.GetImageFromArray(above[used].view(np.uint8)), True)
+    shapes = sitk.LabelShapeStatisticsImageFilter()
+    shapes.ComputePerimeterOff()
+    shapes.Execute(image)
+    labels = sitk.GetArrayViewFromImage(image)
+    # A component of exactly the minimum stays, also when the product misses it in the last bit.
+    min_voxels = min_volume_mm3 / ct.voxel_volume_mm3 * (1 - 1e-9)
+
+    components = []
+    for label in shapes.GetLabels():
+        if shapes.GetNumberOfPixels(label) < min_voxels:
+            continue
+        i, j, k, size_i, size_j, size_k = shapes.GetBoundingBox(label)
+        tight = (slice(k, k + size_k), slice(j, j + size_j), slice(i, i + size_i))
+        box, inner = _grow(tight, used, ct)
+        mask = np.zeros([s.stop - s.start for s in box], bool)
+        mask[inner] = labels[tight] == label
+        components.append((box, mask))
+    return components
+
+
+def _bounding_box(above: np.ndarray) -> Box:
+    # Axis by axis, each on what the one before left: the first pass alone sees the whole volume.
+    bounds: list[slice] = []
+    for axis in range(3):
+        rest = above[tuple(bounds)]
+        hits = rest.any(axis=tuple(other for other in range(3) if other != axis)).nonzero()[0]
+        bounds.append(slice(int(hits[0]), int(hits[-1]) + 1))
+    return bounds[0], bounds[1], bounds[2]
+
+
+def _grow(tight: Box, used: Box, ct: CtVolume) -> tuple[Box, Box]:
+    """The box, on ``ct``'s grid, around ``tight`` (which counts from ``used``), and where ``tight`` lies in that box."""
+    grown, inner = [], []
+    for own, outer, spacing_mm, size in zip(tight, used, ct.spacing_ijk_mm[::-1], ct.hu.shape, strict=True):
+        start, stop = own.start + outer.start, own.stop + outer.start
+        margin = int(np.ceil(BOX_MARGIN_MM / spacing_mm))
+        low = max(0, start - margin)
+        grown.append(slice(low, min(size, stop + margin)))
+        inner.append(slice(start - low, stop - low))
+    return (grown[0], grown[1], grown[2]), (inner[0], inner[1], inner[2])

@@ -1,0 +1,199 @@
+"""Sizes of one lesion as a radiologist reads them: volume, axial axes, density, solid part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+
+import numpy as np
+
+from NLSTSegLib.volume import CtVolume
+
+SOLID_ABOVE_HU = -160
+"""Voxels above count as solid (soft tissue); ground glass and the lung around it are below."""
+
+TIE_MM = 1e-6
+"""Axes closer in length than this count as equally long, so that rounding noise cannot choose between them."""
+
+Point = tuple[float, float, float]
+"""Left, posterior, superior in mm."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """The sizes of one lesion, unrounded; round once, at output, with :func:`round_half_up`."""
+
+    volume_mm3: float
+    """Voxel count times voxel volume."""
+    equivalent_diameter_mm: float
+    """Diameter of the sphere of this volume, ``(6 V / pi) ** (1/3)``."""
+    long_axis_mm: float
+    """Largest Feret diameter of the mask's contour in any axial slice."""
+    short_axis_mm: float
+    """Longest line perpendicular to the long axis, in its slice, inside the contour's convex hull."""
+    mean_diameter_mm: float
+    """Mean of the long and the short axis."""
+    mean_hu: float
+    solid_volume_mm3: float
+    """Volume of the voxels above :data:`SOLID_ABOVE_HU`; they need not hang together."""
+    solid_long_axis_mm: float
+    """Long axis of the largest 26-connected piece of the solid part (a bright speck of noise far off does not stretch
+    it); 0 where nothing is solid."""
+    centroid_lps_mm: Point
+    slice_k: int
+    """Index k, on the canonical grid, of the slice in which the axes were taken."""
+    long_axis_ends_lps_mm: tuple[Point, Point]
+    short_axis_ends_lps_mm: tuple[Point, Point]
+
+
+def measure(mask: np.ndarray, ct: CtVolume, offset_kji: tuple[int, int, int]) -> Measurements:
+    """Measure one lesion.
+
+    ``mask`` is bool ``[k, j, i]``, a cut-out of the canonical ``ct`` that starts at voxel ``offset_kji``.
+
+    In each axial slice the outline is the 0.5-level contour of the mask, which runs through the middles between inside
+    and outside pixels: a single pixel is as long and wide as its spacing. The long axis is the largest distance between
+    two of its points, in the slice where that is largest. The short axis is the longest *line* perpendicular to it that
+    fits the convex hull of the same contour, as a reader draws it, and not the width of the shadow: a 20 mm x 10 mm
+    rectangle has the axes 22.4 and 11.2 mm. Among equally long axes the one with the longest short axis is taken, so
+    flipping the CT changes no size; among equal slices the lowest.
+
+    Raises ``ValueError`` for an empty mask or one that reaches out of the CT.
+    """
+    box = tuple(slice(start, start + size) for start, size in zip(offset_kji, mask.shape, strict=True))
+    hu = ct.hu[box]
+    if min(offset_kji) < 0 or hu.shape != mask.shape:
+        raise ValueError(f"a mask of shape {mask.shape} at {offset_kji} reaches out of the CT's {ct.hu.shape}")
+    if not mask.any():
+        raise ValueError("an empty mask has no size")
+    voxels_hu = hu[mask]
+    solid = mask & (hu > SOLID_ABOVE_HU)
+    volume_mm3 = float(len(voxels_hu) * ct.voxel_volume_mm3)
+    frame_mm = _frame_mm(ct)
+
+    hulls = _hulls_mm(mask, frame_mm)
+    longest_mm = max(_distances_mm(hull).max() for hull in hulls.values())
+    slice_k, long_axis, short_axis = max(
+        ((k, *axes) for k, hull in hulls.items() for axes in _axes(hull, longest_mm)), key=lambda found: _length_mm(found[2])
+    )
+    long_axis_mm, short_axis_mm = _length_mm(long_axis), _length_mm(short_axis)
+
+    def to_lps_mm(ij_k: np.ndarray) -> Point:
+        left, posterior, superior = ct.lps_from_ijk_mm(ij_k + np.asarray(offset_kji[::-1])).tolist()
+        return left, posterior, superior
+
+    def ends_lps_mm(axis: np.ndarray) -> tuple[Point, Point]:
+        first, second = (np.append(ij, slice_k) for ij in axis @ np.linalg.inv(frame_mm))
+        return to_lps_mm(first), to_lps_mm(second)
+
+    return Measurements(
+        volume_mm3=volume_mm3,
+        equivalent_diameter_mm=float(np.cbrt(6 * volume_mm3 / np.pi)),
+        long_axis_mm=long_axis_mm,
+        short_axis_mm=short_axis_mm,
+        mean_diameter_mm=(long_axis_mm + short_axis_mm) / 2,
+        mean_hu=float(voxels_hu.mean(dtype=np.float64)),
+        solid_volume_mm3=float(np.count_nonzero(solid) * ct.voxel_volume_mm3),
+        solid_long_axis_mm=_solid_long_axis_mm(solid, frame_mm),
+        centroid_lps_mm=to_lps_mm(np.array([axis.mean() for axis in mask.nonzero()[::-1]])),
+        slice_k=slice_k + offset_kji[0],
+        long_axis_ends_lps_mm=ends_lps_mm(long_axis),
+        short_axis_ends_lps_mm=ends_lps_mm(short_axis),
+    )
+
+
+def round_half_up(value: float, decimals: int) -> float:
+    """``value`` rounded to ``decimals`` places for output, halves away from zero: 2.25 gives 2.3 and 5.5 gives 6.0.
+
+    Python's ``round`` takes halves to the even neighbour and 2.675, stored as 2.67499..., down.
+    """
+    # What is beyond nine places is noise of the arithmetic: 5.499999999999999 is a 5.5 that was missed.
+    exact = Decimal(repr(round(float(value), 9)))
+    return float(exact.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)) + 0.0  # + 0.0 makes -0.0 a 0.0
+
+
+def _frame_mm(ct: CtVolume) -> np.ndarray:
+    """2x2, rows are the steps of i and j in right-angled axial coordinates, mm.
+
+    Kept apart from origin and obliqueness, so that three pixels of 0.75 mm are 2.25 mm to the last bit.
+    """
+    cosine = float(ct.direction_matrix[:, 0] @ ct.direction_matrix[:, 1])
+    spacing_i, spacing_j = ct.spacing_ijk_mm[:2]
+    return np.array([[spacing_i, 0.0], [spacing_j * cosine, spacing_j * np.sqrt(1 - cosine**2)]])
+
+
+def _solid_long_axis_mm(solid: np.ndarray, frame_mm: np.ndarray) -> float:
+    import SimpleITK as sitk
+
+    if not solid.any():
+        return 0.0
+    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(solid.astype(np.uint8)), True))
+    largest = labels == np.bincount(labels[solid]).argmax()
+    return max(float(_distances_mm(hull).max()) for hull in _hulls_mm(largest, frame_mm).values())
+
+
+def _hulls_mm(mask: np.ndarray, frame_mm: np.ndarray) -> dict[int, np.ndarray]:
+    """For each slice k with voxels the corners ``[n, 2]`` of its contour's convex hull."""
+    return {int(k): _hull_ij(mask[k]) @ frame_mm for k in mask.any(axis=(1, 2)).nonzero()[0]}
+
+
+def _hull_ij(mask_ji: np.ndarray) -> np.ndarray:
+    """Corners ``[n, 2]`` (i, j), in order around it, of the convex hull of the 0.5-level contour of one slice.
+
+    Between the first and the last pixel of a row or column lie no corners, so these alone are looked at. The chain is
+    Andrew's (1979), on half pixels as whole numbers: no rounding decides what is a corner.
+    """
+    along_i = mask_ji[rows := mask_ji.any(axis=1).nonzero()[0]]
+    along_j = mask_ji.T[columns := mask_ji.any(axis=0).nonzero()[0]]
+    height, width = mask_ji.shape
+    ends = [
+        (2 * along_i.argmax(axis=1) - 1, 2 * rows),
+        (2 * (width - along_i[:, ::-1].argmax(axis=1)) - 1, 2 * rows),
+        (2 * columns, 2 * along_j.argmax(axis=1) - 1),
+        (2 * columns, 2 * (height - along_j[:, ::-1].argmax(axis=1)) - 1),
+    ]
+    points = sorted(np.concatenate([np.stack(end, axis=1) for end in ends]).tolist())
+    corners: list[list[int]] = []
+    for way in (points, points[::-1]):
+        chain: list[list[int]] = []
+        for i, j in way:
+            while len(chain) > 1:
+                (i0, j0), (i1, j1) = chain[-2:]
+                if (i1 - i0) * (j - j0) > (j1 - j0) * (i - i0):
+                    break
+                chain.pop()
+            chain.append([i, j])
+        corners += chain[:-1]
+    return np.array(corners) / 2
+
+
+def _distances_mm(hull: np.ndarray) -> np.ndarray:
+    """``[n, n]``, from every corner to every other."""
+    return np.hypot(*(hull[:, None] - hull[None]).transpose(2, 0, 1))
+
+
+def _length_mm(axis: np.ndarray) -> float:
+    return float(np.hypot(*(axis[1] - axis[0])))
+
+
+def _axes(hull: np.ndarray, longest_mm: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Every pair of corners that is ``longest_mm`` apart, and the short axis across it; each axis is ``[2, 2]``."""
+    pairs = np.argwhere(np.triu(_distances_mm(hull) >= longest_mm - TIE_MM))
+    return [(hull[pair], _short_axis(hull, *pair)) for pair in pairs]
+
+
+def _short_axis(hull: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Ends ``[2, 2]`` of the longest line inside ``hull`` perpendicular to its largest diameter, corners ``start < end``."""
+    along = (hull[end] - hull[start]) / np.hypot(*(hull[end] - hull[start]))
+    across = np.array([-along[1], along[0]])
+    # No corner lies beyond the ends of the largest diameter, so each side of it is a function of the way along it.
+    one_side = hull[start : end + 1]
+    other_side = np.concatenate([hull[end:], hull[: start + 1]])[::-1]
+    # The width is piecewise linear between corners: it is largest at one. The middle is there for parallel sides.
+    middle = (hull[start] + hull[end]) @ along / 2
+    stations = np.append(hull @ along, middle)
+    edges = [np.interp(stations, side @ along, side @ across) for side in (one_side, other_side)]
+    widths = np.abs(edges[0] - edges[1])
+    widest = (widths >= widths.max() - TIE_MM).nonzero()[0]
+    best = widest[np.abs(stations[widest] - middle).argmin()]
+    return np.array([stations[best] * along + edge[best] * across for edge in edges])

@@ -1,0 +1,1 @@
+"""Network architectures shared by inference and training; the only library files that import torch at the top."""

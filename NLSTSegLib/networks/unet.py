@@ -1,0 +1,138 @@
+"""One U-Net for 2D, 2.5D and 3D input with a single logit map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Shape of a :class:`UNet`.
+
+    ``dimensions`` is 2 or 3. ``input_slices`` is the number of input channels: for 2.5D, the slice to segment stands in
+    the middle of its neighbours. ``channels`` gives one width per resolution level; every level halves the sides.
+    ``normalization`` is ``"batch"`` (fixed statistics at inference, so a whole slice is seen as the training patches
+    were), ``"group"``, ``"instance"`` or ``"none"``.
+    """
+
+    dimensions: int = 2
+    input_slices: int = 1
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    normalization: str = "batch"
+    residual: bool = True
+
+    def __post_init__(self) -> None:
+        if self.dimensions not in (2, 3):
+            raise ValueError(f"dimensions must be 2 or 3, not {self.dimensions}")
+        if self.input_slices < 1 or self.input_slices % 2 == 0:
+            raise ValueError(f"input_slices must be odd, not {self.input_slices}")
+        if self.dimensions == 3 and self.input_slices != 1:
+            raise ValueError("a 3D network takes one input channel: input_slices must be 1")
+        if not self.channels or any(width < 1 for width in self.channels):
+            raise ValueError(f"channels must be positive widths, not {self.channels}")
+        if self.normalization not in ("batch", "group", "instance", "none"):
+            raise ValueError(f"unknown normalization {self.normalization!r}")
+
+    @property
+    def side_multiple(self) -> int:
+        """Input sides must be a multiple of this (pixels)."""
+        return 2 ** (len(self.channels) - 1)
+
+    @property
+    def receptive_radius_px(self) -> int:
+        """Upper bound of how far an output pixel sees, in input pixels."""
+        # At level n one pixel spans 2**n; two 3x3 convolutions on the way down and two on the way up each add one.
+        deepest = len(self.channels) - 1
+        return sum((4 if level < deepest else 2) * 2**level + 2**level for level in range(deepest + 1)) + 1
+
+
+class UNet(nn.Module):
+    """Encoder, bottleneck and decoder with skip connections.
+
+    Input: float ``[batch, input_slices, (k,) j, i]`` with sides a multiple of ``config.side_multiple``; output: logits
+    ``[batch, 1, (k,) j, i]``.
+    """
+
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        self.config = config
+        widths = config.channels
+        conv = nn.Conv2d if config.dimensions == 2 else nn.Conv3d
+        transposed = nn.ConvTranspose2d if config.dimensions == 2 else nn.ConvTranspose3d
+        self.encoder = nn.ModuleList()
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        incoming = config.input_slices
+        for level, width in enumerate(widths):
+            if level:
+                self.down.append(conv(widths[level - 1], incoming := width, 2, stride=2))
+            self.encoder.append(ConvBlock(config, incoming, width))
+            incoming = width
+        for level in reversed(range(len(widths) - 1)):
+            self.up.append(transposed(widths[level + 1], widths[level], 2, stride=2))
+            self.decoder.append(ConvBlock(config, 2 * widths[level], widths[level]))
+        self.head = conv(widths[0], 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skips = []
+        for level, block in enumerate(self.encoder):
+            x = block(self.down[level - 1](x) if level else x)
+            skips.append(x)
+        skips.pop()
+        for up, block in zip(self.up, self.decoder, strict=True):
+            x = block(torch.cat((skips.pop(), up(x)), dim=1))
+        return self.head(x)
+
+
+class ConvBlock(nn.Module):
+    """Two 3x3 convolutions with normalization and ReLU, optionally around a shortcut."""
+
+    def __init__(self, config: UNetConfig, incoming: int, outgoing: int):
+        super().__init__()
+        conv = nn.Conv2d if config.dimensions == 2 else nn.Conv3d
+        bias = config.normalization == "none"
+        self.conv1 = conv(incoming, outgoing, 3, padding=1, bias=bias)
+        self.norm1 = _normalization(config, outgoing)
+        self.conv2 = conv(outgoing, outgoing, 3, padding=1, bias=bias)
+        self.norm2 = _normalization(config, outgoing)
+        self.act = nn.ReLU(inplace=True)
+        self.shortcut: nn.Module | None = None
+        if config.residual:
+            self.shortcut = nn.Identity() if incoming == outgoing else conv(incoming, outgoing, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
+        if self.shortcut is not None:
+            y = y + self.shortcut(x)
+        return self.act(y)
+
+
+def fold_batch_norm(network: UNet) -> UNet:
+    """Merge every batch normalization into the convolution before it, in place; the outputs stay the same.
+
+    The network must be in evaluation mode. Returns ``network``.
+    """
+    for block in network.modules():
+        if isinstance(block, ConvBlock):
+            for conv_name, norm_name in (("conv1", "norm1"), ("conv2", "norm2")):
+                norm = getattr(block, norm_name)
+                if isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
+                    fused = torch.nn.utils.fusion.fuse_conv_bn_eval(getattr(block, conv_name), norm)
+                    setattr(block, conv_name, fused)
+                    setattr(block, norm_name, nn.Identity())
+    return network
+
+
+def _normalization(config: UNetConfig, width: int) -> nn.Module:
+    if config.normalization == "batch":
+        return nn.BatchNorm2d(width) if config.dimensions == 2 else nn.BatchNorm3d(width)
+    if config.normalization == "group":
+        return nn.GroupNorm(min(8, width), width)
+    if config.normalization == "instance":
+        kind = nn.InstanceNorm2d if config.dimensions == 2 else nn.InstanceNorm3d
+        return kind(width, affine=True)
+    return nn.Identity()

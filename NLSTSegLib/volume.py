@@ -1,0 +1,148 @@
+"""A CT as voxels in HU with their place in the patient, and the exact way to the canonical axes and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from NLSTSegLib.errors import InputError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+PADDING_HU = -1024
+"""Value that stands for 'no tissue measured here': air, the lower end of the HU scale."""
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """What the file headers say about a CT beyond its voxel grid; empty where the format does not tell."""
+
+    format: str = "memory"
+    """``"DICOM"``, the file ending of a single file, or ``"memory"``."""
+    modality: str = ""
+    """DICOM modality, for example ``"CT"``."""
+    series_uid: str = ""
+    series_description: str = ""
+    slice_offsets_mm: tuple[float, ...] = ()
+    """Position of every slice along the slice normal, as the headers give it."""
+    tilt_degrees: float = 0.0
+    """Angle between the slice normal and the line through the slice origins."""
+    nonfinite_voxels: int = 0
+    """How many NaN or infinite voxels were replaced by :data:`PADDING_HU` while reading."""
+    resampled: str = ""
+    """Why and how the voxels were resampled to a regular grid, as a sentence; empty for source voxels."""
+
+
+@dataclass(frozen=True)
+class CtVolume:
+    """A CT: HU values with axis order ``[k, j, i]`` and SimpleITK's geometry in LPS millimetres.
+
+    ``hu`` is int16 or float32. ``direction_lps`` holds nine numbers row by row; its columns are the directions of the
+    i, j and k axes. Raises :class:`InputError` for anything else than three dimensions or a singular geometry.
+    """
+
+    hu: np.ndarray
+    spacing_ijk_mm: tuple[float, float, float]
+    origin_lps_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction_lps: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    acquisition: Acquisition = field(default_factory=Acquisition)
+
+    def __post_init__(self) -> None:
+        if self.hu.ndim != 3 or 0 in self.hu.shape:
+            raise InputError(f"the CT must have three dimensions, not an array of shape {self.hu.shape}")
+        if self.hu.dtype not in (np.int16, np.float32):
+            raise InputError(f"the CT must hold int16 or float32 HU values, not {self.hu.dtype}")
+        if not all(0 < s < 1e4 for s in self.spacing_ijk_mm):
+            raise InputError(f"the voxel spacing {self.spacing_ijk_mm} mm is not positive and finite")
+        if len(self.direction_lps) != 9 or not abs(np.linalg.det(self.direction_matrix)) > 1e-3:
+            raise InputError(f"the axis directions {self.direction_lps} do not span three dimensions")
+
+    @property
+    def direction_matrix(self) -> np.ndarray:
+        """3x3; columns are the unit directions of i, j, k in LPS."""
+        return np.asarray(self.direction_lps, float).reshape(3, 3)
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Spacing product times the determinant of the axis directions, so a sheared grid counts right."""
+        return float(np.prod(self.spacing_ijk_mm) * abs(np.linalg.det(self.direction_matrix)))
+
+    @property
+    def is_orthogonal(self) -> bool:
+        """Whether the three axes are at right angles (to 1e-3)."""
+        d = self.direction_matrix
+        return bool(np.allclose(d.T @ d, np.eye(3), atol=1e-3))
+
+    @property
+    def orientation(self) -> str:
+        """Three letters: the anatomical side each of i, j, k points to most, for example ``"LPS"``."""
+        import SimpleITK as sitk
+
+        return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(self.direction_lps))
+
+    @classmethod
+    def from_image(cls, image: sitk.Image, acquisition: Acquisition | None = None) -> CtVolume:
+        """From a scalar 3D SimpleITK image holding HU.
+
+        Integers become int16 (clipped to its range), floats float32; NaN and infinite voxels become air and are counted.
+        """
+        import SimpleITK as sitk
+
+        acquisition = acquisition or Acquisition()
+        array = sitk.GetArrayFromImage(image)
+        if array.dtype.kind == "f":
+            array = array.astype(np.float32, copy=False)
+            bad = ~np.isfinite(array)
+            if bad.any():
+                array[bad] = PADDING_HU
+                acquisition = replace(acquisition, nonfinite_voxels=int(bad.sum()))
+        elif array.dtype != np.int16:
+            limits = np.iinfo(np.int16)
+            array = np.clip(array, limits.min, limits.max).astype(np.int16)
+        return cls(array, image.GetSpacing(), image.GetOrigin(), image.GetDirection(), acquisition)
+
+    def image_like(self, array: np.ndarray) -> sitk.Image:
+        """A SimpleITK image of ``array`` (``[k, j, i]``, this volume's shape) on this volume's grid."""
+        import SimpleITK as sitk
+
+        if array.shape != self.hu.shape:
+            raise ValueError(f"array of shape {array.shape} does not fit the CT's {self.hu.shape}")
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(self.spacing_ijk_mm)
+        image.SetOrigin(self.origin_lps_mm)
+        image.SetDirection(self.direction_lps)
+        return image
+
+    def to_image(self) -> sitk.Image:
+        """The CT as a SimpleITK image."""
+        return self.image_like(self.hu)
+
+    def lps_from_ijk_mm(self, ijk: np.ndarray) -> np.ndarray:
+        """Patient coordinates (LPS, mm) of continuous voxel indices ``[..., (i, j, k)]``."""
+        steps = np.asarray(self.spacing_ijk_mm) * np.asarray(ijk, float)
+        return steps @ self.direction_matrix.T + np.asarray(self.origin_lps_mm)
+
+
+def to_canonical(ct: CtVolume) -> CtVolume:
+    """The same CT with its axes permuted and flipped to run nearest to left, posterior, superior; nothing is resampled."""
+    import SimpleITK as sitk
+
+    if ct.orientation == "LPS":
+        return ct
+    return CtVolume.from_image(sitk.DICOMOrient(ct.to_image(), "LPS"), ct.acquisition)
+
+
+def from_canonical(array: np.ndarray, canonical: CtVolume, source: CtVolume) -> np.ndarray:
+    """Bring ``array`` (``[k, j, i]`` on ``canonical``) back to the voxels of ``source``; the inverse of :func:`to_canonical`."""
+    import SimpleITK as sitk
+
+    if canonical is source:
+        return array
+    image = sitk.DICOMOrient(canonical.image_like(array), source.orientation)
+    back = sitk.GetArrayFromImage(image)
+    if back.shape != source.hu.shape or not np.allclose(image.GetOrigin(), source.origin_lps_mm, atol=1e-3):
+        raise RuntimeError("the result could not be brought back to the source voxels; please report this geometry")
+    return back

@@ -1,0 +1,1 @@
+"""Training of NLSTSeg models; inference and measurements are the library's own."""
