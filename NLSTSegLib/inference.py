@@ -34,6 +34,8 @@ class InputSpec:
     as_uint8: bool = False
     slices: int = 1
     slice_step_mm: float = 0.0
+    margin_px: int = 48
+    """How far beyond the lung field the crop reaches, so that what is inside is seen with its surroundings."""
 
     def scale(self, hu: np.ndarray) -> np.ndarray:
         """Network input values, float32, of ``hu`` (any shape)."""
@@ -57,14 +59,13 @@ def predict_slices(
     *,
     device: str = "cpu",
     dtype: torch.dtype | None = None,
-    margin_px: int = 48,
     batch_slices: int = 1,
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
     """Probability of lesion per voxel, uint8 ``[k, j, i]`` (255 is 1), of a canonical ``ct``.
 
     Slices without ``field`` (boolean, the CT's shape) are skipped and stay 0; the others are cropped to it plus
-    ``margin_px``, which should cover what the network sees around a pixel. ``progress(fraction)`` is called after every
+    ``spec.margin_px``. ``progress(fraction)`` is called after every
     batch and may raise to stop. The network runs in a worker thread while the next batch is prepared, so the calling
     thread stays open to interrupts.
     """
@@ -80,7 +81,7 @@ def predict_slices(
             y = torch.sigmoid(network(x).float()).mul_(255).round_().to(torch.uint8)
             return y[:, 0].cpu().numpy()
 
-    batches = list(_batches(ct.hu.shape, field, margin_px, batch_slices))
+    batches = list(_batches(ct.hu.shape, field, spec.margin_px, batch_slices))
     executor = ThreadPoolExecutor(max_workers=1)
     try:
         pending = None

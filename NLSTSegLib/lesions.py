@@ -109,10 +109,11 @@ def _components(above: np.ndarray, ct: CtVolume, min_volume_mm3: float) -> list[
     # Labels take four bytes a voxel: find them only where there is something.
     used = _bounding_box(above)
     image = sitk.ConnectedComponent(sitk.GetImageFromArray(above[used].view(np.uint8)), True)
+    # The view comes first: once the filter shares the image, SimpleITK would copy it to hand out a view.
+    labels = sitk.GetArrayViewFromImage(image)
     shapes = sitk.LabelShapeStatisticsImageFilter()
     shapes.ComputePerimeterOff()
     shapes.Execute(image)
-    labels = sitk.GetArrayViewFromImage(image)
     # A component of exactly the minimum stays, also when the product misses it in the last bit.
     min_voxels = min_volume_mm3 / ct.voxel_volume_mm3 * (1 - 1e-9)
 
@@ -134,7 +135,7 @@ def _bounding_box(above: np.ndarray) -> Box:
     bounds: list[slice] = []
     for axis in range(3):
         rest = above[tuple(bounds)]
-        hits = rest.any(axis=tuple(other for other in range(3) if other != axis)).nonzero()[0]
+        hits = np.flatnonzero(rest.any(axis=tuple(other for other in range(3) if other != axis)))
         bounds.append(slice(int(hits[0]), int(hits[-1]) + 1))
     return bounds[0], bounds[1], bounds[2]
 

@@ -58,14 +58,14 @@ def measure(mask: np.ndarray, ct: CtVolume, offset_kji: tuple[int, int, int]) ->
     rectangle has the axes 22.4 and 11.2 mm. Among equally long axes the one with the longest short axis is taken, so
     flipping the CT changes no size; among equal slices the lowest.
 
-    Raises ``ValueError`` for an empty mask or one that reaches out of the CT.
+    Raises ``ValueError`` for a mask that is empty, not bool, or reaches out of the CT.
     """
     box = tuple(slice(start, start + size) for start, size in zip(offset_kji, mask.shape, strict=True))
     hu = ct.hu[box]
     if min(offset_kji) < 0 or hu.shape != mask.shape:
         raise ValueError(f"a mask of shape {mask.shape} at {offset_kji} reaches out of the CT's {ct.hu.shape}")
-    if not mask.any():
-        raise ValueError("an empty mask has no size")
+    if mask.dtype != bool or not mask.any():
+        raise ValueError(f"the mask must be bool and not empty; this one is {mask.dtype} with {np.count_nonzero(mask)} voxels")
     voxels_hu = hu[mask]
     solid = mask & (hu > SOLID_ABOVE_HU)
     volume_mm3 = float(len(voxels_hu) * ct.voxel_volume_mm3)
@@ -73,10 +73,11 @@ def measure(mask: np.ndarray, ct: CtVolume, offset_kji: tuple[int, int, int]) ->
 
     hulls = _hulls_mm(mask, frame_mm)
     longest_mm = max(_distances_mm(hull).max() for hull in hulls.values())
-    slice_k, long_axis, short_axis = max(
-        ((k, *axes) for k, hull in hulls.items() for axes in _axes(hull, longest_mm)), key=lambda found: _length_mm(found[2])
-    )
-    long_axis_mm, short_axis_mm = _length_mm(long_axis), _length_mm(short_axis)
+    candidates = [(k, *axes) for k, hull in hulls.items() for axes in _axes(hull, longest_mm)]
+    slice_k, long_axis, short_axis = max(candidates, key=lambda found: round(_length_mm(found[2]) / TIE_MM))
+    long_axis_mm = _length_mm(long_axis)
+    # Where both are equal, rounding must not make the short one the longer.
+    short_axis_mm = min(_length_mm(short_axis), long_axis_mm)
 
     def to_lps_mm(ij_k: np.ndarray) -> Point:
         left, posterior, superior = ct.lps_from_ijk_mm(ij_k + np.asarray(offset_kji[::-1])).tolist()
@@ -92,7 +93,7 @@ def measure(mask: np.ndarray, ct: CtVolume, offset_kji: tuple[int, int, int]) ->
         long_axis_mm=long_axis_mm,
         short_axis_mm=short_axis_mm,
         mean_diameter_mm=(long_axis_mm + short_axis_mm) / 2,
-        mean_hu=float(voxels_hu.mean(dtype=np.float64)),
+        mean_hu=float(voxels_hu.mean()),
         solid_volume_mm3=float(np.count_nonzero(solid) * ct.voxel_volume_mm3),
         solid_long_axis_mm=_solid_long_axis_mm(solid, frame_mm),
         centroid_lps_mm=to_lps_mm(np.array([axis.mean() for axis in mask.nonzero()[::-1]])),
@@ -115,7 +116,7 @@ def round_half_up(value: float, decimals: int) -> float:
 def _frame_mm(ct: CtVolume) -> np.ndarray:
     """2x2, rows are the steps of i and j in right-angled axial coordinates, mm.
 
-    Kept apart from origin and obliqueness, so that three pixels of 0.75 mm are 2.25 mm to the last bit.
+    Without origin and obliqueness, which would add rounding noise to sizes that do not depend on them.
     """
     cosine = float(ct.direction_matrix[:, 0] @ ct.direction_matrix[:, 1])
     spacing_i, spacing_j = ct.spacing_ijk_mm[:2]
@@ -133,38 +134,43 @@ def _solid_long_axis_mm(solid: np.ndarray, frame_mm: np.ndarray) -> float:
 
 
 def _hulls_mm(mask: np.ndarray, frame_mm: np.ndarray) -> dict[int, np.ndarray]:
-    """For each slice k with voxels the corners ``[n, 2]`` of its contour's convex hull."""
-    return {int(k): _hull_ij(mask[k]) @ frame_mm for k in mask.any(axis=(1, 2)).nonzero()[0]}
+    """For each slice k with voxels the corners ``[n, 2]``, in order, of the convex hull of its 0.5-level contour."""
+    # Between the first and the last pixel of a row or column lie no corners, so these alone are looked at: twice their
+    # index, to have whole numbers, for no rounding to decide what is a corner.
+    _, height, width = mask.shape
+    k, j = np.nonzero(mask.any(axis=2))
+    first_i, last_i = mask.argmax(axis=2)[k, j], width - 1 - mask[:, :, ::-1].argmax(axis=2)[k, j]
+    row_ends = [np.stack([k, 2 * first_i - 1, 2 * j]), np.stack([k, 2 * last_i + 1, 2 * j])]
+    k, i = np.nonzero(mask.any(axis=1))
+    first_j, last_j = mask.argmax(axis=1)[k, i], height - 1 - mask[:, ::-1].argmax(axis=1)[k, i]
+    column_ends = [np.stack([k, 2 * i, 2 * first_j - 1]), np.stack([k, 2 * i, 2 * last_j + 1])]
+    points = np.concatenate(row_ends + column_ends, axis=1)
+    points = points[:, np.lexsort(points[::-1])]
+
+    sides = _left_turns(points), _left_turns(points[:, ::-1])
+    hulls = {}
+    for slice_k in np.unique(k):
+        # Each side ends in the corner with which the other begins.
+        corners = [side[1:, side[0] == slice_k][:, :-1] for side in sides]
+        hulls[int(slice_k)] = np.concatenate(corners, axis=1).T / 2 @ frame_mm
+    return hulls
 
 
-def _hull_ij(mask_ji: np.ndarray) -> np.ndarray:
-    """Corners ``[n, 2]`` (i, j), in order around it, of the convex hull of the 0.5-level contour of one slice.
+def _left_turns(points: np.ndarray) -> np.ndarray:
+    """One side of the convex hull in each slice: those of the ``[3, n]`` sorted points (k, i, j) at which it turns left.
 
-    Between the first and the last pixel of a row or column lie no corners, so these alone are looked at. The chain is
-    Andrew's (1979), on half pixels as whole numbers: no rounding decides what is a corner.
+    A point that makes no left turn is not on this side of the hull, as the line between its neighbours runs further out;
+    so all of them can go at once. Repeated until all turn left, this is Andrew's (1979) chain for all slices together.
     """
-    along_i = mask_ji[rows := mask_ji.any(axis=1).nonzero()[0]]
-    along_j = mask_ji.T[columns := mask_ji.any(axis=0).nonzero()[0]]
-    height, width = mask_ji.shape
-    ends = [
-        (2 * along_i.argmax(axis=1) - 1, 2 * rows),
-        (2 * (width - along_i[:, ::-1].argmax(axis=1)) - 1, 2 * rows),
-        (2 * columns, 2 * along_j.argmax(axis=1) - 1),
-        (2 * columns, 2 * (height - along_j[:, ::-1].argmax(axis=1)) - 1),
-    ]
-    points = sorted(np.concatenate([np.stack(end, axis=1) for end in ends]).tolist())
-    corners: list[list[int]] = []
-    for way in (points, points[::-1]):
-        chain: list[list[int]] = []
-        for i, j in way:
-            while len(chain) > 1:
-                (i0, j0), (i1, j1) = chain[-2:]
-                if (i1 - i0) * (j - j0) > (j1 - j0) * (i - i0):
-                    break
-                chain.pop()
-            chain.append([i, j])
-        corners += chain[:-1]
-    return np.array(corners) / 2
+    while True:
+        steps = np.diff(points)
+        turns_left = steps[1, :-1] * steps[2, 1:] > steps[2, :-1] * steps[1, 1:]
+        # The first and the last point of a slice are corners in any case.
+        keep = np.ones(points.shape[1], bool)
+        keep[1:-1] = turns_left | (steps[0, :-1] != 0) | (steps[0, 1:] != 0)
+        if keep.all():
+            return points
+        points = points[:, keep]
 
 
 def _distances_mm(hull: np.ndarray) -> np.ndarray:

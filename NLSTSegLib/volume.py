@@ -30,6 +30,10 @@ class Acquisition:
     """Position of every slice along the slice normal, as the headers give it."""
     tilt_degrees: float = 0.0
     """Angle between the slice normal and the line through the slice origins."""
+    rescale_missing: bool = False
+    """Whether DICOM headers without slope and intercept left the stored values as they are."""
+    orientation_known: bool = True
+    """Whether the header says which way the axes run in the patient."""
     nonfinite_voxels: int = 0
     """How many NaN or infinite voxels were replaced by :data:`PADDING_HU` while reading."""
     resampled: str = ""

@@ -36,29 +36,18 @@ class UNetConfig:
         if self.normalization not in ("batch", "group", "instance", "none"):
             raise ValueError(f"unknown normalization {self.normalization!r}")
 
-    @property
-    def side_multiple(self) -> int:
-        """Input sides must be a multiple of this (pixels)."""
-        return 2 ** (len(self.channels) - 1)
-
-    @property
-    def receptive_radius_px(self) -> int:
-        """Upper bound of how far an output pixel sees, in input pixels."""
-        # At level n one pixel spans 2**n; two 3x3 convolutions on the way down and two on the way up each add one.
-        deepest = len(self.channels) - 1
-        return sum((4 if level < deepest else 2) * 2**level + 2**level for level in range(deepest + 1)) + 1
-
 
 class UNet(nn.Module):
     """Encoder, bottleneck and decoder with skip connections.
 
-    Input: float ``[batch, input_slices, (k,) j, i]`` with sides a multiple of ``config.side_multiple``; output: logits
+    Input: float ``[batch, input_slices, (k,) j, i]`` with sides a multiple of ``side_multiple``; output: logits
     ``[batch, 1, (k,) j, i]``.
     """
 
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.config = config
+        self.side_multiple = 2 ** (len(config.channels) - 1)
         widths = config.channels
         conv = nn.Conv2d if config.dimensions == 2 else nn.Conv3d
         transposed = nn.ConvTranspose2d if config.dimensions == 2 else nn.ConvTranspose3d

@@ -1,0 +1,137 @@
+"""The command line. What takes long to import is imported when a command needs it, so that ``--help`` is there at once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Lung cancer lesions in chest CT. Research only; not for clinical use.",
+)
+
+
+class DeviceName(StrEnum):
+    """Values of ``--device``."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+Inputs = Annotated[list[Path], typer.Argument(help="DICOM folder, or a NIfTI, NRRD, MHA or MHD file; several give one folder each.")]
+Series = Annotated[str | None, typer.Option(help="SeriesInstanceUID, where a DICOM folder holds several.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def segment(
+    inputs: Inputs,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the result; new, empty, or with --force an earlier result.")],
+    model: Annotated[str, typer.Option(help="Name of a model, or path of a bundle or published checkpoint.")] = "lidc-25d",
+    threshold: Annotated[float | None, typer.Option(help="Probability above which a voxel is lesion (default: the model's).")] = None,
+    min_volume: Annotated[float | None, typer.Option(help="Smallest lesion in mm3 (default: the model's).")] = None,
+    lung_field: Annotated[str, typer.Option(help="auto, none, or a mask file on the CT's grid: where to look.")] = "auto",
+    series: Series = None,
+    device: Annotated[DeviceName, typer.Option(help="Where the network runs.")] = DeviceName.auto,
+    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")] = None,
+    save_probability: Annotated[bool, typer.Option("--save-probability", help="Write probability.nrrd too (0-255).")] = False,
+    json_progress: Annotated[bool, typer.Option("--json-progress", help="Print progress as one JSON object a line.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier result.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Segment the lesions of one or more CTs and write masks, sizes, a preview and a report."""
+    from NLSTSegLib.cli_run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from NLSTSegLib.cli_run import SegmentJob, run_jobs
+        from NLSTSegLib.pipeline import SegmentOptions
+
+        options = SegmentOptions(threshold=threshold, min_volume_mm3=min_volume, device=device.value, threads=threads)
+        job = SegmentJob(output, model, options, lung_field, series, save_probability, force)
+        run_jobs(inputs, job, json_progress=json_progress, debug=debug)
+
+
+@app.command()
+def check(input: Annotated[Path, typer.Argument(help="DICOM folder or image file.")], series: Series = None, debug: Debug = False) -> None:
+    """Look at a CT before it is segmented and print what was found; exit code 2 when it would be refused."""
+    from NLSTSegLib.cli_run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from NLSTSegLib.cli_run import load_input
+        from NLSTSegLib.cli_show import show_findings, show_volume
+        from NLSTSegLib.lungs import lung_field
+        from NLSTSegLib.preflight import check_ct, check_lungs, stop_on_errors
+        from NLSTSegLib.volume import to_canonical
+
+        ct = load_input(input, series)
+        findings = check_ct(ct)
+        if not any(finding.severity == "error" for finding in findings):
+            canonical = to_canonical(ct)
+            findings += check_lungs(canonical, lung_field(canonical))
+        show_volume(ct)
+        show_findings(findings)
+        stop_on_errors(findings)
+
+
+@app.command()
+def models(debug: Debug = False) -> None:
+    """List the bundled and installed models with card, licence and size."""
+    from NLSTSegLib.cli_run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from NLSTSegLib.cli_show import show_models
+        from NLSTSegLib.models import list_models
+
+        show_models(list_models())
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="New folder for ct.nrrd, truth.nrrd and lesions.csv.")],
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives another chest.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Write a made-up chest CT with six lesions of known size."""
+    from NLSTSegLib.cli_run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from NLSTSegLib.export.phantom_files import write_phantom
+        from NLSTSegLib.phantom import make_phantom
+
+        write_phantom(make_phantom(seed), out)
+        typer.echo(f"phantom with seed {seed} written to {out}")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for phantom and result.")] = Path("demo-output"),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    debug: Debug = False,
+) -> None:
+    """Make a chest phantom, segment it with the bundled model and compare with what was put in."""
+    from NLSTSegLib.cli_run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from NLSTSegLib.cli_demo import run_demo
+
+        run_demo(output, seed, debug=debug)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from NLSTSegLib import __version__
+
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Entry point of ``nlstseg`` and ``python -m NLSTSegLib``."""
+    app(prog_name="nlstseg")

@@ -1,0 +1,175 @@
+"""How the command line runs a segmentation: inputs, errors, exit codes, stopping."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from NLSTSegLib.errors import InputError, NLSTSegError
+from NLSTSegLib.progress import Progress, silent, stage_of
+
+if TYPE_CHECKING:
+    from NLSTSegLib.models import Model
+    from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions
+    from NLSTSegLib.volume import CtVolume
+
+STOPPED = 130
+"""Exit code after Ctrl-C or a request to end."""
+
+READ_SHARE, WRITE_SHARE = 0.05, 0.05
+"""Parts of the progress bar before and after the segmentation itself."""
+
+
+@dataclass(frozen=True)
+class SegmentJob:
+    """What ``nlstseg segment`` does with every input."""
+
+    output: Path
+    model: str
+    options: SegmentOptions
+    lung_field: str
+    series: str | None
+    save_probability: bool
+    force: bool
+
+
+@contextlib.contextmanager
+def exit_on_errors(debug: bool) -> Iterator[None]:
+    """Turn errors into one line on stderr and an exit code, and Ctrl-C or SIGTERM into exit code 130 at once."""
+
+    def stop(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except NLSTSegError as error:
+        print_error(error, debug)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt:
+        print("nlstseg: stopped; nothing half written was left", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # The network's thread may be inside a long call, and Python would wait for it.
+        os._exit(STOPPED)
+
+
+def print_error(error: Exception, debug: bool) -> None:
+    """One line; the traceback too with ``debug``."""
+    if debug:
+        traceback.print_exception(error)
+    print(f"nlstseg: error: {error}", file=sys.stderr)
+
+
+def run_jobs(inputs: Sequence[Path], job: SegmentJob, *, json_progress: bool, debug: bool) -> None:
+    """Segment every input; one that fails does not keep the others from being done.
+
+    Raises :class:`typer.Exit` with the code of the first failure.
+    """
+    from NLSTSegLib.cli_show import progress_display, show_lesions
+    from NLSTSegLib.export.results import check_output
+    from NLSTSegLib.models import find_model, load_model
+
+    folders = output_folders(inputs, job.output)
+    for path, folder in zip(inputs, folders, strict=True):
+        if not path.exists():
+            raise InputError(f"the input '{path}' does not exist; name a DICOM folder or an image file")
+        check_output(folder, job.force)
+    model = load_model(find_model(job.model))
+    failures = []
+    for path, folder in zip(inputs, folders, strict=True):
+        title = folder.name if len(inputs) > 1 else ""
+        try:
+            with progress_display(title, as_json=json_progress) as progress:
+                result = run_one(path, folder, job, model, progress)
+        except NLSTSegError as error:
+            if len(inputs) == 1:
+                raise
+            print_error(error, debug)
+            failures.append(error)
+        else:
+            if not json_progress:
+                show_lesions(result, folder)
+    if failures:
+        print(f"nlstseg: {len(failures)} of {len(inputs)} inputs failed", file=sys.stderr)
+        raise typer.Exit(failures[0].exit_code)
+
+
+def run_one(path: Path, folder: Path, job: SegmentJob, model: Model, progress: Progress = silent) -> SegmentationResult:
+    """Read one CT, segment it and write the result to ``folder``."""
+    from NLSTSegLib.export.results import write_result
+    from NLSTSegLib.pipeline import segment
+    from NLSTSegLib.reading import read_mask
+
+    start = time.perf_counter()
+    ct = load_input(path, job.series, stage_of(progress, "read", 0.0, READ_SHARE))
+    options = job.options
+    if job.lung_field in ("auto", "none"):
+        options = replace(options, lung_field=job.lung_field)
+    else:
+        options = replace(options, lung_field=read_mask(Path(job.lung_field), ct))
+    seconds = {"read": round(time.perf_counter() - start, 3)}
+    middle = 1 - READ_SHARE - WRITE_SHARE
+    result = segment(ct, model, options, lambda done, stage: progress(READ_SHARE + middle * done, stage))
+    write_result(
+        result,
+        folder,
+        force=job.force,
+        save_probability=job.save_probability,
+        seconds=seconds,
+        progress=lambda done, stage: progress(1 - WRITE_SHARE + WRITE_SHARE * done, stage),
+    )
+    progress(1.0, "done")
+    return result
+
+
+def load_input(path: Path, series_uid: str | None, progress=None) -> CtVolume:
+    """Read a CT; of a DICOM folder with several series, say on stderr which there are and which is taken."""
+    from NLSTSegLib.dicom import choose_chest_series, list_series, read_series
+    from NLSTSegLib.reading import read_ct
+
+    if not path.is_dir():
+        return read_ct(path, series_uid=series_uid, progress=progress)
+    series = list_series(path)
+    chosen = choose_chest_series(series, series_uid)
+    if len(series) > 1:
+        for one in series:
+            print(f"{'taken' if one is chosen else 'there'}: {one}", file=sys.stderr)
+    return read_series(chosen, progress=progress)
+
+
+def output_folders(inputs: Sequence[Path], output: Path) -> list[Path]:
+    """``output`` itself for one input, else one sub-folder each, named after the input.
+
+    Inputs of the same name get their parent folder's name in front. Raises :class:`InputError` when that does not tell
+    them apart either.
+    """
+    if len(inputs) == 1:
+        return [output]
+    names = [_stem(path) for path in inputs]
+    names = [
+        f"{path.resolve().parent.name}_{name}" if names.count(name) > 1 else name
+        for path, name in zip(inputs, names, strict=True)
+    ]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two inputs would both be written to '{output / name}'; run them one by one")
+    return [output / name for name in names]
+
+
+def _stem(path: Path) -> str:
+    name = path.resolve().name
+    for ending in (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm"):
+        if name.lower().endswith(ending) and path.is_file():
+            return name[: -len(ending)]
+    return name

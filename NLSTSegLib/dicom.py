@@ -1,0 +1,317 @@
+"""DICOM series: found by their headers, sorted by position, read in HU with the geometry the headers give."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from NLSTSegLib.dicom_headers import DicomSlice, read_headers
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.volume import Acquisition, CtVolume
+
+LARGEST_VOLUME_BYTES = 4 << 30
+"""More than this is taken for a damaged header; 3000 slices of 512x512 need 1.5 GiB."""
+
+SAME_POSITION_MM = 0.01
+"""Slices nearer than this along the normal lie at the same position."""
+
+SAME_GEOMETRY = 1e-3
+"""Largest difference of direction cosines and pixel spacings (mm) within one series."""
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """The slices of one SeriesInstanceUID (or of one acquisition in it), sorted along the slice normal."""
+
+    slices: tuple[DicomSlice, ...]
+    acquisition: str = ""
+    """AcquisitionNumber, where the series held several whole acquisitions and was split."""
+
+    @property
+    def uid(self) -> str:
+        """SeriesInstanceUID."""
+        return self.slices[0].series_uid
+
+    @property
+    def key(self) -> str:
+        """What :func:`choose_chest_series` takes to choose exactly this one: the UID, with ``/acquisition`` after a split."""
+        return f"{self.uid}/{self.acquisition}" if self.acquisition else self.uid
+
+    @property
+    def description(self) -> str:
+        return self.slices[0].description
+
+    @property
+    def modality(self) -> str:
+        return self.slices[0].modality
+
+    @property
+    def image_type(self) -> tuple[str, ...]:
+        return self.slices[0].image_type
+
+    @property
+    def transfer_syntax(self) -> str:
+        """UID of the encoding of the voxels."""
+        return self.slices[0].transfer_syntax
+
+    @property
+    def is_localizer(self) -> bool:
+        """Whether this is the projection image on which the scan was planned."""
+        return "LOCALIZER" in self.image_type
+
+    @property
+    def is_placed(self) -> bool:
+        return all(s.is_placed for s in self.slices)
+
+    @cached_property
+    def offsets_mm(self) -> np.ndarray:
+        """Position of every slice along the normal, ascending; empty when slices lack a position."""
+        if not self.is_placed:
+            return np.empty(0)
+        return np.array([s.position_lps_mm for s in self.slices]) @ self.slices[0].normal_lps
+
+    @property
+    def coverage_mm(self) -> float:
+        """From the first to the last slice's centre."""
+        return float(np.ptp(self.offsets_mm)) if self.is_placed else 0.0
+
+    @property
+    def spacing_ijk_mm(self) -> tuple[float, float, float]:
+        """Between columns, between rows, mean between slices (the thickness when there is one slice); NaN if not known."""
+        first = self.slices[0]
+        step = self.coverage_mm / (len(self.slices) - 1) if len(self.slices) > 1 else first.thickness_mm
+        return first.spacing_ji_mm[1], first.spacing_ji_mm[0], step
+
+    @property
+    def is_axial(self) -> bool:
+        """Whether the slice normal is nearer to the patient's long axis than to any other."""
+        return self.is_placed and int(np.abs(self.slices[0].normal_lps).argmax()) == 2
+
+    def __str__(self) -> str:
+        """One line for a list: modality, description, slices, coverage, key."""
+        kind = f"{self.modality or 'unknown'}{' localizer' if self.is_localizer else ''}"
+        name = f" '{self.description}'" if self.description else ""
+        return f"{kind}{name} ({len(self.slices)} slices, {self.coverage_mm:.0f} mm, {self.key})"
+
+
+def list_series(
+    folder: Path | str, *, recursive: bool = True, progress: Callable[[float], None] | None = None
+) -> list[DicomSeries]:
+    """All image series below ``folder``, by series number; only headers are read.
+
+    Files are recognised by their content, not their name; what is not DICOM, or holds no image, is passed over. A file
+    that is there twice counts once. ``progress(fraction)`` is called before every file and may raise to stop. Raises
+    :class:`InputError` when there is no such folder or a DICOM file is damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    files = sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names if recursive or Path(root) == folder)
+    unique: dict[tuple, DicomSlice] = {}
+    for n, file in enumerate(files):
+        if progress:
+            progress(n / len(files))
+        for one in read_headers(file):
+            # Some anonymisers give all files one SOPInstanceUID, so the position takes part.
+            unique.setdefault((one.sop_uid or file, one.series_uid, one.frame, one.position_lps_mm), one)
+    groups: dict[tuple[str, bool], list[DicomSlice]] = {}
+    for one in unique.values():
+        groups.setdefault((one.series_uid, "LOCALIZER" in one.image_type), []).append(one)
+    series = [part for slices in groups.values() for part in _split_acquisitions(_sorted(slices))]
+    return sorted(series, key=lambda s: (s.slices[0].series_number, s.key))
+
+
+def choose_chest_series(series: Sequence[DicomSeries], uid: str | None = None) -> DicomSeries:
+    """The series to segment: the one called ``uid`` (a SeriesInstanceUID or a :attr:`DicomSeries.key`), or the best CT.
+
+    Best: not a localizer; axial before reformatted; covering at least 90 % of what the longest covers; original before
+    derived; most slices; lowest series number. Raises :class:`InputError`, naming what is there, when nothing fits.
+    """
+    there = "; ".join(str(s) for s in series[:8]) + (f"; and {len(series) - 8} more" if len(series) > 8 else "")
+    if not series:
+        raise InputError("no DICOM images were found")
+    if uid is not None:
+        candidates = [s for s in series if uid in (s.uid, s.key)]
+        if not candidates:
+            raise InputError(f"there is no series {uid}, only: {there}")
+    else:
+        candidates = [s for s in series if s.modality == "CT" and not s.is_localizer]
+        if not candidates:
+            raise InputError(f"none of the DICOM series is a CT volume, only: {there}")
+    longest = {axial: max((s.coverage_mm for s in candidates if s.is_axial == axial), default=0.0) for axial in (True, False)}
+    return max(
+        candidates,
+        key=lambda s: (
+            not s.is_localizer,
+            s.is_axial,
+            s.coverage_mm >= 0.9 * longest[s.is_axial],
+            "ORIGINAL" in s.image_type,
+            len(s.slices),
+            -s.slices[0].series_number,
+        ),
+    )
+
+
+def series_of_file(file: Path | str) -> DicomSeries:
+    """The series that ``file`` belongs to, from the DICOM files in the same folder.
+
+    Raises :class:`InputError` when ``file`` holds no DICOM image.
+    """
+    file = Path(file)
+    own = next(read_headers(file), None)
+    if own is None:
+        raise InputError(f"{file} holds no DICOM image")
+    for series in list_series(file.parent, recursive=False):
+        if any((s.sop_uid, s.position_lps_mm) == (own.sop_uid, own.position_lps_mm) for s in series.slices):
+            return series
+    raise InputError(f"{file} changed while it was read")
+
+
+def read_series(series: DicomSeries, *, progress: Callable[[float], None] | None = None) -> CtVolume:
+    """The voxels of ``series`` in HU with k along the slice normal; SimpleITK (GDCM) decodes and rescales file by file.
+
+    int16, or float32 where the rescale is not whole. ``progress(fraction)`` is called before every file and may raise to
+    stop. Slice distances and gantry tilt are recorded in the acquisition, not corrected. Raises :class:`InputError` for
+    what could not be placed or scaled rightly.
+    """
+    first = series.slices[0]
+    _check_placed(series)
+    _check_rescale(series)
+    rescale = [value for s in series.slices for value in s.rescale if math.isfinite(value)]
+    whole = all(value.is_integer() for value in rescale)
+    hu = np.empty((len(series.slices), first.rows, first.columns), np.int16 if whole else np.float32)
+    files: dict[Path, list[tuple[int, DicomSlice]]] = {}
+    for k, one in enumerate(series.slices):
+        files.setdefault(one.path, []).append((k, one))
+    for n, slices in enumerate(files.values()):
+        if progress:
+            progress(n / len(files))
+        pixels = _read_pixels(slices[0][1])
+        for k, one in slices:
+            hu[k] = np.clip(pixels[one.frame], -32768, 32767) if whole else pixels[one.frame]
+    if progress:
+        progress(1.0)
+    x, y, z = first.position_lps_mm
+    i, j = np.asarray(first.cosines_lps).reshape(2, 3)
+    return CtVolume(
+        hu,
+        series.spacing_ijk_mm,
+        (x, y, z),
+        tuple(np.stack([i, j, first.normal_lps], axis=1).ravel().tolist()),
+        Acquisition(
+            format="DICOM",
+            modality=series.modality,
+            series_uid=series.uid,
+            series_description=series.description,
+            slice_offsets_mm=tuple(series.offsets_mm.tolist()),
+            tilt_degrees=_tilt_degrees(series),
+            rescale_missing=not rescale,
+        ),
+    )
+
+
+def _sorted(slices: list[DicomSlice]) -> tuple[DicomSlice, ...]:
+    """Along the normal; by file and frame where slices are not placed."""
+    normal = slices[0].normal_lps if all(s.is_placed for s in slices) else np.zeros(3)
+    return tuple(sorted(slices, key=lambda s: (float(normal @ np.nan_to_num(s.position_lps_mm)), s.path, s.frame)))
+
+
+def _split_acquisitions(slices: tuple[DicomSlice, ...]) -> list[DicomSeries]:
+    """One series, or one per AcquisitionNumber where whole acquisitions lie between one another.
+
+    Stations one after the other are one volume. Acquisitions that overlap without one of them being whole stay together;
+    reading then refuses the repeated positions, or the uneven distances are found before the run.
+    """
+    whole = DicomSeries(slices)
+    numbers = sorted({s.acquisition for s in slices}, key=lambda n: (len(n), n))
+    changes = sum(a.acquisition != b.acquisition for a, b in pairwise(slices))
+    if len(numbers) == 1 or not whole.is_placed or (changes < len(numbers) and not _repeats(whole)):
+        return [whole]
+    parts = [DicomSeries(tuple(s for s in slices if s.acquisition == number), number) for number in numbers]
+    if any(part.coverage_mm >= 0.9 * whole.coverage_mm and not _repeats(part) for part in parts):
+        return parts
+    return [whole]
+
+
+def _repeats(series: DicomSeries) -> bool:
+    return bool((np.diff(series.offsets_mm) < SAME_POSITION_MM).any())
+
+
+def _check_placed(series: DicomSeries) -> None:
+    """Raise :class:`InputError` unless the slices are one regular stack of a believable size."""
+    first = series.slices[0]
+    for one in series.slices:
+        if not one.is_placed:
+            raise InputError(f"{one.path} has no position, orientation or pixel spacing in its header, so it cannot be placed")
+        if (one.rows, one.columns) != (first.rows, first.columns):
+            raise InputError(f"{one.path} has {one.rows}x{one.columns} voxels where its series has {first.rows}x{first.columns}")
+        own, shared = (np.array([*s.cosines_lps, *s.spacing_ji_mm]) for s in (one, first))
+        if np.abs(own - shared).max() > SAME_GEOMETRY:
+            raise InputError(f"{one.path} has another orientation or pixel spacing than its series; take the file out")
+    if not series.spacing_ijk_mm[2] > 0:
+        raise InputError(f"{first.path} is a single slice without SliceThickness, so its third spacing is not known")
+    i, j = np.asarray(first.cosines_lps).reshape(2, 3)
+    if not np.allclose([i @ i, j @ j, i @ j], [1, 1, 0], atol=SAME_GEOMETRY):
+        raise InputError(f"{first.path} has an ImageOrientationPatient whose axes are not at right angles: {first.cosines_lps}")
+    if _repeats(series):
+        at = int((np.diff(series.offsets_mm) < SAME_POSITION_MM).argmax())
+        both = f"{series.slices[at].path} and {series.slices[at + 1].path}"
+        raise InputError(f"{both} lie at the same position; keep one acquisition of the series in the folder")
+    if (size := len(series.slices) * first.rows * first.columns * 2) > LARGEST_VOLUME_BYTES:
+        raise InputError(f"{first.path.parent} holds {size / 2**30:.0f} GiB of voxels by its headers, too much for a chest CT")
+    # A stack whose slices jump sideways is neither straight nor tilted.
+    start, end = (np.array(s.position_lps_mm) for s in (series.slices[0], series.slices[-1]))
+    share = (series.offsets_mm - series.offsets_mm[0]) / (series.coverage_mm or 1)
+    aside_mm = np.array([s.position_lps_mm for s in series.slices]) - start - share[:, None] * (end - start)
+    aside_mm -= np.outer(aside_mm @ first.normal_lps, first.normal_lps)
+    worst = int(np.linalg.norm(aside_mm, axis=1).argmax())
+    if np.linalg.norm(aside_mm[worst]) > min(first.spacing_ji_mm) / 2:
+        raise InputError(f"{series.slices[worst].path} lies aside of the other slices of its series; take the file out")
+
+
+def _check_rescale(series: DicomSeries) -> None:
+    """Raise :class:`InputError` unless GDCM gives HU (or the stored values, where no slice has a rescale)."""
+    shared = {s.rescale for s in series.slices} if series.slices[0].frames > 1 else {series.slices[0].rescale}
+    for one in series.slices:
+        slope, intercept = one.rescale
+        if one.photometric != "MONOCHROME2":
+            # GDCM inverts MONOCHROME1, and who wrote it may or may not have meant the values to be inverted.
+            raise InputError(f"{one.path} is stored as {one.photometric or 'unknown'}, not MONOCHROME2, so its HU are in doubt")
+        if len({math.isnan(value) for value in (slope, intercept, series.slices[0].rescale[0])}) > 1:
+            raise InputError(f"{one.path} lacks a rescale slope or intercept that its series needs for HU")
+        if slope == 0 or math.isinf(slope) or math.isinf(intercept) or len(shared) > 1:
+            raise InputError(f"{one.path} has a rescale that cannot be applied (slope {slope}, intercept {intercept})")
+
+
+def _tilt_degrees(series: DicomSeries) -> float:
+    """Between the normal and the line through the first and the last slice's origin."""
+    line = np.subtract(series.slices[-1].position_lps_mm, series.slices[0].position_lps_mm)
+    normal = series.slices[0].normal_lps
+    return math.degrees(math.atan2(float(np.linalg.norm(np.cross(line, normal))), abs(float(line @ normal))))
+
+
+def _read_pixels(one: DicomSlice) -> np.ndarray:
+    """All slices of the file of ``one`` as ``[frame, row, column]``, rescaled."""
+    import SimpleITK as sitk
+
+    damaged = f"{one.path} is damaged: its voxels do not fit its header; copy it again"
+    try:
+        # GDCM fills up voxels that are missing at the end of a file, so the size is looked at first.
+        if one.path.stat().st_size < one.native_bytes:
+            raise InputError(damaged)
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(str(one.path))
+        pixels = sitk.GetArrayFromImage(reader.Execute())
+    except (RuntimeError, OSError) as error:
+        raise InputError(damaged) from error
+    if pixels.shape != (one.frames, one.rows, one.columns):
+        raise InputError(damaged)
+    return pixels

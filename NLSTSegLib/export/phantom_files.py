@@ -1,0 +1,33 @@
+"""The phantom CT and its truth as files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.measurements import round_half_up
+from NLSTSegLib.phantom import Phantom
+
+COLUMNS = ("lesion", "kind", "diameter_mm", "solid_diameter_mm", "centre_l_mm", "centre_p_mm", "centre_s_mm", "hu")
+"""Columns of the phantom's ``lesions.csv``."""
+
+
+def write_phantom(phantom: Phantom, folder: Path) -> None:
+    """Write ``ct.nrrd``, ``truth.nrrd`` (label n is lesion n) and ``lesions.csv`` into a new or empty folder."""
+    import SimpleITK as sitk
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"the folder '{folder}' is there already and not empty; choose another name")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(phantom.ct.to_image(), str(folder / "ct.nrrd"), useCompression=True)
+        sitk.WriteImage(phantom.ct.image_like(phantom.labels), str(folder / "truth.nrrd"), useCompression=True)
+        with open(folder / "lesions.csv", "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(COLUMNS)
+            for lesion in phantom.lesions:
+                centre = (round_half_up(value, 1) for value in lesion.centre_lps_mm)
+                table.writerow([lesion.label, lesion.kind, lesion.diameter_mm, lesion.solid_diameter_mm, *centre, lesion.hu])
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"the phantom could not be written to '{folder}': {error}") from error

@@ -1,0 +1,73 @@
+"""The lesion table: one row a lesion, numbers rounded once, here."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from NLSTSegLib.lesions import Lesion
+from NLSTSegLib.measurements import round_half_up
+from NLSTSegLib.pipeline import SegmentationResult
+from NLSTSegLib.volume import CtVolume
+
+
+def lesion_row(lesion: Lesion, ct: CtVolume, canonical: CtVolume) -> dict[str, str | int | float]:
+    """The lesion's numbers as they are shown and written.
+
+    Volumes in whole mm3, axes and centroid in mm to one decimal (Lung-RADS v2022), HU as whole numbers, score with three
+    decimals. ``slice`` counts from 0 along that axis of the source voxels which runs nearest to the body's long axis.
+    """
+    sizes = lesion.measurements
+    left, posterior, superior = sizes.centroid_lps_mm
+    return {
+        "lesion": lesion.name,
+        "score": round_half_up(lesion.score, 3),
+        "volume_mm3": int(round_half_up(sizes.volume_mm3, 0)),
+        "equivalent_diameter_mm": round_half_up(sizes.equivalent_diameter_mm, 1),
+        "long_axis_mm": round_half_up(sizes.long_axis_mm, 1),
+        "short_axis_mm": round_half_up(sizes.short_axis_mm, 1),
+        "mean_diameter_mm": round_half_up(sizes.mean_diameter_mm, 1),
+        "mean_hu": int(round_half_up(sizes.mean_hu, 0)),
+        "solid_volume_mm3": int(round_half_up(sizes.solid_volume_mm3, 0)),
+        "centroid_l_mm": round_half_up(left, 1),
+        "centroid_p_mm": round_half_up(posterior, 1),
+        "centroid_s_mm": round_half_up(superior, 1),
+        "slice": source_slice(sizes.slice_k, ct, canonical),
+    }
+
+
+def source_slice(slice_k: int, ct: CtVolume, canonical: CtVolume) -> int:
+    """Index of a canonical slice along the source axis that runs from head to foot or back."""
+    axis = next(n for n, letter in enumerate(ct.orientation) if letter in "SI")
+    return slice_k if ct.orientation[axis] == "S" else canonical.hu.shape[0] - 1 - slice_k
+
+
+def lesion_rows(result: SegmentationResult) -> list[dict[str, str | int | float]]:
+    """One row a lesion, by descending volume."""
+    return [lesion_row(lesion, result.ct, result.canonical) for lesion in result.lesions]
+
+
+COLUMNS = (
+    "lesion",
+    "score",
+    "volume_mm3",
+    "equivalent_diameter_mm",
+    "long_axis_mm",
+    "short_axis_mm",
+    "mean_diameter_mm",
+    "mean_hu",
+    "solid_volume_mm3",
+    "centroid_l_mm",
+    "centroid_p_mm",
+    "centroid_s_mm",
+    "slice",
+)
+"""Columns of ``lesions.csv``; the header is there with zero lesions too."""
+
+
+def write_csv(result: SegmentationResult, path: Path) -> None:
+    """Write ``lesions.csv`` (UTF-8, comma, point as decimal sign)."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS)
+        table.writeheader()
+        table.writerows(lesion_rows(result))

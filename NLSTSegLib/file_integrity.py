@@ -1,0 +1,94 @@
+"""Whether a volume file holds all the voxels its header promises: the readers of ITK do not always notice.
+
+A truncated NIfTI file is read with whatever was in memory in place of the missing voxels, and a compressed MetaImage
+with a damaged stream likewise; so sizes and checksums are looked at before the voxels are read.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from NLSTSegLib.errors import InputError
+
+PIECE_BYTES = 1 << 20
+"""Read, and inflated, at a time; about 5 ms each."""
+
+LONGEST_HEADER_BYTES = 1 << 20
+"""A text header is over after this."""
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def check_complete(path: Path, needed_bytes: int, *, progress: Callable[[float], None] | None = None) -> None:
+    """Raise :class:`InputError` unless ``path`` stores ``needed_bytes`` of voxels whose checksum, if any, is right.
+
+    For NIfTI they count from the start of the (unpacked) file, for NRRD and MetaImage from the start of the data, which
+    may be in a file of its own. Data spread over several files, or written as text, are left to the reader.
+    ``progress(fraction)`` is called for every piece of compressed data and may raise to stop.
+    """
+    place = _data_place(path)
+    if place is None:
+        return
+    data, offset, compressed = place
+    if not data.is_file():
+        raise InputError(f"its data file {data.name} is missing")
+    found = _inflated_bytes(data, offset, progress) if compressed else data.stat().st_size - offset
+    if found < needed_bytes:
+        raise InputError(f"it is truncated: {found} of {needed_bytes} bytes are there")
+
+
+def _data_place(path: Path) -> tuple[Path, int, bool] | None:
+    """File of the voxels, offset in it, and whether they are compressed; None where this is not told so simply."""
+    with path.open("rb") as stream:
+        start = stream.read(LONGEST_HEADER_BYTES)
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return path, 0, start.startswith(GZIP_MAGIC)
+    fields, length = _text_header(start)
+    encoding = fields.get("encoding", "raw").lower()
+    skips = any(fields.get(key, "0") != "0" for key in ("line skip", "lineskip", "byte skip", "byteskip", "headersize"))
+    name = next((fields[key] for key in ("data file", "datafile", "elementdatafile") if key in fields), "LOCAL")
+    if encoding not in ("raw", "gz", "gzip") or skips or name.startswith("LIST") or "%" in name:
+        return None
+    compressed = encoding != "raw" or fields.get("compresseddata", "").lower() == "true"
+    return (path, length, compressed) if name.upper() == "LOCAL" else (path.parent / name, 0, compressed)
+
+
+def _text_header(start: bytes) -> tuple[dict[str, str], int]:
+    """Fields of a NRRD (``key: value``, ended by an empty line) or MetaImage (``Key = value``, ended by its data file)."""
+    fields: dict[str, str] = {}
+    separator = ":" if start.startswith(b"NRRD") else "="
+    length = 0
+    for line in start.splitlines(keepends=True):
+        length += len(line)
+        key, _, value = line.decode("latin-1").partition(separator)
+        fields[key.strip().lower()] = value.strip()
+        if not line.strip() or key.strip() == "ElementDataFile":
+            break
+    return fields, length
+
+
+def _inflated_bytes(path: Path, offset: int, progress: Callable[[float], None] | None) -> int:
+    """Length of the gzip or zlib stream after ``offset``, its checksum verified; pieces, so memory stays small."""
+    total, size = 0, path.stat().st_size
+    inflater = zlib.decompressobj(wbits=47)
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        try:
+            while piece := stream.read(PIECE_BYTES):
+                if progress:
+                    progress(stream.tell() / size)
+                while piece:
+                    if inflater.eof:
+                        # Parallel compressors write one member after another; anything else behind the data is not ours.
+                        if not piece.startswith(GZIP_MAGIC):
+                            return total
+                        inflater = zlib.decompressobj(wbits=47)
+                    total += len(inflater.decompress(piece, PIECE_BYTES))
+                    piece = inflater.unused_data or inflater.unconsumed_tail
+        except zlib.error as error:
+            raise InputError("its compressed data are damaged") from error
+    if not inflater.eof:
+        raise InputError(f"it is truncated: its compressed data end after {total} bytes")
+    return total

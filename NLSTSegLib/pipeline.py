@@ -1,0 +1,175 @@
+"""The whole way of the data: from a CT to lesions on its voxels. Everything that segments calls :func:`segment`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from NLSTSegLib.devices import DeviceChoice, choose_device
+from NLSTSegLib.errors import InputError, ModelError
+from NLSTSegLib.inference import predict_slices
+from NLSTSegLib.lesions import Lesion, find_lesions, label_map
+from NLSTSegLib.lungs import lung_field
+from NLSTSegLib.models import Model, ModelCard
+from NLSTSegLib.preflight import Finding, check_ct, check_lungs, stop_on_errors
+from NLSTSegLib.progress import Progress, silent, stage_of
+from NLSTSegLib.volume import CtVolume, from_canonical, to_canonical
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """What a user may choose; ``None`` stands for the model's own value."""
+
+    threshold: float | None = None
+    """Probability above which a voxel belongs to a lesion, 0 < threshold < 1."""
+    min_volume_mm3: float | None = None
+    """Smaller components are dropped."""
+    lung_field: str | np.ndarray = "auto"
+    """``"auto"``, ``"none"`` (look everywhere) or a boolean mask ``[k, j, i]`` on the voxels of the CT."""
+    device: DeviceChoice = "auto"
+    threads: int | None = None
+    """CPU threads of torch."""
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise InputError(f"the threshold must lie between 0 and 1, not {self.threshold}")
+        if self.min_volume_mm3 is not None and not 0 <= self.min_volume_mm3 < 1e9:
+            raise InputError(f"the minimum volume must be 0 mm3 or more, not {self.min_volume_mm3}")
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise InputError(f"the number of threads must be 1 or more, not {self.threads}")
+        if isinstance(self.lung_field, str) and self.lung_field not in ("auto", "none"):
+            raise InputError(f"the lung field must be 'auto', 'none' or a mask, not '{self.lung_field}'")
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationResult:
+    """What :func:`segment` found in ``ct``.
+
+    ``canonical`` is the CT with axes permuted to LPS; the lesions' boxes, masks and slice numbers count on its grid.
+    ``labels`` and ``probability`` are on the voxels of ``ct``.
+    """
+
+    ct: CtVolume
+    canonical: CtVolume
+    canonical_probability: np.ndarray
+    """uint8 ``[k, j, i]``, 255 is 1."""
+    lesions: tuple[Lesion, ...]
+    findings: tuple[Finding, ...]
+    card: ModelCard
+    threshold: float
+    min_volume_mm3: float
+    lung_field_note: str
+    """``"auto"``, ``"none"``, ``"given"``, or that no lungs were found and everything was searched."""
+    device_note: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of each stage."""
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """uint8 or uint16 ``[k, j, i]`` on the source voxels: k is lesion k."""
+        return from_canonical(label_map(self.lesions, self.canonical.hu.shape), self.canonical, self.ct)
+
+    @cached_property
+    def probability(self) -> np.ndarray:
+        """uint8 ``[k, j, i]`` on the source voxels, 255 is 1."""
+        return from_canonical(self.canonical_probability, self.canonical, self.ct)
+
+
+def segment(
+    ct: CtVolume, model: Model, options: SegmentOptions | None = None, progress: Progress = silent
+) -> SegmentationResult:
+    """Find the lesions in ``ct``.
+
+    ``progress(fraction, stage)`` is called as the work goes on and may raise to stop it. Raises :class:`InputError`
+    for a CT that the pre-flight refuses or options that do not fit it.
+    """
+    options = options or SegmentOptions()
+    seconds: dict[str, float] = {}
+    threshold = model.card.threshold if options.threshold is None else options.threshold
+    minimum = model.card.min_volume_mm3 if options.min_volume_mm3 is None else options.min_volume_mm3
+
+    with _timed(seconds, "check"):
+        progress(0.0, "check")
+        findings = check_ct(ct)
+        stop_on_errors(findings)
+        canonical = to_canonical(ct)
+    with _timed(seconds, "lung field"):
+        progress(0.02, "lung field")
+        where, lung_findings, field_note = _field(ct, canonical, options)
+        findings += lung_findings
+    with _timed(seconds, "network"):
+        progress(0.06, "network")
+        probability, device_note = _predict(canonical, model, options, where, progress)
+    with _timed(seconds, "lesions"):
+        progress(0.95, "lesions")
+        lesions = find_lesions(probability, canonical, threshold=threshold, min_volume_mm3=minimum, field=where)
+    progress(1.0, "done")
+    return SegmentationResult(
+        ct=ct,
+        canonical=canonical,
+        canonical_probability=probability,
+        lesions=tuple(lesions),
+        findings=tuple(findings),
+        card=model.card,
+        threshold=threshold,
+        min_volume_mm3=minimum,
+        lung_field_note=field_note,
+        device_note=device_note,
+        seconds=seconds,
+    )
+
+
+def _field(ct: CtVolume, canonical: CtVolume, options: SegmentOptions) -> tuple[np.ndarray | None, list[Finding], str]:
+    if isinstance(options.lung_field, np.ndarray):
+        if options.lung_field.shape != ct.hu.shape:
+            raise InputError(f"the lung field of shape {options.lung_field.shape} does not fit the CT's {ct.hu.shape}")
+        mask = CtVolume(
+            (options.lung_field != 0).astype(np.int16), ct.spacing_ijk_mm, ct.origin_lps_mm, ct.direction_lps
+        )
+        return to_canonical(mask).hu.astype(bool), [], "given"
+    if options.lung_field == "none":
+        return None, [], "none"
+    where = lung_field(canonical)
+    note = "auto" if where is not None else "auto: no lungs found, everything was searched"
+    return where, check_lungs(canonical, where), note
+
+
+def _predict(
+    canonical: CtVolume, model: Model, options: SegmentOptions, where: np.ndarray | None, progress: Progress
+) -> tuple[np.ndarray, str]:
+    import copy
+
+    import torch
+
+    from NLSTSegLib.networks.unet import UNet, fold_batch_norm
+
+    if model.card.architecture.dimensions == 3:
+        raise ModelError(f"model '{model.card.name}' is a 3D network, which this version does not run yet")
+    device = choose_device(options.device, options.threads)
+    network = copy.deepcopy(model.network)
+    if isinstance(network, UNet):
+        fold_batch_norm(network)
+    network = network.to(device.name, device.dtype, memory_format=torch.channels_last)
+    probability = predict_slices(
+        network,
+        model.card.input,
+        canonical,
+        where,
+        device=device.name,
+        dtype=device.dtype,
+        batch_slices=device.batch_slices,
+        progress=stage_of(progress, "network", 0.06, 0.95),
+    )
+    return probability, device.note
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = round(time.perf_counter() - start, 3)

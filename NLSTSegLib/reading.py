@@ -1,0 +1,157 @@
+"""A CT from a DICOM folder or file, NIfTI, NRRD or MetaImage: looked at by its header first, refused in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from NLSTSegLib.dicom import LARGEST_VOLUME_BYTES, choose_chest_series, list_series, read_series, series_of_file
+from NLSTSegLib.dicom_headers import is_dicom
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.file_integrity import check_complete
+from NLSTSegLib.volume import Acquisition, CtVolume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+FORMATS = {
+    ".nii.gz": "NiftiImageIO",
+    ".nii": "NiftiImageIO",
+    ".nrrd": "NrrdImageIO",
+    ".nhdr": "NrrdImageIO",
+    ".mha": "MetaImageIO",
+    ".mhd": "MetaImageIO",
+}
+"""Reader of SimpleITK by file ending; a file is not tried with another reader than its ending's."""
+
+ORIENTED_NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior", "lps", "ras", "las")
+"""The NRRD spaces that say which way the axes run in the patient."""
+
+
+def read_ct(path: Path | str, *, series_uid: str | None = None, progress: Callable[[float], None] | None = None) -> CtVolume:
+    """The CT at ``path`` in HU: a DICOM folder, one DICOM file (its whole series is read), or one of :data:`FORMATS`.
+
+    ``series_uid`` chooses among the DICOM series, see :func:`NLSTSegLib.dicom.choose_chest_series`. ``progress(fraction)``
+    is called before every DICOM file and every piece of a compressed file, and may raise to stop. Raises
+    :class:`InputError`, naming the file, for whatever is not one readable 3D volume of one value a voxel.
+    """
+    path = Path(path)
+    if path.name.upper() == "DICOMDIR" and path.is_file():
+        path = path.parent
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}")
+    ending = next((e for e in FORMATS if path.name.lower().endswith(e)), None)
+    try:
+        if path.is_dir():
+            series = list_series(path, progress=_part(progress, 0.0, 0.3))
+            return read_series(choose_chest_series(series, series_uid), progress=_part(progress, 0.3, 1.0))
+        if ending is None and is_dicom(path):
+            if series_uid is None:
+                return read_series(series_of_file(path), progress=progress)
+            return read_series(choose_chest_series(list_series(path.parent, recursive=False), series_uid), progress=progress)
+        if ending is None:
+            raise InputError(f"it is neither DICOM nor one of {', '.join(FORMATS)}")
+        if series_uid is not None:
+            raise InputError(f"a {ending} file has no series {series_uid} to choose; leave the series out")
+        return _read_file(path, ending, progress)
+    except InputError as error:
+        # The inner sentences name the file at fault, if it is another one.
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def _part(progress: Callable[[float], None] | None, start: float, end: float) -> Callable[[float], None] | None:
+    return None if progress is None else lambda fraction: progress(start + (end - start) * fraction)
+
+
+def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None) -> CtVolume:
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(FORMATS[ending])
+    reader.SetFileName(str(path))
+    try:
+        path.open("rb").close()
+        with _no_itk_warnings():
+            reader.ReadImageInformation()
+            voxel_bytes = _check_header(reader)
+            check_complete(path, _stored_bytes(reader, voxel_bytes), progress=_part(progress, 0.0, 0.5))
+            image = reader.Execute()
+    except OSError as error:
+        raise InputError(f"it cannot be opened ({error.strerror})") from error
+    except (RuntimeError, ValueError, OverflowError) as error:  # the last two: header fields that are no numbers
+        if "orthonormal" in str(error):
+            raise InputError("its axes are not at right angles (a sheared sform, for example of a tilted gantry)") from error
+        raise InputError(f"it is damaged or not a {ending} file") from error
+    if image.GetDimension() > 3:
+        image = image[(slice(None),) * 3 + (0,) * (image.GetDimension() - 3)]
+    if "vector" in image.GetPixelIDTypeAsString():
+        image = sitk.VectorIndexSelectionCast(image, 0)
+    if FORMATS[ending] == "NiftiImageIO":
+        _check_sform(reader, image)
+    if progress:
+        progress(1.0)
+    return CtVolume.from_image(image, Acquisition(format=ending, orientation_known=_orientation_known(reader, ending)))
+
+
+@contextmanager
+def _no_itk_warnings() -> Iterator[None]:
+    """ITK prints its warnings on stderr; what they are about is checked here."""
+    import SimpleITK as sitk
+
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def _check_header(reader: sitk.ImageFileReader) -> int:
+    """Bytes of one voxel; raises :class:`InputError` unless the header tells of one volume of believable size."""
+    import SimpleITK as sitk
+
+    size = reader.GetSize()
+    if reader.GetNumberOfComponents() != 1:
+        raise InputError(f"it holds {reader.GetNumberOfComponents()} values a voxel (colour or vectors), not one HU value")
+    if len(size) < 3:
+        raise InputError(f"it is a {len(size)}D image, not a volume")
+    if any(n > 1 for n in size[3:]):
+        raise InputError(f"it is a {len(size)}D series of volumes (size {'x'.join(map(str, size))}); give one volume of it")
+    if not np.isfinite([*reader.GetOrigin(), *reader.GetSpacing(), *reader.GetDirection()]).all():
+        raise InputError("its origin, spacing or directions are not finite numbers")
+    voxel_bytes = int(sitk.Image([1, 1, 1], reader.GetPixelID(), 1).GetSizeOfPixelComponent())
+    if (total := voxel_bytes * int(np.prod(size, dtype=object))) > LARGEST_VOLUME_BYTES:
+        raise InputError(f"its header tells of {total / 2**30:.0f} GiB of voxels, too much for a chest CT")
+    return voxel_bytes
+
+
+def _stored_bytes(reader: sitk.ImageFileReader, voxel_bytes: int) -> int:
+    """Bytes of all voxels as stored, with what precedes them in a NIfTI file (which may rescale smaller voxels)."""
+    voxels = int(np.prod(reader.GetSize(), dtype=object))
+    if reader.HasMetaDataKey("vox_offset"):
+        return int(float(reader.GetMetaData("vox_offset"))) + voxels * int(reader.GetMetaData("bitpix")) // 8
+    return voxels * voxel_bytes
+
+
+def _check_sform(reader: sitk.ImageFileReader, image: sitk.Image) -> None:
+    """Raise :class:`InputError` where ITK took the qform because it could not represent another sform."""
+    if int(reader.GetMetaData("sform_code")) <= 0 or int(reader.GetMetaData("xyzt_units")) & 7 not in (0, 2):
+        return
+    sform = np.array([reader.GetMetaData(f"srow_{axis}").split() for axis in "xyz"], float) * [[-1], [-1], [1]]
+    read = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    if not np.allclose(sform[:, :3], read, atol=0.02) or not np.allclose(sform[:, 3], image.GetOrigin(), atol=0.1):
+        raise InputError("it has two geometries that differ (qform and sform, perhaps sheared); write it again with one")
+
+
+def _orientation_known(reader: sitk.ImageFileReader, ending: str) -> bool:
+    if FORMATS[ending] == "NiftiImageIO":
+        return any(int(reader.GetMetaData(code)) > 0 for code in ("qform_code", "sform_code"))
+    if FORMATS[ending] == "NrrdImageIO":
+        return reader.HasMetaDataKey("NRRD_space") and reader.GetMetaData("NRRD_space").lower() in ORIENTED_NRRD_SPACES
+    return True
