@@ -39,7 +39,9 @@ def choose_device(choice: DeviceChoice = "auto", threads: int | None = None) -> 
     if choice == "cuda" and not has_cuda:
         raise InputError("device 'cuda' is not available: no CUDA graphics card is seen by torch; use --device auto or cpu")
     if choice == "mps" and not has_mps:
-        raise InputError("device 'mps' is not available: this is no Mac with Apple graphics, or torch is built without; use --device auto")
+        raise InputError(
+            "device 'mps' is not available: this is no Mac with Apple graphics, or torch is built without; use --device auto"
+        )
     if choice == "cuda" or (choice == "auto" and has_cuda):
         return Device("cuda", torch.float16, GPU_BATCH_SLICES, f"graphics card {torch.cuda.get_device_name()}, float16")
     if choice == "mps" or (choice == "auto" and has_mps):

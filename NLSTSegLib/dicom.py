@@ -108,7 +108,7 @@ def list_series(
 
     Files are recognised by their content, not their name; what is not DICOM, or holds no image, is passed over. A file
     that is there twice counts once. ``progress(fraction)`` is called before every file and may raise to stop. Raises
-    :class:`InputError` when there is no such folder or a DICOM file is damaged.
+    :class:`InputError` when there is no such folder, it holds no DICOM image, or a DICOM file is damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -121,6 +121,8 @@ def list_series(
         for one in read_headers(file):
             # Some anonymisers give all files one SOPInstanceUID, so the position takes part.
             unique.setdefault((one.sop_uid or file, one.series_uid, one.frame, one.position_lps_mm), one)
+    if not unique:
+        raise InputError(f"no DICOM images were found in {folder}")
     groups: dict[tuple[str, bool], list[DicomSlice]] = {}
     for one in unique.values():
         groups.setdefault((one.series_uid, "LOCALIZER" in one.image_type), []).append(one)
@@ -135,8 +137,6 @@ def choose_chest_series(series: Sequence[DicomSeries], uid: str | None = None) -
     derived; most slices; lowest series number. Raises :class:`InputError`, naming what is there, when nothing fits.
     """
     there = "; ".join(str(s) for s in series[:8]) + (f"; and {len(series) - 8} more" if len(series) > 8 else "")
-    if not series:
-        raise InputError("no DICOM images were found")
     if uid is not None:
         candidates = [s for s in series if uid in (s.uid, s.key)]
         if not candidates:
@@ -144,7 +144,8 @@ def choose_chest_series(series: Sequence[DicomSeries], uid: str | None = None) -
     else:
         candidates = [s for s in series if s.modality == "CT" and not s.is_localizer]
         if not candidates:
-            raise InputError(f"none of the DICOM series is a CT volume, only: {there}")
+            where = os.path.commonpath([s.slices[0].path.parent for s in series])
+            raise InputError(f"none of the DICOM series in {where} is a CT volume, only: {there}")
     longest = {axial: max((s.coverage_mm for s in candidates if s.is_axial == axial), default=0.0) for axial in (True, False)}
     return max(
         candidates,
@@ -303,7 +304,7 @@ def _read_pixels(one: DicomSlice) -> np.ndarray:
 
     damaged = f"{one.path} is damaged: its voxels do not fit its header; copy it again"
     try:
-        # GDCM fills up voxels that are missing at the end of a file, so the size is looked at first.
+        # GDCM reads on past the end of voxels that are fewer than the header says, so the size is looked at first.
         if one.path.stat().st_size < one.native_bytes:
             raise InputError(damaged)
         reader = sitk.ImageFileReader()

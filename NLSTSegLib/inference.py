@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ CHUNK_SLICES = 8
 
 CROP_MULTIPLE = 32
 """Crops grow to a multiple of this (pixels): few distinct sizes, so the convolution library plans them once."""
+
+
+Crop = tuple[slice, slice, slice]
+"""Slices, rows and columns that run together; rows and columns may reach beyond the image."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,8 @@ def predict_slices(
     """Probability of lesion per voxel, uint8 ``[k, j, i]`` (255 is 1), of a canonical ``ct``.
 
     Slices without ``field`` (boolean, the CT's shape) are skipped and stay 0; the others are cropped to it plus
-    ``spec.margin_px``. ``progress(fraction)`` is called after every
-    batch and may raise to stop. The network runs in a worker thread while the next batch is prepared, so the calling
-    thread stays open to interrupts.
+    ``spec.margin_px``. ``progress(fraction)`` is called after every batch and may raise to stop. The network runs in a
+    worker thread while the next batch is prepared, so the calling thread stays open to interrupts.
     """
     import torch
 
@@ -82,28 +86,30 @@ def predict_slices(
             return y[:, 0].cpu().numpy()
 
     batches = list(_batches(ct.hu.shape, field, spec.margin_px, batch_slices))
-    executor = ThreadPoolExecutor(max_workers=1)
+    # A new thread would start with torch's own number of threads.
+    executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
+    running: deque[tuple[Crop, Future[np.ndarray]]] = deque()
     try:
-        pending = None
-        for done, (slices, rows, columns) in enumerate([*batches, (None, None, None)]):
-            if slices is not None:
-                future = executor.submit(run, _network_input(ct.hu, slices, rows, columns, offsets, spec))
-            if pending is not None:
-                (k, j, i), running = pending
-                crop = probability[k.start : k.stop, j.start : min(j.stop, ct.hu.shape[1]), i.start : min(i.stop, ct.hu.shape[2])]
-                crop[:] = running.result()[:, : crop.shape[1], : crop.shape[2]]
+        for done, crop in enumerate(batches):
+            running.append((crop, executor.submit(run, _network_input(ct.hu, crop, offsets, spec))))
+            # One batch waits while one runs: the network never does, and memory holds two.
+            if len(running) > 1:
+                _store(probability, *running.popleft())
                 if progress is not None:
                     progress(done / len(batches))
-            if slices is not None:
-                pending = ((slices, rows, columns), future)
+        while running:
+            _store(probability, *running.popleft())
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
     return probability
 
 
-def _batches(
-    shape: tuple[int, ...], field: np.ndarray | None, margin_px: int, batch_slices: int
-) -> Iterator[tuple[slice, slice, slice]]:
+def _store(probability: np.ndarray, crop: Crop, future: Future[np.ndarray]) -> None:
+    inside = probability[crop]
+    inside[:] = future.result()[:, : inside.shape[1], : inside.shape[2]]
+
+
+def _batches(shape: tuple[int, ...], field: np.ndarray | None, margin_px: int, batch_slices: int) -> Iterator[Crop]:
     """Runs of slices and the crop they share; a crop may reach beyond the image, where the input is padded."""
     for start in range(0, shape[0], CHUNK_SLICES):
         chunk = slice(start, min(start + CHUNK_SLICES, shape[0]))
@@ -114,8 +120,8 @@ def _batches(
             if not occupied.any():
                 continue
             wanted = wanted[occupied]
-            rows = _span(field[chunk].any(axis=(0, 2)), margin_px)
-            columns = _span(field[chunk].any(axis=(0, 1)), margin_px)
+            rows = _span(np.asarray(field[chunk].any(axis=(0, 2))), margin_px)
+            columns = _span(np.asarray(field[chunk].any(axis=(0, 1))), margin_px)
         rows, columns = _rounded(rows, shape[1]), _rounded(columns, shape[2])
         for first in range(wanted[0], wanted[-1] + 1, batch_slices):
             yield slice(first, min(first + batch_slices, wanted[-1] + 1)), rows, columns
@@ -131,14 +137,13 @@ def _rounded(span: slice, size: int) -> slice:
     return slice(start := max(0, min(span.start, size - length)), start + length)
 
 
-def _network_input(
-    hu: np.ndarray, slices: slice, rows: slice, columns: slice, offsets: np.ndarray, spec: InputSpec
-) -> np.ndarray:
+def _network_input(hu: np.ndarray, crop: Crop, offsets: np.ndarray, spec: InputSpec) -> np.ndarray:
     """float32 ``[batch, input slice, j, i]``; beyond the first and last slice the end slice is repeated."""
+    slices, rows, columns = crop
     k = np.clip(np.arange(slices.start, slices.stop)[:, None] + offsets, 0, hu.shape[0] - 1)
-    crop = spec.scale(hu[k, rows, columns])
-    missing = (rows.stop - rows.start - crop.shape[2], columns.stop - columns.start - crop.shape[3])
-    if any(missing):
-        air = float(spec.scale(np.float32(PADDING_HU)))
-        crop = np.pad(crop, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])), constant_values=air)
-    return crop
+    values = spec.scale(hu[k, rows, columns])
+    missing_j, missing_i = rows.stop - rows.start - values.shape[2], columns.stop - columns.start - values.shape[3]
+    if missing_j or missing_i:
+        air = float(spec.scale(np.array(PADDING_HU)))
+        values = np.pad(values, ((0, 0), (0, 0), (0, missing_j), (0, missing_i)), constant_values=air)
+    return values

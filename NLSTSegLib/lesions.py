@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.measurements import Measurements, measure
+from NLSTSegLib.measurements import Box, Measurements, bounding_box, measure
 from NLSTSegLib.volume import CtVolume
 
 BOX_MARGIN_MM = 10.0
@@ -16,9 +16,6 @@ BOX_MARGIN_MM = 10.0
 
 SCORE_PERCENTILE = 95
 """A lesion's score is this percentile of its probabilities: near the peak, but not the doing of one voxel."""
-
-Box = tuple[slice, slice, slice]
-"""Where a cut-out lies in a ``[k, j, i]`` array."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +104,7 @@ def _components(above: np.ndarray, ct: CtVolume, min_volume_mm3: float) -> list[
     if not above.any():
         return []
     # Labels take four bytes a voxel: find them only where there is something.
-    used = _bounding_box(above)
+    used = bounding_box(above)
     image = sitk.ConnectedComponent(sitk.GetImageFromArray(above[used].view(np.uint8)), True)
     # The view comes first: once the filter shares the image, SimpleITK would copy it to hand out a view.
     labels = sitk.GetArrayViewFromImage(image)
@@ -128,16 +125,6 @@ def _components(above: np.ndarray, ct: CtVolume, min_volume_mm3: float) -> list[
         mask[inner] = labels[tight] == label
         components.append((box, mask))
     return components
-
-
-def _bounding_box(above: np.ndarray) -> Box:
-    # Axis by axis, each on what the one before left: the first pass alone sees the whole volume.
-    bounds: list[slice] = []
-    for axis in range(3):
-        rest = above[tuple(bounds)]
-        hits = np.flatnonzero(rest.any(axis=tuple(other for other in range(3) if other != axis)))
-        bounds.append(slice(int(hits[0]), int(hits[-1]) + 1))
-    return bounds[0], bounds[1], bounds[2]
 
 
 def _grow(tight: Box, used: Box, ct: CtVolume) -> tuple[Box, Box]:

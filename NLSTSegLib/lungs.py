@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from NLSTSegLib.volume import CtVolume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 AIR_BELOW_HU = -400
 """Lung parenchyma and air are below, soft tissue above."""
@@ -18,8 +23,8 @@ CLOSING_MM = 20.0
 MARGIN_MM = 4.0
 """The field is grown by this, so the pleura and what touches it are inside."""
 
-MINIMUM_LUNG_ML = 150.0
-"""Less air than this inside the body is not a pair of lungs (a stack of a few slices aside)."""
+MINIMUM_LUNG_ML, MINIMUM_LUNG_SHARE = 150.0, 0.025
+"""Less air than this inside the body is no lung; in a stack of a few slices, this share of the image is enough."""
 
 MINIMUM_SLICE_AREA_MM2 = 400.0
 """The body's air counts as lung where a component is at least this large in some slice; the trachea is smaller."""
@@ -56,20 +61,22 @@ def lung_field(ct: CtVolume) -> np.ndarray | None:
         return None
     trachea = _trachea(lungs & (coarse < AIRWAY_BELOW_HU), spacing_kji)
     field = _close_and_grow(lungs & ~trachea, spacing_kji) & ~trachea
-    k, j, i = (np.minimum(np.arange(n) // step, m - 1) for n, step, m in zip(ct.hu.shape, (step_k, step_j, step_i), field.shape, strict=True))
+    k, j, i = (
+        np.minimum(np.arange(n) // step, m - 1)
+        for n, step, m in zip(ct.hu.shape, (step_k, step_j, step_i), field.shape, strict=True)
+    )
     return field[np.ix_(k, j, i)]
 
 
-def _inner_air(coarse, spacing_kji: np.ndarray) -> np.ndarray | None:
+def _inner_air(coarse: sitk.Image, spacing_kji: np.ndarray) -> np.ndarray | None:
     import SimpleITK as sitk
 
     air = sitk.BinaryThreshold(sitk.Median(coarse, (1, 1, 0)), -5000, AIR_BELOW_HU - 1)
-    # Pad in-plane with air and take away what is connected to it: the room, the table's inside stays but is thin.
+    # Pad in-plane with air and take away what is connected to it, the room; air inside the table stays, but is thin.
     padded = sitk.ConstantPad(air, (1, 1, 0), (1, 1, 0), 1)
     outside = sitk.ConnectedComponent(padded)
     rim = sitk.GetArrayViewFromImage(outside)[0, 0, 0]
     inner = sitk.Crop(sitk.And(padded, sitk.NotEqual(outside, int(rim))), (1, 1, 0), (1, 1, 0))
-    # Opening parts the lungs from the trachea's wall and drops thin air (table edges, bowel folds).
     components = sitk.RelabelComponent(sitk.ConnectedComponent(inner), sortByObjectSize=True)
     labels = sitk.GetArrayFromImage(components)
     voxel_ml = float(np.prod(spacing_kji)) / 1000
@@ -82,7 +89,7 @@ def _inner_air(coarse, spacing_kji: np.ndarray) -> np.ndarray | None:
         mask = labels == label
         if mask.sum(axis=(1, 2)).max() * areas_mm2 >= MINIMUM_SLICE_AREA_MM2:
             lungs |= mask
-    if lungs.sum() * voxel_ml < min(MINIMUM_LUNG_ML, 0.5 * labels.size * voxel_ml * 0.05):
+    if lungs.sum() * voxel_ml < min(MINIMUM_LUNG_ML, MINIMUM_LUNG_SHARE * labels.size * voxel_ml):
         return None
     return lungs
 
@@ -95,7 +102,7 @@ def _trachea(air: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:
     trachea = np.zeros_like(air)
     if not air.any():
         return trachea
-    middle_i = air.any(axis=(0, 1)).nonzero()[0].mean()
+    middle_i = np.flatnonzero(air.any(axis=(0, 1))).mean()
     previous = None
     for k in reversed(range(len(air))):
         labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(air[k].astype(np.uint8))))
@@ -124,7 +131,7 @@ def _close_and_grow(lungs: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:
     image = sitk.GetImageFromArray(np.pad(lungs, ((0, 0), (pad, pad), (pad, pad))).astype(np.uint8))
     image.SetSpacing(spacing_kji[::-1].tolist())
 
-    def distance(mask):
+    def distance(mask: sitk.Image) -> sitk.Image:
         return sitk.SignedMaurerDistanceMap(mask, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
 
     # Closing by distance maps: exact balls in millimetres, whatever the spacing, at the cost of two passes.

@@ -15,6 +15,9 @@ SOLID_ABOVE_HU = -160
 TIE_MM = 1e-6
 """Axes closer in length than this count as equally long, so that rounding noise cannot choose between them."""
 
+Box = tuple[slice, slice, slice]
+"""Where a cut-out lies in a ``[k, j, i]`` array."""
+
 Point = tuple[float, float, float]
 """Left, posterior, superior in mm."""
 
@@ -60,12 +63,15 @@ def measure(mask: np.ndarray, ct: CtVolume, offset_kji: tuple[int, int, int]) ->
 
     Raises ``ValueError`` for a mask that is empty, not bool, or reaches out of the CT.
     """
-    box = tuple(slice(start, start + size) for start, size in zip(offset_kji, mask.shape, strict=True))
-    hu = ct.hu[box]
+    cut_out = tuple(slice(start, start + size) for start, size in zip(offset_kji, mask.shape, strict=True))
+    hu = ct.hu[cut_out]
     if min(offset_kji) < 0 or hu.shape != mask.shape:
         raise ValueError(f"a mask of shape {mask.shape} at {offset_kji} reaches out of the CT's {ct.hu.shape}")
     if mask.dtype != bool or not mask.any():
         raise ValueError(f"the mask must be bool and not empty; this one is {mask.dtype} with {np.count_nonzero(mask)} voxels")
+    tight = bounding_box(mask)
+    start_kji = [start + inner.start for start, inner in zip(offset_kji, tight, strict=True)]
+    mask, hu = mask[tight], hu[tight]
     voxels_hu = hu[mask]
     solid = mask & (hu > SOLID_ABOVE_HU)
     volume_mm3 = float(len(voxels_hu) * ct.voxel_volume_mm3)
@@ -80,7 +86,7 @@ def measure(mask: np.ndarray, ct: CtVolume, offset_kji: tuple[int, int, int]) ->
     short_axis_mm = min(_length_mm(short_axis), long_axis_mm)
 
     def to_lps_mm(ij_k: np.ndarray) -> Point:
-        left, posterior, superior = ct.lps_from_ijk_mm(ij_k + np.asarray(offset_kji[::-1])).tolist()
+        left, posterior, superior = ct.lps_from_ijk_mm(ij_k + np.asarray(start_kji[::-1])).tolist()
         return left, posterior, superior
 
     def ends_lps_mm(axis: np.ndarray) -> tuple[Point, Point]:
@@ -97,7 +103,7 @@ def measure(mask: np.ndarray, ct: CtVolume, offset_kji: tuple[int, int, int]) ->
         solid_volume_mm3=float(np.count_nonzero(solid) * ct.voxel_volume_mm3),
         solid_long_axis_mm=_solid_long_axis_mm(solid, frame_mm),
         centroid_lps_mm=to_lps_mm(np.array([axis.mean() for axis in mask.nonzero()[::-1]])),
-        slice_k=slice_k + offset_kji[0],
+        slice_k=slice_k + start_kji[0],
         long_axis_ends_lps_mm=ends_lps_mm(long_axis),
         short_axis_ends_lps_mm=ends_lps_mm(short_axis),
     )
@@ -111,6 +117,17 @@ def round_half_up(value: float, decimals: int) -> float:
     # What is beyond nine places is noise of the arithmetic: 5.499999999999999 is a 5.5 that was missed.
     exact = Decimal(repr(round(float(value), 9)))
     return float(exact.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)) + 0.0  # + 0.0 makes -0.0 a 0.0
+
+
+def bounding_box(mask: np.ndarray) -> Box:
+    """The smallest box that holds all of ``mask`` (bool ``[k, j, i]``, not empty)."""
+    # Axis by axis, each on what the one before left: of a whole volume, only the first pass sees all.
+    bounds: list[slice] = []
+    for axis in range(3):
+        rest = mask[tuple(bounds)]
+        hits = np.flatnonzero(rest.any(axis=tuple(other for other in range(3) if other != axis)))
+        bounds.append(slice(int(hits[0]), int(hits[-1]) + 1))
+    return bounds[0], bounds[1], bounds[2]
 
 
 def _frame_mm(ct: CtVolume) -> np.ndarray:
@@ -128,7 +145,10 @@ def _solid_long_axis_mm(solid: np.ndarray, frame_mm: np.ndarray) -> float:
 
     if not solid.any():
         return 0.0
-    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(solid.astype(np.uint8)), True))
+    components = sitk.ConnectedComponentImageFilter()
+    components.FullyConnectedOn()
+    components.SetNumberOfWorkUnits(1)  # a lesion is small: sharing it out among threads takes longer than the work
+    labels = sitk.GetArrayFromImage(components.Execute(sitk.GetImageFromArray(solid.astype(np.uint8))))
     largest = labels == np.bincount(labels[solid]).argmax()
     return max(float(_distances_mm(hull).max()) for hull in _hulls_mm(largest, frame_mm).values())
 

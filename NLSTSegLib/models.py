@@ -83,10 +83,10 @@ class Model:
 
 def list_models() -> list[ModelFiles]:
     """Every bundled and installed model, the default first; a folder with a broken card raises :class:`ModelError`."""
-    found = []
-    for folder, origin in ((resources_folder() / "Models", "bundled"), (user_models_folder(), "installed")):
-        for card in sorted(folder.glob(f"*/{CARD_FILE}")):
-            found.append(ModelFiles(read_card(card), card.parent / WEIGHTS_FILE, origin))
+    bundled = sorted((resources_folder() / "Models").glob(f"*/{CARD_FILE}"))
+    installed = sorted(user_models_folder().glob(f"*/{CARD_FILE}"))
+    found = [ModelFiles(read_card(card), card.parent / WEIGHTS_FILE, "bundled") for card in bundled]
+    found += [ModelFiles(read_card(card), card.parent / WEIGHTS_FILE, "installed") for card in installed]
     return sorted(found, key=lambda model: model.card.name != DEFAULT_MODEL)
 
 
@@ -106,7 +106,9 @@ def find_model(name_or_path: str = DEFAULT_MODEL) -> ModelFiles:
     if path.is_file():
         raise ModelError(f"'{path}' is no model: name a bundle folder with {CARD_FILE}, or a published checkpoint (.pth)")
     names = ", ".join(model.card.name for model in models) or "none"
-    raise ModelError(f"there is no model '{name_or_path}': the installed ones are {names}; or name a bundle folder or a .pth file")
+    raise ModelError(
+        f"there is no model '{name_or_path}': the installed ones are {names}; or name a bundle folder or a .pth file"
+    )
 
 
 def read_card(path: Path) -> ModelCard:
@@ -118,7 +120,9 @@ def read_card(path: Path) -> ModelCard:
             raise ModelError(f"'{path}' is larger than a model card can be; the file is damaged, get it again")
         text = path.read_bytes()
     except OSError as error:
-        raise ModelError(f"'{path}' cannot be read ({error.strerror}): a bundle folder holds {CARD_FILE} and {WEIGHTS_FILE}") from error
+        raise ModelError(
+            f"'{path}' cannot be read ({error.strerror}): a bundle folder holds {CARD_FILE} and {WEIGHTS_FILE}"
+        ) from error
     adapter = TypeAdapter(with_config(ConfigDict(extra="forbid"))(ModelCard))
     try:
         return adapter.validate_json(text)

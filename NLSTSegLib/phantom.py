@@ -37,6 +37,9 @@ GROUND_GLASS_HU = -600.0
 SOLID_EDGE_MM, GROUND_GLASS_EDGE_MM = 1.0, 2.5
 """Width over which a lesion fades into the lung, half of it inside the outline."""
 
+WAVES, UNDULATION, SPICULE = 5, 0.03, 0.25
+"""An outline's gentle waves, how many and how high each, and the height of the mass's spicules, as shares of the radius."""
+
 GAP_MM = 15.0
 """Least distance between the surfaces of two lesions."""
 
@@ -125,16 +128,17 @@ class _Lesion:
     @property
     def reach_mm(self) -> float:
         """No part of the lesion is farther from its centre."""
-        return 1.35 * self.radius_mm if len(self.spikes) else 1.2 * self.radius_mm
+        return (1 + WAVES * UNDULATION + (SPICULE if len(self.spikes) else 0)) * self.radius_mm
 
     def factor(self, unit: Sequence[np.ndarray]) -> np.ndarray:
         x, y, z = unit
         factor = np.ones_like(x)
         for a, b, c, phase in self.waves.astype(np.float32):
-            factor += np.float32(0.03) * np.cos(a * x + b * y + c * z + phase)
+            factor += np.float32(UNDULATION) * np.cos(a * x + b * y + c * z + phase)
+        spicules = np.zeros_like(x)
         for a, b, c in self.spikes.astype(np.float32):
-            factor += np.float32(0.25) * np.exp(110 * (a * x + b * y + c * z - 1))
-        return factor
+            np.maximum(spicules, np.exp(110 * (a * x + b * y + c * z - 1)), out=spicules)
+        return factor + np.float32(SPICULE) * spicules
 
     def distance_mm(self, axes: Axes) -> np.ndarray:
         """Signed, along the ray from the centre to the outline; below 0 inside."""
@@ -154,7 +158,7 @@ class _Lesion:
             self,
             truth=replace(self.truth, centre_lps_mm=(x, y, z), hu=SOLID_HU),
             radius_mm=share * self.radius_mm,
-            waves=-self.waves,
+            waves=self.waves * [-1, -1, -1, 1],
         )
 
     def paint(self, canvas: Canvas, labels: np.ndarray) -> None:
@@ -219,9 +223,9 @@ def _lesions_and_vessels(rng: np.random.Generator) -> tuple[list[_Lesion], list[
 
 def _outline(rng: np.random.Generator, label: int, kind: str, diameter_mm: float, solid_mm: float, hu: float) -> _Lesion:
     """A lesion of that volume and a random outline, not yet placed."""
-    directions = rng.standard_normal((5, 3))
+    directions = rng.standard_normal((WAVES, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    waves = np.column_stack([directions * rng.uniform(1.5, 4, (5, 1)), rng.uniform(0, 2 * np.pi, 5)])
+    waves = np.column_stack([directions * rng.uniform(1.5, 4, (WAVES, 1)), rng.uniform(0, 2 * np.pi, WAVES)])
     spikes = rng.standard_normal((26 if kind == "mass" else 0, 3))
     spikes /= np.linalg.norm(spikes, axis=1, keepdims=True)
     truth = PhantomLesion(label, kind, diameter_mm, solid_mm, (0.0, 0.0, 0.0), hu)
@@ -242,14 +246,14 @@ def _placed(lesion: _Lesion, centre_mm: np.ndarray) -> _Lesion:
     if lesion.truth.kind != "juxtapleural":
         return lesion
     step_mm = 0.25
-    around = Canvas((2.5 * lesion.reach_mm,) * 3, (step_mm,) * 3)
-    axes = around.axes((slice(None),) * 3)
-    x, y, z = (axis + np.float32(c) for axis, c in zip(axes, centre_mm, strict=True))
-    diameter_mm = float(np.cbrt(6 / np.pi * lesion.inside((x, y, z)).sum() * step_mm**3))
+    offsets = np.arange(-lesion.reach_mm, lesion.reach_mm, step_mm).astype(np.float32)
+    axes = ((x + offsets)[None, None, :], (y + offsets)[None, :, None], (z + offsets)[:, None, None])
+    diameter_mm = float(np.cbrt(6 / np.pi * lesion.inside(axes).sum() * step_mm**3))
     return replace(lesion, truth=replace(lesion.truth, diameter_mm=diameter_mm, solid_diameter_mm=diameter_mm))
 
 
 def _clear_of(others: Sequence[_Lesion], lesion: _Lesion, points_mm: np.ndarray) -> np.ndarray:
+    """At which of the points ``[n, 3]`` the lesion keeps :data:`GAP_MM` to the others."""
     clear = np.ones(len(points_mm), bool)
     for other in others:
         clear &= np.linalg.norm(points_mm - other.centre_mm, axis=1) > other.reach_mm + lesion.reach_mm + GAP_MM
@@ -276,11 +280,11 @@ def _reconstruct(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     """int16 HU with noise and blur. One blur serves both, so the noise has the grain of the image's sharpness."""
     import SimpleITK as sitk
 
-    sigma_voxels = [PSF_SIGMA_MM / s for s in canvas.spacing_ijk_mm[:2]]
-    # What is left of white noise after a Gaussian: 1 / (2 sqrt(pi) sigma) of the variance per axis.
-    kept = np.prod([min(1.0, 1 / (2 * np.pi**0.5 * sigma)) for sigma in sigma_voxels]) ** 0.5
+    variances = [(PSF_SIGMA_MM / s) ** 2 for s in canvas.spacing_ijk_mm[:2]]
+    # What a discrete Gaussian of variance t leaves of white noise's variance: exp(-2t) I0(2t) per axis (Lindeberg 1990).
+    kept = float(np.prod([np.exp(-2 * t) * np.i0(2 * t) for t in variances])) ** 0.5
     for box in canvas.slabs():
         view = canvas.hu[box]
         view += rng.standard_normal(view.shape, np.float32) * np.float32(NOISE_HU / kept)
-    image = sitk.DiscreteGaussian(sitk.GetImageFromArray(canvas.hu), [*np.square(sigma_voxels), 0.0], 32, 0.01, False)
+    image = sitk.DiscreteGaussian(sitk.GetImageFromArray(canvas.hu), [*variances, 0.0], 32, 0.01, False)
     return np.rint(sitk.GetArrayViewFromImage(image)).clip(-1024, 3071).astype(np.int16)

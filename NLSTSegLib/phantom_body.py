@@ -37,8 +37,8 @@ _ABDOMEN_HU = 55.0
 _BODY = Ellipsoid((0, 0, 0), (162, 112, _FOREVER_MM), 20, n=2.3)
 _MUSCLE = Ellipsoid((0, 0, 0), (142, 103, _FOREVER_MM), 50, n=2.3)
 _SIDES = {
-    -1: Ellipsoid((-61, -3, 20), (61, 86, 106), n=2.4, open_below=True, taper=0.14),
-    1: Ellipsoid((61, -3, 20), (61, 86, 103), n=2.4, open_below=True, taper=0.14),
+    -1: Ellipsoid((-56, -3, 20), (64, 86, 106), n=2.4, open_below=True, taper=0.12),
+    1: Ellipsoid((56, -3, 20), (64, 86, 103), n=2.4, open_below=True, taper=0.12),
 }
 """Inside of the ribs on the patient's right and left."""
 _BETWEEN = Ellipsoid((0, -6, 0), (45, 83, _FOREVER_MM), n=2.5)
@@ -82,7 +82,7 @@ def _above_diaphragm_mm(axes: Axes) -> np.ndarray:
     """Height over the two domes, which fall towards the ribs, most at the back."""
     x, y, z = axes
     right, left = (((x - cx) / 66) ** 2 + ((y + 14) / 97) ** 2 for cx in (-58, 60))
-    return z - np.maximum(-46 - 70 * right**2, -60 - 58 * left**2).astype(np.float32)
+    return z - np.maximum(-46 - 70 * right**1.7, -60 - 58 * left**1.7).astype(np.float32)
 
 
 def paint_body(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -163,7 +163,7 @@ def branches(
     many = len(ends_mm) > 1
     stem_mm = _outside(start_mm + 0.4 * (ends_mm.mean(axis=0) - start_mm) if many else ends_mm[0], obstacles)
     radius_mm = LEAF_RADIUS_MM * len(ends_mm) ** (1 / 3)
-    tip_mm = radius_mm if many else 0.7 * radius_mm
+    tip_mm = radius_mm if many else 0.85 * radius_mm
     length_mm = float(np.linalg.norm(stem_mm - start_mm))
     bend_mm = rng.standard_normal(3) * 0.06 * length_mm
     steps = np.linspace(0, 1, max(2, int(length_mm / 5) + 1))

@@ -80,9 +80,7 @@ class SegmentationResult:
         return from_canonical(self.canonical_probability, self.canonical, self.ct)
 
 
-def segment(
-    ct: CtVolume, model: Model, options: SegmentOptions | None = None, progress: Progress = silent
-) -> SegmentationResult:
+def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, progress: Progress = silent) -> SegmentationResult:
     """Find the lesions in ``ct``.
 
     ``progress(fraction, stage)`` is called as the work goes on and may raise to stop it. Raises :class:`InputError`
@@ -128,9 +126,7 @@ def _field(ct: CtVolume, canonical: CtVolume, options: SegmentOptions) -> tuple[
     if isinstance(options.lung_field, np.ndarray):
         if options.lung_field.shape != ct.hu.shape:
             raise InputError(f"the lung field of shape {options.lung_field.shape} does not fit the CT's {ct.hu.shape}")
-        mask = CtVolume(
-            (options.lung_field != 0).astype(np.int16), ct.spacing_ijk_mm, ct.origin_lps_mm, ct.direction_lps
-        )
+        mask = CtVolume((options.lung_field != 0).astype(np.int16), ct.spacing_ijk_mm, ct.origin_lps_mm, ct.direction_lps)
         return to_canonical(mask).hu.astype(bool), [], "given"
     if options.lung_field == "none":
         return None, [], "none"
@@ -154,7 +150,7 @@ def _predict(
     network = copy.deepcopy(model.network)
     if isinstance(network, UNet):
         fold_batch_norm(network)
-    network = network.to(device.name, device.dtype, memory_format=torch.channels_last)
+    network = network.to(device.name, device.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     probability = predict_slices(
         network,
         model.card.input,

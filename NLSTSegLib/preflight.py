@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.volume import PADDING_HU, CtVolume
+from NLSTSegLib.volume import CtVolume
 
 THICK_SLICE_MM = 5.0
 """Small lesions vanish between thicker slices."""
@@ -30,7 +30,7 @@ SLICE_TOLERANCE_MM = 0.1
 """Headers often round positions to 0.1 mm."""
 
 AIR_RANGE_HU = (-1100, -300)
-"""Air and lung; a CT of a chest has them."""
+"""Air and lung, with noise; a CT of a chest has them, and what lies below is padding."""
 
 FEWEST_AIR = 0.001
 """Share of the voxels; a CT with less has no air in HU."""
@@ -140,13 +140,13 @@ def _slice_distances(ct: CtVolume) -> Iterable[Finding]:
     missing = np.rint(gaps_mm / step_mm).astype(int) - 1
     whole = np.abs(gaps_mm - step_mm * (missing + 1)) <= tolerance_mm
     if missing.any() and whole.all():
-        at = int(missing.argmax())
+        at = int(missing.nonzero()[0][0])
         yield Finding(
             "error",
             "missing_slices",
-            f"{missing.sum()} of the slices are missing, first between slice {int(missing.nonzero()[0][0]) + 1} and the next: "
-            f"{gaps_mm[at]:.2f} mm instead of {step_mm:.2f} mm at {offsets_mm[at]:.1f} mm along the slice normal, "
-            "and the mask would lie wrong beyond.",
+            f"Slices are missing ({missing.sum()}): the first gap is between slices {at + 1} and {at + 2} "
+            f"(at {offsets_mm[at]:.1f} mm along the slice normal), {gaps_mm[at]:.2f} mm instead of {step_mm:.2f} mm, "
+            "and the mask would lie wrong.",
             "Copy the series again, completely.",
         )
         return
@@ -169,8 +169,7 @@ def _grid(ct: CtVolume) -> Iterable[Finding]:
     if ct.acquisition.tilt_degrees > TILT_DEGREES:
         message = f"The gantry was tilted by {ct.acquisition.tilt_degrees:.1f} degrees, so the slices are not stacked upright."
         yield Finding("error", "tilted", message, "Resample the CT to an orthogonal grid first.")
-    # The letters are an estimate per axis; S or I marks the one along the patient.
-    along = next(axis for axis, letter in enumerate(ct.orientation) if letter in "SI")
+    along = int(np.abs(ct.direction_matrix[2]).argmax())
     step_mm = ct.spacing_ijk_mm[along]
     if step_mm > THICK_SLICE_MM + 1e-3:
         message = f"The slices are {step_mm:.2f} mm apart, so small lesions can be missed and volumes are coarse."
@@ -191,8 +190,8 @@ def _values(ct: CtVolume) -> Iterable[Finding]:
     if low == high:
         yield Finding("error", "constant", f"All voxels have the value {low:g}.", "Give the CT itself.")
         return
-    if low < PADDING_HU:
-        message = f"Voxels below {PADDING_HU} HU (down to {low:g}) are padding outside the scan and are treated as air."
+    if low < AIR_RANGE_HU[0]:
+        message = f"Voxels below {AIR_RANGE_HU[0]} HU (down to {low:g}), as padding outside the scan has, are treated as air."
         yield Finding("info", "padding", message)
     if reason := _not_hu(ct.hu, low, high):
         message = f"The values run from {low:g} to {high:g} {reason}, so they are not HU."

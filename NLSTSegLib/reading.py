@@ -65,6 +65,21 @@ def read_ct(path: Path | str, *, series_uid: str | None = None, progress: Callab
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
+def read_mask(path: Path | str, ct: CtVolume) -> np.ndarray:
+    """The mask at ``path`` (one of :data:`FORMATS`): boolean ``[k, j, i]``, true where it is not 0.
+
+    Raises :class:`InputError` when it cannot be read or does not lie on the voxels of ``ct``.
+    """
+    mask = read_ct(path)
+    if mask.hu.shape != ct.hu.shape:
+        raise InputError(f"{path} has {mask.hu.shape} voxels [k, j, i] where the CT has {ct.hu.shape}; give a mask on its voxels")
+    corners = np.array(np.meshgrid(*((0, n - 1) for n in ct.hu.shape[::-1]))).reshape(3, 8).T
+    off_mm = np.abs(mask.lps_from_ijk_mm(corners) - ct.lps_from_ijk_mm(corners)).max()
+    if off_mm > 0.1 * min(ct.spacing_ijk_mm):
+        raise InputError(f"{path} lies {off_mm:.2f} mm off the CT's voxels; give a mask on its voxels")
+    return mask.hu != 0
+
+
 def _part(progress: Callable[[float], None] | None, start: float, end: float) -> Callable[[float], None] | None:
     return None if progress is None else lambda fraction: progress(start + (end - start) * fraction)
 

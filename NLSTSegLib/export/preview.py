@@ -14,7 +14,7 @@ from NLSTSegLib.segments import segment_color
 from NLSTSegLib.volume import PADDING_HU
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageDraw, ImageFont
 
 WINDOW_HU = (-1350.0, 150.0)
 """Lung window: centre -600, width 1500."""
@@ -63,20 +63,25 @@ def _tile(result: SegmentationResult, lesion: Lesion) -> Image.Image:
     color = tuple(round(255 * part) for part in segment_color(lesion.label))
     # Axial as displayed: anterior up, patient's right on the left. Coronal and sagittal: head up.
     for n, (axis, at) in enumerate(((0, axial_k), (1, centre[1]), (2, centre[2]))):
-        planes = [cut.plane(axis, int(at), centre, view_mm, spacing_kji) for cut in (voxels, labels)]
-        tile.paste(_panel(*planes, color), (n * (PANEL_PX + 4), 0))
+        hu, mask = (cut.plane(axis, int(at), centre, view_mm, spacing_kji) for cut in (voxels, labels))
+        tile.paste(_panel(hu, mask, color), (n * (PANEL_PX + 4), 0))
     draw = ImageDraw.Draw(tile)
     font = ImageFont.load_default(13)
     long_mm, short_mm = (round_half_up(value, 1) for value in (sizes.long_axis_mm, sizes.short_axis_mm))
-    draw.text((4, PANEL_PX + 3), f"{lesion.name}   {long_mm} x {short_mm} mm   {round_half_up(sizes.volume_mm3, 0):.0f} mm³", TEXT, font)
     draw.text(
-        (4, PANEL_PX + 20), f"score {lesion.score:.2f}   mean {sizes.mean_hu:.0f} HU   axial, coronal, sagittal", (160, 160, 160), font
+        (4, PANEL_PX + 3), f"{lesion.name}   {long_mm} x {short_mm} mm   {round_half_up(sizes.volume_mm3, 0):.0f} mm3", TEXT, font
+    )
+    draw.text(
+        (4, PANEL_PX + 20),
+        f"score {lesion.score:.2f}   mean {sizes.mean_hu:.0f} HU   axial, coronal, sagittal",
+        (160, 160, 160),
+        font,
     )
     _scale_bar(draw, view_mm, font)
     return tile
 
 
-def _scale_bar(draw, view_mm: float, font) -> None:
+def _scale_bar(draw: ImageDraw.ImageDraw, view_mm: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> None:
     bar_mm = 10 if view_mm < 100 else 50
     length = round(bar_mm / view_mm * PANEL_PX)
     right, y = 3 * PANEL_PX, PANEL_PX + 26
@@ -99,7 +104,7 @@ class _Cut:
             half = 0 if n == axis else round(view_mm / spacing_kji[n] / 2)
             middle = at if n == axis else centre[n]
             index.append(np.arange(middle - half, middle + half + 1) - self.offset[n])
-        inside = [(0 <= rows) & (rows < size) for rows, size in zip(index, self.array.shape, strict=True)]
+        inside = [(rows >= 0) & (rows < size) for rows, size in zip(index, self.array.shape, strict=True)]
         plane = np.full([len(rows) for rows in index], self.outside, self.array.dtype)
         plane[np.ix_(*inside)] = self.array[np.ix_(*(rows[ok] for rows, ok in zip(index, inside, strict=True)))]
         plane = plane.squeeze(axis)

@@ -41,9 +41,7 @@ def make_report(result: SegmentationResult, seconds: dict[str, float]) -> dict[s
             "orientation": result.ct.orientation,
             "resampled": result.ct.acquisition.resampled,
         },
-        "findings": [
-            {"severity": f.severity, "code": f.code, "message": f.message, "fix": f.fix} for f in result.findings
-        ],
+        "findings": [{"severity": f.severity, "code": f.code, "message": f.message, "fix": f.fix} for f in result.findings],
         "options": {
             "threshold": result.threshold,
             "min_volume_mm3": result.min_volume_mm3,

@@ -150,13 +150,15 @@ class OtherShapesTest(unittest.TestCase):
         self.assertAlmostEqual(measure_alone(np.ones((1, 2, 3), bool)).long_axis_mm, np.hypot(3, 1))
 
     def test_c_shape_is_measured_across_its_opening(self):
-        x, y, _ = grid_mm([10, 10, 0], (0.2, 0.2, 1.0))
+        x, y, _ = grid_mm([10, 10, 0], (0.2, 0.2, 1.0), (0.1, 0.3, 0))
         radius = np.hypot(x, y)
         half_ring = (radius <= 10) & (radius >= 7) & (x <= 0)
         sizes = measure_alone(half_ring[2:3], (0.2, 0.2, 1.0))
         self.assertAlmostEqual(sizes.long_axis_mm, 20, delta=0.2)
         self.assertAlmostEqual(sizes.short_axis_mm, 10, delta=0.2)
-        np.testing.assert_allclose(np.abs(axis_mm(sizes.long_axis_ends_lps_mm)), [0, 20, 0], atol=0.3)
+        # From tip to tip of the C, and the short axis over the gap from its back to there.
+        self.assertAlmostEqual(abs(axis_mm(sizes.long_axis_ends_lps_mm)[1]), 20, delta=0.3)
+        self.assertAlmostEqual(abs(axis_mm(sizes.short_axis_ends_lps_mm)[0]), 10, delta=0.3)
 
     def test_both_axes_come_from_the_same_slice(self):
         mask = np.zeros((3, 20, 30), bool)

@@ -17,8 +17,7 @@ def write_bundle(network: torch.nn.Module, card: ModelCard, folder: Path) -> Mod
     """Write the bundle, replacing its two files; returns the card with the hash of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / WEIGHTS_FILE
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file({name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}, weights)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, weights)
     card = dataclasses.replace(card, weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
     (folder / CARD_FILE).write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n", encoding="utf-8")
     return card

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from nlstseg_training.sources import Stack
 from NLSTSegLib.models import Model
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.volume import CtVolume
-from nlstseg_training.sources import Stack
 
 DIAMETER_BINS_MM = (0.0, 6.0, 10.0, 1000.0)
 """Nodules are reported below 6 mm, from 6 to 10 mm and above, by the diameter of the sphere of their volume."""
@@ -82,7 +83,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 def summary(nodules: Sequence[NoduleResult], chests: Sequence[ChestResult]) -> dict[str, object]:
     """The figures of the model card."""
     bins = {}
-    for low, high in zip(DIAMETER_BINS_MM, DIAMETER_BINS_MM[1:], strict=False):
+    for low, high in itertools.pairwise(DIAMETER_BINS_MM):
         values = [r.matched_dice for r in nodules if low <= r.diameter_mm < high]
         name = f"{low:g}-{high:g} mm" if high < 1000 else f"from {low:g} mm"
         bins[name] = {"nodules": len(values), "matched_dice": _mean(values)}
@@ -93,7 +94,8 @@ def summary(nodules: Sequence[NoduleResult], chests: Sequence[ChestResult]) -> d
         "missed": sum(r.matched_dice == 0 for r in nodules),
         "matched_dice_by_diameter": bins,
         "chests": {
-            r.name: {"lesions": r.lesions, "found_by_score": r.found, "false_positives_by_score": r.false_positives} for r in chests
+            r.name: {"lesions": r.lesions, "found_by_score": r.found, "false_positives_by_score": r.false_positives}
+            for r in chests
         },
     }
 

@@ -16,12 +16,11 @@ from lightning.pytorch.loggers import CSVLogger
 from monai.losses import DiceLoss
 from torch.nn import functional
 
+from nlstseg_training.patches import Mined, PatchBatches, PatchRecipe
+from nlstseg_training.sources import Stack
 from NLSTSegLib.inference import InputSpec, predict_slices
 from NLSTSegLib.networks.unet import UNet, UNetConfig, fold_batch_norm
 from NLSTSegLib.volume import CtVolume
-from nlstseg_training.patches import Mined, PatchBatches, PatchRecipe
-from nlstseg_training.sources import Stack
-
 
 ENTROPY_WEIGHT = 5.0
 """Lesions fill about a hundredth of a patch, so the mean cross entropy is small beside Dice."""
@@ -44,7 +43,9 @@ class FitOptions:
 class PatchData(lightning.LightningDataModule):
     """Training batches of the epoch that runs; ``mined`` false positives join in as they are found."""
 
-    def __init__(self, nodules: Sequence[Stack], lungs: Sequence[Stack], spec: InputSpec, options: FitOptions, recipe: PatchRecipe):
+    def __init__(
+        self, nodules: Sequence[Stack], lungs: Sequence[Stack], spec: InputSpec, options: FitOptions, recipe: PatchRecipe
+    ):
         super().__init__()
         self.nodules, self.lungs, self.spec, self.options, self.recipe = nodules, lungs, spec, options, recipe
         self.mined: list[Mined] = []
@@ -84,7 +85,9 @@ class SegmentationTask(lightning.LightningModule):
         logits = self.network(x.to(memory_format=torch.channels_last)).float()
         entropy = functional.binary_cross_entropy_with_logits(logits, target)
         dice = self.dice(logits, (target > 0.5).float())
-        self.log_dict({"cross_entropy": entropy, "dice_loss": dice}, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(x))
+        self.log_dict(
+            {"cross_entropy": entropy, "dice_loss": dice}, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(x)
+        )
         return ENTROPY_WEIGHT * entropy + dice
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from NLSTSegLib.inference import InputSpec
 from nlstseg_training.sources import Stack
+from NLSTSegLib.inference import InputSpec
 
 TARGET_OF_VOTES = np.array([0.0, 0.3, 0.7, 0.9, 1.0], np.float32)
 """Soft target by number of readers: above one half where two or more agree, as the reference mask is defined."""

@@ -102,5 +102,14 @@ def load_background(data: Path) -> list[Stack]:
             lungs = lung_field(ct)
             if lungs is not None:
                 lungs = lungs & certain[part][:, None, None]
-                stacks.append(Stack(f"{Path(name).stem}:{run[0]}", patient, ct.hu, np.zeros(ct.hu.shape, np.uint8), ct.spacing_ijk_mm[::-1], lungs))
+                stacks.append(
+                    Stack(
+                        f"{Path(name).stem}:{run[0]}",
+                        patient,
+                        ct.hu,
+                        np.zeros(ct.hu.shape, np.uint8),
+                        ct.spacing_ijk_mm[::-1],
+                        lungs,
+                    )
+                )
     return stacks

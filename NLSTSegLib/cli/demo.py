@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from NLSTSegLib.cli_run import SegmentJob, run_jobs
+from NLSTSegLib.cli.run import SegmentJob, run_jobs
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.export.phantom_files import write_phantom
 from NLSTSegLib.models import DEFAULT_MODEL
@@ -41,7 +41,10 @@ def run_demo(output: Path, seed: int, *, debug: bool) -> None:
     run_jobs([output / "phantom" / "ct.nrrd"], job, json_progress=False, debug=debug)
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(output / "result" / "labels.nrrd")))
     console.print(comparison(phantom, labels))
-    console.print(f"look at {output / 'result' / 'preview.png'}; open {output / 'result' / 'segmentation.seg.nrrd'} in 3D Slicer", soft_wrap=True)
+    console.print(
+        f"look at {output / 'result' / 'preview.png'}; open {output / 'result' / 'segmentation.seg.nrrd'} in 3D Slicer",
+        soft_wrap=True,
+    )
 
 
 def found_lesions(phantom: Phantom, labels: np.ndarray) -> dict[int, float]:
@@ -61,7 +64,9 @@ def comparison(phantom: Phantom, labels: np.ndarray) -> Table:
 
     dice = found_lesions(phantom, labels)
     extra = set(np.unique(labels)) - set(np.unique(labels[phantom.labels > 0])) - {0}
-    table = Table(title=f"{sum(value > 0 for value in dice.values())} of {len(dice)} phantom lesions found, {len(extra)} other mark(s)")
+    table = Table(
+        title=f"{sum(value > 0 for value in dice.values())} of {len(dice)} phantom lesions found, {len(extra)} other mark(s)"
+    )
     for heading in ("put in", "diameter mm", "found", "Dice"):
         table.add_column(heading)
     for lesion in phantom.lesions:

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +76,7 @@ def run_jobs(inputs: Sequence[Path], job: SegmentJob, *, json_progress: bool, de
 
     Raises :class:`typer.Exit` with the code of the first failure.
     """
-    from NLSTSegLib.cli_show import progress_display, show_lesions
+    from NLSTSegLib.cli.show import progress_display, show_lesions
     from NLSTSegLib.export.results import check_output
     from NLSTSegLib.models import find_model, load_model
 
@@ -133,7 +133,7 @@ def run_one(path: Path, folder: Path, job: SegmentJob, model: Model, progress: P
     return result
 
 
-def load_input(path: Path, series_uid: str | None, progress=None) -> CtVolume:
+def load_input(path: Path, series_uid: str | None, progress: Callable[[float], None] | None = None) -> CtVolume:
     """Read a CT; of a DICOM folder with several series, say on stderr which there are and which is taken."""
     from NLSTSegLib.dicom import choose_chest_series, list_series, read_series
     from NLSTSegLib.reading import read_ct

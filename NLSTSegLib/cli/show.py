@@ -27,7 +27,8 @@ def progress_display(title: str, *, as_json: bool) -> Iterator[Progress]:
         yield _print_json
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress as Bars, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description:<10}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn())
     with Bars(*columns, TextColumn("remaining"), TimeRemainingColumn(), console=Console(stderr=True)) as bars:
@@ -53,7 +54,7 @@ def show_lesions(result: SegmentationResult, folder: Path) -> None:
 
     show_findings(result.findings)
     table = Table(title=f"{len(result.lesions)} lesion(s), probability above {result.threshold:g}")
-    headings = ("lesion", "score", "volume mm³", "long x short mm", "mean HU", "solid mm³", "slice")
+    headings = ("lesion", "score", "volume mm3", "long x short mm", "mean HU", "solid mm³", "slice")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "lesion" else "right")
     for row in lesion_rows(result):
@@ -74,7 +75,9 @@ def show_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
         style = SEVERITY_STYLE[finding.severity]
         fix = f" {escape(finding.fix)}" if finding.fix else ""
-        console.print(f"[{style}]{finding.severity}[/] {finding.code}: {escape(finding.message)}{fix}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[{style}]{finding.severity}[/] {finding.code}: {escape(finding.message)}{fix}", highlight=False, soft_wrap=True
+        )
 
 
 def show_volume(ct: CtVolume) -> None:

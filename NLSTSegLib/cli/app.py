@@ -25,7 +25,9 @@ class DeviceName(StrEnum):
     mps = "mps"
 
 
-Inputs = Annotated[list[Path], typer.Argument(help="DICOM folder, or a NIfTI, NRRD, MHA or MHD file; several give one folder each.")]
+Inputs = Annotated[
+    list[Path], typer.Argument(help="DICOM folder, or a NIfTI, NRRD, MHA or MHD file; several give one folder each.")
+]
 Series = Annotated[str | None, typer.Option(help="SeriesInstanceUID, where a DICOM folder holds several.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -33,9 +35,13 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 @app.command()
 def segment(
     inputs: Inputs,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the result; new, empty, or with --force an earlier result.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the result; new, empty, or with --force an earlier result.")
+    ],
     model: Annotated[str, typer.Option(help="Name of a model, or path of a bundle or published checkpoint.")] = "lidc-25d",
-    threshold: Annotated[float | None, typer.Option(help="Probability above which a voxel is lesion (default: the model's).")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Probability above which a voxel is lesion (default: the model's).")
+    ] = None,
     min_volume: Annotated[float | None, typer.Option(help="Smallest lesion in mm3 (default: the model's).")] = None,
     lung_field: Annotated[str, typer.Option(help="auto, none, or a mask file on the CT's grid: where to look.")] = "auto",
     series: Series = None,
@@ -47,10 +53,10 @@ def segment(
     debug: Debug = False,
 ) -> None:
     """Segment the lesions of one or more CTs and write masks, sizes, a preview and a report."""
-    from NLSTSegLib.cli_run import exit_on_errors
+    from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
-        from NLSTSegLib.cli_run import SegmentJob, run_jobs
+        from NLSTSegLib.cli.run import SegmentJob, run_jobs
         from NLSTSegLib.pipeline import SegmentOptions
 
         options = SegmentOptions(threshold=threshold, min_volume_mm3=min_volume, device=device.value, threads=threads)
@@ -59,13 +65,15 @@ def segment(
 
 
 @app.command()
-def check(input: Annotated[Path, typer.Argument(help="DICOM folder or image file.")], series: Series = None, debug: Debug = False) -> None:
+def check(
+    input: Annotated[Path, typer.Argument(help="DICOM folder or image file.")], series: Series = None, debug: Debug = False
+) -> None:
     """Look at a CT before it is segmented and print what was found; exit code 2 when it would be refused."""
-    from NLSTSegLib.cli_run import exit_on_errors
+    from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
-        from NLSTSegLib.cli_run import load_input
-        from NLSTSegLib.cli_show import show_findings, show_volume
+        from NLSTSegLib.cli.run import load_input
+        from NLSTSegLib.cli.show import show_findings, show_volume
         from NLSTSegLib.lungs import lung_field
         from NLSTSegLib.preflight import check_ct, check_lungs, stop_on_errors
         from NLSTSegLib.volume import to_canonical
@@ -83,10 +91,10 @@ def check(input: Annotated[Path, typer.Argument(help="DICOM folder or image file
 @app.command()
 def models(debug: Debug = False) -> None:
     """List the bundled and installed models with card, licence and size."""
-    from NLSTSegLib.cli_run import exit_on_errors
+    from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
-        from NLSTSegLib.cli_show import show_models
+        from NLSTSegLib.cli.show import show_models
         from NLSTSegLib.models import list_models
 
         show_models(list_models())
@@ -99,7 +107,7 @@ def phantom(
     debug: Debug = False,
 ) -> None:
     """Write a made-up chest CT with six lesions of known size."""
-    from NLSTSegLib.cli_run import exit_on_errors
+    from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
         from NLSTSegLib.export.phantom_files import write_phantom
@@ -116,10 +124,10 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Make a chest phantom, segment it with the bundled model and compare with what was put in."""
-    from NLSTSegLib.cli_run import exit_on_errors
+    from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
-        from NLSTSegLib.cli_demo import run_demo
+        from NLSTSegLib.cli.demo import run_demo
 
         run_demo(output, seed, debug=debug)
 

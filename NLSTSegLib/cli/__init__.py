@@ -1,0 +1,1 @@
+"""The command line: ``nlstseg``, or ``python -m NLSTSegLib``."""

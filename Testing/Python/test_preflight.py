@@ -1,0 +1,216 @@
+"""Every finding appears when it must, and none on a clean CT."""
+
+import unittest
+from dataclasses import replace
+
+import numpy as np
+from dicom_files import small_chest
+from shared_data import shared_data
+
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.lungs import lung_field
+from NLSTSegLib.preflight import CUT_AREA_MM2, Finding, check_ct, check_lungs, stop_on_errors
+from NLSTSegLib.reading import read_ct
+from NLSTSegLib.volume import Acquisition, CtVolume
+
+SPACING = (0.7, 0.8, 2.5)
+
+
+def chest(hu=None, spacing=SPACING, direction=None, **acquisition) -> CtVolume:
+    hu = small_chest((20, 40, 44)) if hu is None else hu
+    direction = (1.0, 0, 0, 0, 1, 0, 0, 0, 1) if direction is None else tuple(np.ravel(direction).tolist())
+    return CtVolume(hu, spacing, direction_lps=direction, acquisition=Acquisition(**acquisition))
+
+
+def codes(ct: CtVolume) -> dict[str, str]:
+    return {finding.code: finding.severity for finding in check_ct(ct)}
+
+
+class CleanTest(unittest.TestCase):
+    def test_a_clean_ct_has_no_findings(self):
+        offsets = tuple(-300 + 2.5 * np.arange(20))
+        self.assertEqual(codes(chest(modality="CT", format="DICOM", slice_offsets_mm=offsets)), {})
+        self.assertEqual(codes(chest(small_chest((20, 40, 44)).astype(np.float32))), {})
+
+    def test_real_chests_have_only_padding(self):
+        data = shared_data()
+        if data is None:
+            self.skipTest("no shared data beside the repository")
+        for path in ("LIDC-IDRI-0001/dicom", "LIDC-IDRI-0002/ct.nrrd"):
+            with self.subTest(path=path):
+                ct = read_ct(data / "ct" / path)
+                self.assertEqual(codes(ct), {"padding": "info"})
+                self.assertEqual(check_lungs(ct, lung_field(ct)), [])
+                # The same scans as many converters leave them: without the intercept, in float, in 8 bit, scaled.
+                window = np.clip((ct.hu + 1000) / 1400, 0, 1).astype(np.float32)
+                for hu in (ct.hu + np.int16(1024), (ct.hu + 1000).astype(np.float32), (window * 255).astype(np.int16), window):
+                    self.assertIn("not_hu", codes(replace(ct, hu=hu)))
+
+
+class ValuesTest(unittest.TestCase):
+    def test_values_that_are_not_hu(self):
+        hu = small_chest((20, 40, 44))
+        scaled = ((hu + 1100) / 1300).astype(np.float32)
+        for name, values in (
+            ("0 to 1", scaled),
+            ("-1 to 1", scaled * 2 - 1),
+            ("z-score", ((hu - hu.mean()) / hu.std()).astype(np.float32)),
+            ("8 bit", (scaled * 255).astype(np.int16)),
+            ("labels", (hu > -500).astype(np.int16)),
+            ("no intercept", np.maximum(hu + np.int16(1024), 0)),
+            ("no intercept and noise below 0", hu + np.int16(1000)),
+            ("no intercept and padding", np.where(hu < -900, np.int16(-1024), hu + np.int16(1024))),
+        ):
+            with self.subTest(name):
+                ct = chest(values)
+                self.assertEqual(codes(ct).get("not_hu"), "error")
+                with self.assertRaisesRegex(InputError, "not HU"):
+                    stop_on_errors(check_ct(ct))
+
+    def test_constant_volume(self):
+        self.assertEqual(codes(chest(np.full((20, 9, 9), -1000, np.int16))), {"constant": "error"})
+
+    def test_padding_is_told_and_harmless(self):
+        for padding in (-2048, -3024):
+            hu = small_chest((20, 40, 44))
+            hu[:, :4] = padding
+            (finding,) = check_ct(chest(hu))
+            self.assertEqual((finding.severity, finding.code), ("info", "padding"))
+            self.assertIn(str(padding), finding.message)
+
+    def test_header_findings(self):
+        self.assertEqual(codes(chest(modality="MR")), {"modality": "error"})
+        self.assertEqual(codes(chest(modality="CT")), {})
+        self.assertEqual(codes(chest(rescale_missing=True)), {"no_rescale": "warning"})
+        self.assertEqual(codes(chest(orientation_known=False)), {"orientation_unknown": "warning"})
+        self.assertEqual(codes(chest(nonfinite_voxels=7)), {"nonfinite": "warning"})
+        self.assertIn("7 voxels", check_ct(chest(nonfinite_voxels=7))[0].message)
+
+
+class SlicesTest(unittest.TestCase):
+    def slices(self, offsets):
+        return codes(chest(slice_offsets_mm=tuple(offsets)))
+
+    def test_missing_slices_and_where(self):
+        offsets = np.delete(-300 + 2.5 * np.arange(23), [7, 8, 15])
+        (finding,) = check_ct(chest(slice_offsets_mm=tuple(offsets)))
+        self.assertEqual((finding.severity, finding.code), ("error", "missing_slices"))
+        for text in ("(3)", "between slices 7 and 8", "-285.0 mm", "7.50 mm instead of 2.50 mm"):
+            self.assertIn(text, finding.message)
+
+    def test_uneven_slices(self):
+        offsets = -300 + 2.5 * np.arange(20)
+        offsets[12:] += 1.0
+        (finding,) = check_ct(chest(slice_offsets_mm=tuple(offsets)))
+        self.assertEqual((finding.severity, finding.code), ("error", "uneven_spacing"))
+        for text in ("3.50 mm between slices 12 and 13", "instead of 2.50 mm"):
+            self.assertIn(text, finding.message)
+
+    def test_slow_drift_of_the_distance_is_uneven(self):
+        gaps = np.repeat([2.4, 2.6], 10)
+        self.assertEqual(self.slices(np.cumsum(gaps)), {"uneven_spacing": "error"})
+
+    def test_rounded_positions_are_even(self):
+        self.assertEqual(self.slices(np.round(0.625 * np.arange(20), 1)), {})
+        self.assertEqual(self.slices(np.round(1.25 * np.arange(20), 1)), {})
+
+    def test_thick_slices(self):
+        self.assertEqual(codes(chest(spacing=(0.7, 0.7, 5.0))), {})
+        self.assertEqual(codes(chest(spacing=(0.7, 0.7, 5.5))), {"thick_slices": "warning"})
+
+    def test_few_slices(self):
+        hu = small_chest((20, 40, 44))
+        self.assertEqual(codes(chest(hu[2:18])), {})
+        self.assertEqual(codes(chest(hu[2:17])), {"few_slices": "warning"})
+
+    def test_slices_are_counted_along_the_patient_on_any_axis(self):
+        sagittal_axes = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]])  # i runs to P, j to S, k to L
+        hu = np.ascontiguousarray(small_chest((10, 40, 44)).transpose(2, 0, 1))
+        self.assertEqual(codes(chest(hu, (0.8, 6.0, 0.7), sagittal_axes)), {"few_slices": "warning", "thick_slices": "warning"})
+
+
+class GridTest(unittest.TestCase):
+    def test_sheared_grid(self):
+        sheared = np.array([[1, 0.25, 0], [0, 0.97, 0], [0, 0, 1]])
+        self.assertEqual(codes(chest(direction=sheared)), {"sheared": "error"})
+        rotated = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+        self.assertNotIn("sheared", codes(chest(direction=rotated)))
+
+    def test_gantry_tilt(self):
+        self.assertEqual(codes(chest(tilt_degrees=0.05)), {})
+        self.assertEqual(codes(chest(tilt_degrees=12.0)), {"tilted": "error"})
+
+    def test_odd_spacing(self):
+        for spacing in ((0.1, 0.1, 2.0), (4.0, 4.0, 4.0), (0.7, 3.5, 2.0)):
+            self.assertEqual(codes(chest(spacing=spacing)), {"odd_spacing": "warning"})
+
+
+class LungsTest(unittest.TestCase):
+    def setUp(self):
+        self.hu = np.full((20, 40, 50), 40, np.int16)
+        self.hu[3:17, 8:32, 8:42] = -850
+
+    def cut(self, hu, field=None):
+        findings = check_lungs(CtVolume(hu, (2.0, 2.0, 3.0)), (hu < -500) if field is None else field)
+        return [(f.severity, f.code) for f in findings], "".join(f.message for f in findings)
+
+    def test_whole_lungs_have_no_findings(self):
+        self.assertEqual(self.cut(self.hu)[0], [])
+
+    def test_a_field_at_the_border_is_no_cut_where_there_is_no_lung(self):
+        self.assertEqual(self.cut(self.hu, np.ones(self.hu.shape, bool))[0], [])
+
+    def test_no_lungs(self):
+        self.assertEqual([(f.severity, f.code) for f in check_lungs(CtVolume(self.hu, SPACING), None)], [("warning", "no_lungs")])
+
+    def test_cut_lungs_and_where(self):
+        for crop, side in (
+            (np.s_[5:], "bottom"),
+            (np.s_[:15], "top"),
+            (np.s_[:, 10:], "front"),
+            (np.s_[:, :30], "back"),
+            (np.s_[:, :, 12:], "right"),
+            (np.s_[:, :, :40], "left"),
+        ):
+            with self.subTest(side=side):
+                found, message = self.cut(self.hu[crop])
+                self.assertEqual(found, [("warning", "lungs_cut")])
+                self.assertIn(f"({side})", message)
+
+    def test_a_small_contact_is_no_cut(self):
+        columns = int(CUT_AREA_MM2 / (2.0 * 2.0 * 10))
+        hu = np.full((20, 40, 50), 40, np.int16)
+        hu[:, 5:15, 5 : 5 + columns] = -850
+        self.assertEqual(self.cut(hu)[0], [])
+        hu[:, 5:15, 5 : 6 + columns] = -850
+        self.assertIn("bottom, top", self.cut(hu)[1])
+
+    def test_real_chest_without_its_base(self):
+        data = shared_data()
+        if data is None:
+            self.skipTest("no shared data beside the repository")
+        whole = read_ct(data / "ct" / "LIDC-IDRI-0002" / "ct.nrrd")
+        ct = replace(whole, hu=whole.hu[120:])
+        (finding,) = check_lungs(ct, lung_field(ct))
+        self.assertEqual(finding.code, "lungs_cut")
+        self.assertIn("(bottom)", finding.message)
+
+
+class StopTest(unittest.TestCase):
+    def test_the_first_error_stops_with_message_and_fix(self):
+        findings = [Finding("warning", "a", "A."), Finding("error", "b", "B is wrong.", "Do C."), Finding("error", "d", "D.")]
+        with self.assertRaisesRegex(InputError, r"^B is wrong\. Do C\.$"):
+            stop_on_errors(findings)
+
+    def test_warnings_do_not_stop(self):
+        stop_on_errors([Finding("warning", "a", "A."), Finding("info", "b", "B.")])
+
+    def test_errors_come_first(self):
+        findings = check_ct(chest(small_chest((8, 40, 44)), modality="MR", nonfinite_voxels=3))
+        self.assertEqual([f.severity for f in findings], ["error", "warning", "warning"])
+
+    def test_every_text_is_one_line(self):
+        ct = chest(np.zeros((3, 4, 5), np.int16), (9.0, 9.0, 9.0), modality="MR", nonfinite_voxels=1, tilt_degrees=3)
+        for finding in check_ct(ct):
+            self.assertRegex(finding.message, r"^[^\n]+\.$")
+            self.assertNotIn("\n", finding.fix)

@@ -1,0 +1,269 @@
+"""Every file format is read with its values and geometry; every bad file is refused in one line that names it."""
+
+import gzip
+import struct
+import tempfile
+import unittest
+import warnings
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from dicom_files import change, small_chest, write_series
+
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.reading import FORMATS, read_ct, read_mask
+from NLSTSegLib.volume import PADDING_HU, CtVolume
+
+SPACING = (0.7, 0.8, 2.5)
+ORIGIN = (-150.0, -160.5, 12.25)
+
+
+def rotation(seed=5) -> np.ndarray:
+    return np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
+
+
+class ReadingTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name) / "Lékař 胸部"
+        self.folder.mkdir()
+        self.hu = small_chest()
+
+    def image(self, array=None, direction=None) -> sitk.Image:
+        image = sitk.GetImageFromArray(self.hu if array is None else array)
+        image.SetSpacing(SPACING)
+        image.SetOrigin(ORIGIN)
+        image.SetDirection(np.ravel(rotation() if direction is None else direction).tolist())
+        return image
+
+    def write(self, name, image=None, compress=False) -> Path:
+        sitk.WriteImage(self.image() if image is None else image, str(self.folder / name), compress)
+        return self.folder / name
+
+    def refused(self, path, *words, **options):
+        with self.assertRaises(InputError) as raised:
+            read_ct(path, **options)
+        text = str(raised.exception)
+        self.assertNotIn("\n", text)
+        for word in (path, *words):
+            self.assertIn(str(word), text)
+        return raised.exception
+
+
+class FormatsTest(ReadingTest):
+    def test_values_and_oblique_geometry_come_back_from_every_format(self):
+        for ending in FORMATS:
+            for compress in (False, True):
+                with self.subTest(ending=ending, compress=compress):
+                    ct = read_ct(self.write(f"ct{compress}{ending}", compress=compress))
+                    np.testing.assert_array_equal(ct.hu, self.hu)
+                    self.assertEqual(ct.hu.dtype, np.int16)
+                    np.testing.assert_allclose(ct.spacing_ijk_mm, SPACING, rtol=1e-6)
+                    np.testing.assert_allclose(ct.origin_lps_mm, ORIGIN, rtol=1e-6)
+                    np.testing.assert_allclose(ct.direction_matrix, rotation(), atol=1e-6)
+                    self.assertEqual(ct.acquisition.format, ending)
+                    self.assertTrue(ct.acquisition.orientation_known)
+
+    def test_every_number_type_keeps_hu(self):
+        for dtype in (np.int16, np.int32, np.int64, np.float32, np.float64):
+            for ending in (".nii.gz", ".nrrd", ".mha"):
+                with self.subTest(dtype=dtype.__name__, ending=ending):
+                    ct = read_ct(self.write(f"ct{ending}", self.image(self.hu.astype(dtype))))
+                    np.testing.assert_array_equal(ct.hu, self.hu)
+
+    def test_nifti_slope_and_intercept_are_applied(self):
+        file = self.write("ct.nii", self.image((self.hu + 1024).astype(np.int16)))
+        content = bytearray(file.read_bytes())
+        struct.pack_into("<2f", content, 112, 1.0, -1024.0)
+        file.write_bytes(content)
+        np.testing.assert_array_equal(read_ct(file).hu, self.hu)
+
+    def test_one_volume_with_a_fourth_axis_is_read(self):
+        for ending in (".nii.gz", ".nrrd", ".mha"):
+            with self.subTest(ending=ending):
+                ct = read_ct(self.write(f"ct{ending}", sitk.JoinSeries([self.image()])))
+                np.testing.assert_array_equal(ct.hu, self.hu)
+                np.testing.assert_allclose(ct.direction_matrix, rotation(), atol=1e-6)
+
+    def test_nan_and_infinite_voxels_become_air_and_are_counted(self):
+        hu = self.hu.astype(np.float32)
+        hu[3, 4, 5:8] = (np.nan, np.inf, -np.inf)
+        ct = read_ct(self.write("ct.nrrd", self.image(hu)))
+        self.assertEqual(ct.acquisition.nonfinite_voxels, 3)
+        self.assertTrue((ct.hu[3, 4, 5:8] == PADDING_HU).all())
+        self.assertEqual(np.count_nonzero(ct.hu != self.hu), 3)
+
+    def test_endings_in_capitals_are_known(self):
+        file = self.write("ct.nii.gz")
+        np.testing.assert_array_equal(read_ct(file.rename(self.folder / "CT.NII.GZ")).hu, self.hu)
+
+    def test_files_of_several_gzip_members_are_whole(self):
+        content = self.write("ct.nii").read_bytes()
+        file = self.folder / "ct.nii.gz"
+        file.write_bytes(gzip.compress(content[:5000]) + gzip.compress(content[5000:]))
+        np.testing.assert_array_equal(read_ct(file).hu, self.hu)
+
+    def test_orientation_that_the_header_does_not_tell_is_recorded(self):
+        file = self.write("ct.nii", self.image(direction=np.eye(3)))
+        content = bytearray(file.read_bytes())
+        struct.pack_into("<2h", content, 252, 0, 0)
+        file.write_bytes(content)
+        self.assertFalse(read_ct(file).acquisition.orientation_known)
+        file = self.folder / "ct.nrrd"
+        head = "NRRD0004\ntype: short\ndimension: 3\nsizes: 28 24 20\nspacings: 0.7 0.8 2.5\nendian: little\nencoding: raw\n\n"
+        file.write_bytes(head.encode() + self.hu.tobytes())
+        self.assertFalse(read_ct(file).acquisition.orientation_known)
+
+    def test_reading_a_compressed_file_stops_when_progress_raises(self):
+        file = self.write("ct.nii.gz")
+
+        def progress(fraction):
+            raise KeyboardInterrupt
+
+        with self.assertRaises(KeyboardInterrupt):
+            read_ct(file, progress=progress)
+
+
+class DicomPathTest(ReadingTest):
+    def test_folder_file_and_dicomdir_give_the_series(self):
+        files = write_series(self.folder / "a", self.hu, name="{}".format)
+        (self.folder / "a" / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+        for path in (self.folder, self.folder / "a", files[3], self.folder / "a" / "DICOMDIR"):
+            with self.subTest(path=path.name):
+                np.testing.assert_array_equal(read_ct(path).hu, self.hu)
+
+    def test_series_uid_chooses(self):
+        write_series(self.folder, self.hu)
+        file = write_series(self.folder, self.hu[:5], name="b{}".format, SeriesInstanceUID="1.2.3")[0]
+        for path in (self.folder, file):
+            self.assertEqual(read_ct(path, series_uid="1.2.3").hu.shape[0], 5)
+        self.refused(self.folder, "no series 9.9", series_uid="9.9")
+        self.refused(self.write("ct.nrrd"), "no series", series_uid="9.9")
+
+    def test_progress_runs_from_zero_to_one(self):
+        write_series(self.folder, self.hu)
+        for path in (self.folder, self.write("ct.nii.gz"), self.write("ct.mha")):
+            done = []
+            read_ct(path, progress=done.append)
+            self.assertEqual(done, sorted(done))
+            self.assertEqual(done[-1], 1)
+
+    def test_bad_dicom_names_the_file_at_fault(self):
+        files = write_series(self.folder, self.hu)
+        change(files[4], PhotometricInterpretation="MONOCHROME1")
+        self.assertIn(str(files[4]), str(self.refused(self.folder)))
+
+
+class RefusedTest(ReadingTest):
+    def test_missing_unknown_and_empty(self):
+        self.refused(self.folder / "absent.nii.gz", "no file")
+        self.refused(self.folder, "no DICOM")
+        for name in ("ct.zip", "ct", "ct.png", "ct.dcm"):
+            (self.folder / name).write_bytes(b"PK")
+            self.refused(self.folder / name, "neither DICOM nor")
+        for ending in FORMATS:
+            for content in (b"", b"This is a letter.\n" * 50):
+                (self.folder / f"x{ending}").write_bytes(content)
+                self.assertIsInstance(self.refused(self.folder / f"x{ending}").__cause__, Exception)
+
+    def test_truncated_files_of_every_format(self):
+        for ending in FORMATS:
+            for compress in (False, True):
+                file = self.write(f"ct{ending}", compress=compress)
+                data = file
+                if ending in (".nhdr", ".mhd"):
+                    data = max(self.folder.glob("ct.*raw*"), key=lambda p: p.stat().st_mtime_ns)
+                content = data.read_bytes()
+                for length in (0, len(content) // 3, len(content) - 9, len(content) - 1):
+                    with self.subTest(ending=ending, compress=compress, length=length):
+                        data.write_bytes(content[:length])
+                        self.refused(file)
+                data.unlink()
+                self.refused(file)
+
+    def test_damaged_compressed_data_are_noticed_wherever_the_damage_is(self):
+        for ending in (".nii.gz", ".nrrd", ".mha"):
+            file = self.write(f"ct{ending}", compress=True)
+            content = file.read_bytes()
+            for at in np.linspace(len(content) * 0.2, len(content) - 1, 12).astype(int):
+                with self.subTest(ending=ending, at=at):
+                    damaged = bytearray(content)
+                    damaged[at] ^= 0x10
+                    file.write_bytes(damaged)
+                    self.refused(file)
+
+    def test_headers_of_absurd_size(self):
+        file = self.write("ct.nii")
+        content = bytearray(file.read_bytes())
+        struct.pack_into("<4h", content, 40, 3, 32000, 32000, 32000)
+        file.write_bytes(content)
+        self.refused(file, "GiB")
+        head = "NRRD0004\ntype: short\ndimension: 3\nsizes: {}\nspacings: 1 1 1\nendian: little\nencoding: gzip\n\n"
+        (self.folder / "ct.nrrd").write_bytes(head.format("100000 100000 100000").encode())
+        self.refused(self.folder / "ct.nrrd", "GiB")
+        (self.folder / "ct.nrrd").write_bytes(head.format("1000 1000 1000").encode())
+        self.refused(self.folder / "ct.nrrd", "truncated")
+
+    def test_images_that_are_no_single_volume(self):
+        colour = sitk.GetImageFromArray(np.zeros((4, 5, 6, 3), np.uint8), isVector=True)
+        for ending in (".nii.gz", ".nrrd", ".mha"):
+            with self.subTest(ending=ending):
+                self.refused(self.write(f"flat{ending}", sitk.GetImageFromArray(self.hu[0])), "2D")
+                self.refused(self.write(f"time{ending}", sitk.JoinSeries([self.image()] * 2)), "4D", "28x24x20x2")
+                self.refused(self.write(f"colour{ending}", colour), "3 values")
+
+    def test_nifti_whose_geometry_itk_would_change(self):
+        file = self.write("ct.nii", self.image(direction=np.eye(3)))
+        content = bytearray(file.read_bytes())
+        sheared = np.array(np.frombuffer(bytes(content[280:328]), "<f4"))
+        sheared[1] = 0.25
+        content[280:328] = sheared.tobytes()
+        file.write_bytes(content)
+        self.refused(file, "sform")
+        struct.pack_into("<h", content, 252, 0)
+        file.write_bytes(content)
+        self.refused(file, "right angles")
+
+    def test_nifti_2_which_itk_cannot_read(self):
+        header = bytearray(544)
+        struct.pack_into("<i8s2h8q", header, 0, 540, b"n+2\0\r\n\x1a\n", 4, 16, 3, *self.hu.shape[::-1], 1, 1, 1, 1)
+        file = self.folder / "ct.nii"
+        file.write_bytes(bytes(header) + self.hu.tobytes())
+        self.refused(file, "not a .nii file")
+
+    def test_geometry_that_is_no_number(self):
+        file = self.write("ct.nii", self.image(direction=np.eye(3)))
+        content = bytearray(file.read_bytes())
+        struct.pack_into("<3f", content, 268, np.nan, 0, 0)
+        struct.pack_into("<f", content, 292, np.nan)
+        file.write_bytes(content)
+        self.refused(file)
+
+
+class MaskTest(ReadingTest):
+    def test_mask_on_the_voxels_of_the_ct(self):
+        mask = (self.hu < -500).astype(np.uint8)
+        ct = CtVolume.from_image(self.image())
+        read = read_mask(self.write("mask.nii.gz", self.image(mask * 3)), ct)
+        self.assertEqual(read.dtype, bool)
+        np.testing.assert_array_equal(read, mask == 1)
+
+    def test_mask_elsewhere_is_refused(self):
+        ct = CtVolume.from_image(self.image())
+        moved = self.image()
+        moved.SetOrigin((-150.0, -160.5, 12.75))
+        with self.assertRaisesRegex(InputError, "mask.nrrd lies 0.50 mm off"):
+            read_mask(self.write("mask.nrrd", moved), ct)
+        with self.assertRaisesRegex(InputError, "mask.nrrd has"):
+            read_mask(self.write("mask.nrrd", self.image(self.hu[1:])), ct)
+
+
+class QuietTest(ReadingTest):
+    def test_reading_warns_of_nothing(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            write_series(self.folder, self.hu)
+            read_ct(self.folder)
+            read_ct(self.write("ct.nii.gz"))
