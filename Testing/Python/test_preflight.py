@@ -42,8 +42,9 @@ class CleanTest(unittest.TestCase):
                 self.assertEqual(codes(ct), {"padding": "info"})
                 self.assertEqual(check_lungs(ct, lung_field(ct)), [])
                 # The same scans as many converters leave them: without the intercept, in float, in 8 bit, scaled.
-                window = np.clip((ct.hu + 1000) / 1400, 0, 1).astype(np.float32)
-                for hu in (ct.hu + np.int16(1024), (ct.hu + 1000).astype(np.float32), (window * 255).astype(np.int16), window):
+                coarse = ct.hu[::4, ::4, ::4]
+                window = np.clip((coarse + 1000) / 1400, 0, 1).astype(np.float32)
+                for hu in (coarse + np.int16(1024), (coarse + 1000).astype(np.float32), (window * 255).astype(np.int16), window):
                     self.assertIn("not_hu", codes(replace(ct, hu=hu)))
 
 
