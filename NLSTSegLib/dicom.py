@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from NLSTSegLib.dicom_headers import DicomSlice, read_headers
+from NLSTSegLib.dicom_headers import DicomSeries, DicomSlice, read_headers
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.volume import Acquisition, CtVolume
 
@@ -24,81 +22,6 @@ SAME_POSITION_MM = 0.01
 
 SAME_GEOMETRY = 1e-3
 """Largest difference of direction cosines and pixel spacings (mm) within one series."""
-
-
-@dataclass(frozen=True)
-class DicomSeries:
-    """The slices of one SeriesInstanceUID (or of one acquisition in it), sorted along the slice normal."""
-
-    slices: tuple[DicomSlice, ...]
-    acquisition: str = ""
-    """AcquisitionNumber, where the series held several whole acquisitions and was split."""
-
-    @property
-    def uid(self) -> str:
-        """SeriesInstanceUID."""
-        return self.slices[0].series_uid
-
-    @property
-    def key(self) -> str:
-        """What :func:`choose_chest_series` takes to choose exactly this one: the UID, with ``/acquisition`` after a split."""
-        return f"{self.uid}/{self.acquisition}" if self.acquisition else self.uid
-
-    @property
-    def description(self) -> str:
-        return self.slices[0].description
-
-    @property
-    def modality(self) -> str:
-        return self.slices[0].modality
-
-    @property
-    def image_type(self) -> tuple[str, ...]:
-        return self.slices[0].image_type
-
-    @property
-    def transfer_syntax(self) -> str:
-        """UID of the encoding of the voxels."""
-        return self.slices[0].transfer_syntax
-
-    @property
-    def is_localizer(self) -> bool:
-        """Whether this is the projection image on which the scan was planned."""
-        return "LOCALIZER" in self.image_type
-
-    @property
-    def is_placed(self) -> bool:
-        return all(s.is_placed for s in self.slices)
-
-    @cached_property
-    def offsets_mm(self) -> np.ndarray:
-        """Position of every slice along the normal, ascending; empty when slices lack a position."""
-        if not self.is_placed:
-            return np.empty(0)
-        return np.array([s.position_lps_mm for s in self.slices]) @ self.slices[0].normal_lps
-
-    @property
-    def coverage_mm(self) -> float:
-        """From the first to the last slice's centre."""
-        return float(np.ptp(self.offsets_mm)) if self.is_placed else 0.0
-
-    @property
-    def spacing_ijk_mm(self) -> tuple[float, float, float]:
-        """Between columns, between rows, mean between slices (the thickness when there is one slice); NaN if not known."""
-        first = self.slices[0]
-        step = self.coverage_mm / (len(self.slices) - 1) if len(self.slices) > 1 else first.thickness_mm
-        return first.spacing_ji_mm[1], first.spacing_ji_mm[0], step
-
-    @property
-    def is_axial(self) -> bool:
-        """Whether the slice normal is nearer to the patient's long axis than to any other."""
-        return self.is_placed and int(np.abs(self.slices[0].normal_lps).argmax()) == 2
-
-    def __str__(self) -> str:
-        """One line for a list: modality, description, slices, coverage, key."""
-        kind = f"{self.modality or 'unknown'}{' localizer' if self.is_localizer else ''}"
-        name = f" '{self.description}'" if self.description else ""
-        return f"{kind}{name} ({len(self.slices)} slices, {self.coverage_mm:.0f} mm, {self.key})"
 
 
 def list_series(

@@ -1,4 +1,4 @@
-"""What the headers of a DICOM file say about its slices: one in a usual CT file, many in an enhanced multi-frame file."""
+"""What DICOM headers say about slices (one in a usual CT file, many in an enhanced multi-frame file) and their series."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,17 @@ if TYPE_CHECKING:
     import pydicom
 
 _TAGS = [
-    *("SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "ImageType", "AcquisitionNumber"),
-    *("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation", "RescaleSlope", "RescaleIntercept", "SliceThickness"),
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "ImageType"),
+    *(
+        "AcquisitionNumber",
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+        "PhotometricInterpretation",
+        "RescaleSlope",
+        "RescaleIntercept",
+        "SliceThickness",
+    ),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
@@ -69,6 +79,81 @@ class DicomSlice:
         return normal / max(float(np.linalg.norm(normal)), 1e-9)
 
 
+@dataclass(frozen=True)
+class DicomSeries:
+    """The slices of one SeriesInstanceUID (or of one acquisition in it), sorted along the slice normal."""
+
+    slices: tuple[DicomSlice, ...]
+    acquisition: str = ""
+    """AcquisitionNumber, where the series held several whole acquisitions and was split."""
+
+    @property
+    def uid(self) -> str:
+        """SeriesInstanceUID."""
+        return self.slices[0].series_uid
+
+    @property
+    def key(self) -> str:
+        """What :func:`choose_chest_series` takes to choose exactly this one: the UID, with ``/acquisition`` after a split."""
+        return f"{self.uid}/{self.acquisition}" if self.acquisition else self.uid
+
+    @property
+    def description(self) -> str:
+        return self.slices[0].description
+
+    @property
+    def modality(self) -> str:
+        return self.slices[0].modality
+
+    @property
+    def image_type(self) -> tuple[str, ...]:
+        return self.slices[0].image_type
+
+    @property
+    def transfer_syntax(self) -> str:
+        """UID of the encoding of the voxels."""
+        return self.slices[0].transfer_syntax
+
+    @property
+    def is_localizer(self) -> bool:
+        """Whether this is the projection image on which the scan was planned."""
+        return "LOCALIZER" in self.image_type
+
+    @property
+    def is_placed(self) -> bool:
+        return all(s.is_placed for s in self.slices)
+
+    @cached_property
+    def offsets_mm(self) -> np.ndarray:
+        """Position of every slice along the normal, ascending; empty when slices lack a position."""
+        if not self.is_placed:
+            return np.empty(0)
+        return np.array([s.position_lps_mm for s in self.slices]) @ self.slices[0].normal_lps
+
+    @property
+    def coverage_mm(self) -> float:
+        """From the first to the last slice's centre."""
+        return float(np.ptp(self.offsets_mm)) if self.is_placed else 0.0
+
+    @property
+    def spacing_ijk_mm(self) -> tuple[float, float, float]:
+        """Between columns, between rows, mean between slices (the thickness when there is one slice); NaN if not known."""
+        first = self.slices[0]
+        step = self.coverage_mm / (len(self.slices) - 1) if len(self.slices) > 1 else first.thickness_mm
+        return first.spacing_ji_mm[1], first.spacing_ji_mm[0], step
+
+    @property
+    def is_axial(self) -> bool:
+        """Whether the slice normal is nearer to the patient's long axis than to any other."""
+        return self.is_placed and int(np.abs(self.slices[0].normal_lps).argmax()) == 2
+
+    def __str__(self) -> str:
+        """One line for a list: modality, description, slices, coverage, key."""
+        kind = f"{self.modality or 'unknown'}{' localizer' if self.is_localizer else ''}"
+        name = f" '{self.description}'" if self.description else ""
+        return f"{kind}{name} ({len(self.slices)} slices, {self.coverage_mm:.0f} mm, {self.key})"
+
+
 def read_headers(file: Path) -> Iterator[DicomSlice]:
     """The slices of a DICOM file; none when it is not DICOM or holds no image.
 
@@ -78,15 +163,28 @@ def read_headers(file: Path) -> Iterator[DicomSlice]:
 
     if not is_dicom(file):
         return
+    damaged = f"{file} is a damaged DICOM file; copy it again or remove it"
     try:
         # pydicom warns on stderr about values that break the standard; what matters of them is checked here.
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), file.open("rb") as stream:
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-            slices = _slices(file, dataset) if dataset.get("Rows") and dataset.get("Columns") else []
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS)
+            syntax = dataset.file_meta.get("TransferSyntaxUID")
+            ended = stream.tell() >= file.stat().st_size and not (syntax and syntax.is_deflated)
+            has_image = bool(dataset.get("Rows") and dataset.get("Columns"))
+            slices = _slices(file, dataset) if has_image and not ended else []
     except Exception as error:  # pydicom lets through whatever a damaged header provokes
-        raise InputError(f"{file} is a damaged DICOM file; copy it again or remove it") from error
+        raise InputError(damaged) from error
+    # A wrong length in the header makes pydicom skip to the end: an image must not be passed over for that.
+    if not slices and (has_image or not _is_other_object(dataset)):
+        raise InputError(damaged)
     yield from slices
+
+
+def _is_other_object(dataset: pydicom.Dataset) -> bool:
+    """Whether the file says that it is no image, but a report, a directory, something of the vendor's."""
+    kind = dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID")
+    return bool(kind) and (kind.is_private or (kind.name != kind and "Image Storage" not in kind.name))
 
 
 def is_dicom(file: Path) -> bool:

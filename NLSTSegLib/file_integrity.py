@@ -21,6 +21,10 @@ LONGEST_HEADER_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 
 
+SURPLUS_BYTES = 4096
+"""A file may end with this much that is no voxel; more means that the header tells a wrong size."""
+
+
 def check_complete(path: Path, needed_bytes: int, *, progress: Callable[[float], None] | None = None) -> None:
     """Raise :class:`InputError` unless ``path`` stores ``needed_bytes`` of voxels whose checksum, if any, is right.
 
@@ -28,49 +32,49 @@ def check_complete(path: Path, needed_bytes: int, *, progress: Callable[[float],
     may be in a file of its own. Data spread over several files, or written as text, are left to the reader.
     ``progress(fraction)`` is called for every piece of compressed data and may raise to stop.
     """
-    place = _data_place(path)
-    if place is None:
-        return
-    data, offset, compressed = place
-    if not data.is_file():
-        raise InputError(f"its data file {data.name} is missing")
-    found = _inflated_bytes(data, offset, progress) if compressed else data.stat().st_size - offset
-    if found < needed_bytes:
-        raise InputError(f"it is truncated: {found} of {needed_bytes} bytes are there")
-
-
-def _data_place(path: Path) -> tuple[Path, int, bool] | None:
-    """File of the voxels, offset in it, and whether they are compressed; None where this is not told so simply."""
     with path.open("rb") as stream:
         start = stream.read(LONGEST_HEADER_BYTES)
     if path.name.lower().endswith((".nii", ".nii.gz")):
-        return path, 0, start.startswith(GZIP_MAGIC)
-    fields, length = _text_header(start)
-    encoding = fields.get("encoding", "raw").lower()
-    skips = any(fields.get(key, "0") != "0" for key in ("line skip", "lineskip", "byte skip", "byteskip", "headersize"))
-    name = next((fields[key] for key in ("data file", "datafile", "elementdatafile") if key in fields), "LOCAL")
-    if encoding not in ("raw", "gz", "gzip") or skips or name.startswith("LIST") or "%" in name:
-        return None
-    compressed = encoding != "raw" or fields.get("compresseddata", "").lower() == "true"
-    return (path, length, compressed) if name.upper() == "LOCAL" else (path.parent / name, 0, compressed)
+        data, offset, compressed = path, 0, start.startswith(GZIP_MAGIC)
+    else:
+        fields, length = _text_header(start)
+        name = next((fields[key] for key in ("data file", "datafile", "ElementDataFile") if key in fields), "LOCAL")
+        skips = any(fields.get(key, "0") != "0" for key in ("line skip", "lineskip", "byte skip", "byteskip", "HeaderSize"))
+        encoding = fields.get("encoding", "raw").lower()
+        if encoding not in ("raw", "gz", "gzip") or skips or name.startswith("LIST") or "%" in name:
+            return
+        data, offset = (path, length) if name.upper() == "LOCAL" else (path.parent / name, 0)
+        compressed = encoding != "raw" or fields.get("CompressedData", "").lower() == "true"
+        if not data.is_file():
+            raise InputError(f"its data file {data.name} is missing")
+        # MetaIO unpacks as much as the header says; where it does not say, right only for a data file of its own.
+        told = fields.get("CompressedDataSize", "" if data == path else str(data.stat().st_size))
+        if "CompressedData" in fields and compressed and told != str(data.stat().st_size - offset):
+            raise InputError(f"its CompressedDataSize is not {data.stat().st_size - offset}, so it is damaged or truncated")
+    most_bytes = needed_bytes + SURPLUS_BYTES
+    found = _inflated_bytes(data, offset, most_bytes, progress) if compressed else data.stat().st_size - offset
+    if found < needed_bytes:
+        raise InputError(f"it is truncated: {found} of {needed_bytes} bytes are there")
+    if found > most_bytes:
+        raise InputError(f"it holds more than the {needed_bytes} bytes of voxels that its header tells of")
 
 
 def _text_header(start: bytes) -> tuple[dict[str, str], int]:
-    """Fields of a NRRD (``key: value``, ended by an empty line) or MetaImage (``Key = value``, ended by its data file)."""
+    """Fields and length of a NRRD header (``key: value``, any case) or a MetaImage header (``Key = value``)."""
+    is_nrrd = start.startswith(b"NRRD")
     fields: dict[str, str] = {}
-    separator = ":" if start.startswith(b"NRRD") else "="
     length = 0
     for line in start.splitlines(keepends=True):
         length += len(line)
-        key, _, value = line.decode("latin-1").partition(separator)
-        fields[key.strip().lower()] = value.strip()
+        key, _, value = line.decode("latin-1").partition(":" if is_nrrd else "=")
+        fields[key.strip().lower() if is_nrrd else key.strip()] = value.strip()
         if not line.strip() or key.strip() == "ElementDataFile":
             break
     return fields, length
 
 
-def _inflated_bytes(path: Path, offset: int, progress: Callable[[float], None] | None) -> int:
-    """Length of the gzip or zlib stream after ``offset``, its checksum verified; pieces, so memory stays small."""
+def _inflated_bytes(path: Path, offset: int, most_bytes: int, progress: Callable[[float], None] | None) -> int:
+    """Length of the gzip or zlib stream after ``offset``, its checksum verified, or something above ``most_bytes``."""
     total, size = 0, path.stat().st_size
     inflater = zlib.decompressobj(wbits=47)
     with path.open("rb") as stream:
@@ -87,6 +91,8 @@ def _inflated_bytes(path: Path, offset: int, progress: Callable[[float], None] |
                         inflater = zlib.decompressobj(wbits=47)
                     total += len(inflater.decompress(piece, PIECE_BYTES))
                     piece = inflater.unused_data or inflater.unconsumed_tail
+                    if total > most_bytes:
+                        return total
         except zlib.error as error:
             raise InputError("its compressed data are damaged") from error
     if not inflater.eof:

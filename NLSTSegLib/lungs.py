@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 AIR_BELOW_HU = -400
 """Lung parenchyma and air are below, soft tissue above."""
 
+ROOM_BELOW_HU = -950
+"""Mean of the air around the body is below, that of a lung above; tells one from the other at the sides of the slices."""
+
 AIRWAY_BELOW_HU = -850
 """The air in the trachea is below; most voxels of a lung that is not emphysematous are above."""
 
@@ -45,53 +48,58 @@ GRID_MM = 2.5
 def lung_field(ct: CtVolume) -> np.ndarray | None:
     """Boolean ``[k, j, i]`` of ``ct``'s shape (canonical axes expected): where lesions are looked for.
 
-    Air that does not reach the sides of the slices is taken as inside the body; its large components are the lungs.
-    They are closed by :data:`CLOSING_MM` and grown by :data:`MARGIN_MM`, and the trachea is taken out. Returns ``None``
-    when no lungs are found.
+    The large components of air that are not the room are the lungs, also where the field of view cuts them. They are
+    closed by :data:`CLOSING_MM` and grown by :data:`MARGIN_MM`, and the trachea is taken out. Returns ``None`` when no
+    lungs are found.
     """
     import SimpleITK as sitk
 
-    step_i, step_j = (max(1, int(GRID_MM / s)) for s in ct.spacing_ijk_mm[:2])
-    step_k = max(1, int(GRID_MM / ct.spacing_ijk_mm[2]))
+    steps = [max(1, int(GRID_MM / s)) for s in ct.spacing_ijk_mm[::-1]]
+    # The middle voxel of every block, so that the field is not shifted by half a block.
+    middles = tuple(slice(min(step // 2, n - 1), None, step) for n, step in zip(ct.hu.shape, steps, strict=True))
     # float32 voxels may hold any value: clip before the cast so they cannot wrap around.
-    coarse = np.clip(ct.hu[::step_k, ::step_j, ::step_i], -2000, 2000).astype(np.int16)
-    spacing_kji = np.array(ct.spacing_ijk_mm[::-1]) * (step_k, step_j, step_i)
-    lungs = _inner_air(sitk.GetImageFromArray(coarse), spacing_kji)
+    coarse = np.clip(ct.hu[middles], -2000, 2000).astype(np.int16)
+    spacing_kji = np.array(ct.spacing_ijk_mm[::-1]) * steps
+    lungs = _inner_air(coarse, spacing_kji)
     if lungs is None:
         return None
     trachea = _trachea(lungs & (coarse < AIRWAY_BELOW_HU), spacing_kji)
     field = _close_and_grow(lungs & ~trachea, spacing_kji) & ~trachea
     k, j, i = (
         np.minimum(np.arange(n) // step, m - 1)
-        for n, step, m in zip(ct.hu.shape, (step_k, step_j, step_i), field.shape, strict=True)
+        for n, step, m in zip(ct.hu.shape, steps, field.shape, strict=True)
     )
     return field[np.ix_(k, j, i)]
 
 
-def _inner_air(coarse: sitk.Image, spacing_kji: np.ndarray) -> np.ndarray | None:
+def _inner_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray | None:
     import SimpleITK as sitk
 
-    air = sitk.BinaryThreshold(sitk.Median(coarse, (1, 1, 0)), -5000, AIR_BELOW_HU - 1)
-    # Pad in-plane with air and take away what is connected to it, the room; air inside the table stays, but is thin.
-    padded = sitk.ConstantPad(air, (1, 1, 0), (1, 1, 0), 1)
-    outside = sitk.ConnectedComponent(padded)
-    rim = sitk.GetArrayViewFromImage(outside)[0, 0, 0]
-    inner = sitk.Crop(sitk.And(padded, sitk.NotEqual(outside, int(rim))), (1, 1, 0), (1, 1, 0))
-    components = sitk.RelabelComponent(sitk.ConnectedComponent(inner), sortByObjectSize=True)
-    labels = sitk.GetArrayFromImage(components)
+    air = sitk.BinaryThreshold(sitk.Median(sitk.GetImageFromArray(coarse), (1, 1, 0)), -5000, AIR_BELOW_HU - 1)
+    labels = sitk.GetArrayFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(air), sortByObjectSize=True))
     voxel_ml = float(np.prod(spacing_kji)) / 1000
     areas_mm2 = spacing_kji[1] * spacing_kji[2]
     sizes = np.bincount(labels.ravel())
     lungs = np.zeros(labels.shape, bool)
+    largest = 0
     for label in range(1, min(len(sizes), 20)):
-        if sizes[label] < 0.1 * sizes[1]:
-            break
         mask = labels == label
+        if sizes[label] < 0.1 * largest or _is_room(mask, coarse):
+            continue
+        largest = largest or sizes[label]
         if mask.sum(axis=(1, 2)).max() * areas_mm2 >= MINIMUM_SLICE_AREA_MM2:
             lungs |= mask
     if lungs.sum() * voxel_ml < min(MINIMUM_LUNG_ML, MINIMUM_LUNG_SHARE * labels.size * voxel_ml):
         return None
     return lungs
+
+
+def _is_room(mask: np.ndarray, coarse: np.ndarray) -> bool:
+    """Whether this air is that around the body; a lung may reach the sides of the slices, but not their corners."""
+    if mask[:, [0, 0, -1, -1], [0, -1, 0, -1]].any():
+        return True
+    at_side = mask[:, [0, -1]].any() or mask[:, :, [0, -1]].any()
+    return bool(at_side and coarse[mask].mean() < ROOM_BELOW_HU)
 
 
 def _trachea(air: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:

@@ -203,14 +203,15 @@ def _lesions_and_vessels(rng: np.random.Generator) -> tuple[list[_Lesion], list[
     points_mm, depths_mm = lungs.points_mm, lungs.depths_mm
     hila_mm = np.concatenate(list(HILA_MM.values()))
     peripheral = np.linalg.norm(points_mm[:, None] - hila_mm, axis=2).min(axis=1) > 42
-    lateral = (np.abs(points_mm[:, :2]) @ [1, -1] > 50) & (np.abs(points_mm[:, 2] - 5) < 45) & (depths_mm > 3) & (depths_mm < 5)
+    out_mm, front_mm, up_mm = np.abs(points_mm - [0, 0, 5]).T
+    on_ribs = (out_mm > 100) & (front_mm < 55) & (up_mm < 45) & (depths_mm > 3) & (depths_mm < 5)
     lesions: list[_Lesion] = []
     for plan in _PLAN[:-1]:
         lesion = _outline(rng, *plan)
-        where = lateral if lesion.truth.kind == "juxtapleural" else peripheral & (depths_mm > lesion.reach_mm + 5)
+        where = on_ribs if lesion.truth.kind == "juxtapleural" else peripheral & (depths_mm > lesion.reach_mm + 5)
         lesions.append(_placed(lesion, rng.permutation(points_mm[where & _clear_of(lesions, lesion, points_mm)])[0]))
     vessels: tuple[list[Tube], list[Tube]] = ([], [])
-    obstacles = [(lesion.centre_mm, lesion.reach_mm + 2.5) for lesion in lesions]
+    obstacles = [(lesion.centre_mm, lesion.reach_mm) for lesion in lesions]
     for side, hila in HILA_MM.items():
         ends_mm = rng.permutation(points_mm[(depths_mm > 3) & (points_mm[:, 0] * side > 0)])[: sum(VESSEL_LEAVES)]
         ends_mm = ends_mm + rng.uniform(-0.5, 0.5, ends_mm.shape) * SEARCH_MM

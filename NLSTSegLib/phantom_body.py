@@ -24,6 +24,9 @@ LEAF_RADIUS_MM = 0.62
 BRONCHUS_ARTERY_MM = 2.2
 """Arteries of at least this radius have a bronchus beside them; a smaller one's wall is hardly seen."""
 
+CLEARANCE_MM = 2.0
+"""How far the vessels' walls keep from what they grow around."""
+
 HILA_MM = {
     -1: (np.array([-27.0, 6, 18]), np.array([-24.0, -4, 4])),
     1: (np.array([27.0, 8, 14]), np.array([25.0, -2, 0])),
@@ -161,13 +164,14 @@ def branches(
     It runs some way towards the middle of the ends, parts them in two across their longest extent, and goes on for each part.
     """
     many = len(ends_mm) > 1
-    stem_mm = _outside(start_mm + 0.4 * (ends_mm.mean(axis=0) - start_mm) if many else ends_mm[0], obstacles)
     radius_mm = LEAF_RADIUS_MM * len(ends_mm) ** (1 / 3)
+    kept_clear = [(centre_mm, reach_mm + radius_mm + CLEARANCE_MM) for centre_mm, reach_mm in obstacles]
+    stem_mm = _outside(start_mm + 0.4 * (ends_mm.mean(axis=0) - start_mm) if many else ends_mm[0], kept_clear)
     tip_mm = radius_mm if many else 0.85 * radius_mm
     length_mm = float(np.linalg.norm(stem_mm - start_mm))
     bend_mm = rng.standard_normal(3) * 0.06 * length_mm
     steps = np.linspace(0, 1, max(2, int(length_mm / 5) + 1))
-    path_mm = [_outside(start_mm + (stem_mm - start_mm) * step + bend_mm * np.sin(np.pi * step), obstacles) for step in steps]
+    path_mm = [_outside(start_mm + (stem_mm - start_mm) * step + bend_mm * np.sin(np.pi * step), kept_clear) for step in steps]
     radii_mm = (radius_mm + (tip_mm - radius_mm) * steps).tolist()
     for n in range(len(steps) - 1):
         yield Tube(path_mm[n], path_mm[n + 1], (radii_mm[n], radii_mm[n + 1]))

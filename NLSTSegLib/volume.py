@@ -21,7 +21,7 @@ class Acquisition:
     """What the file headers say about a CT beyond its voxel grid; empty where the format does not tell."""
 
     format: str = "memory"
-    """``"DICOM"``, the file ending of a single file, or ``"memory"``."""
+    """``"DICOM"``, the file ending of a single file, ``"MRML"`` or ``"memory"``."""
     modality: str = ""
     """DICOM modality, for example ``"CT"``."""
     series_uid: str = ""
@@ -105,7 +105,7 @@ class CtVolume:
                 acquisition = replace(acquisition, nonfinite_voxels=int(bad.sum()))
         elif array.dtype != np.int16:
             limits = np.iinfo(np.int16)
-            array = np.clip(array, limits.min, limits.max).astype(np.int16)
+            array = np.clip(array, max(limits.min, np.iinfo(array.dtype).min), limits.max, out=array).astype(np.int16)
         return cls(array, image.GetSpacing(), image.GetOrigin(), image.GetDirection(), acquisition)
 
     def image_like(self, array: np.ndarray) -> sitk.Image:

@@ -110,9 +110,10 @@ def phantom(
     from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
-        from NLSTSegLib.export.phantom_files import write_phantom
+        from NLSTSegLib.export.phantom_files import check_phantom_folder, write_phantom
         from NLSTSegLib.phantom import make_phantom
 
+        check_phantom_folder(out)
         write_phantom(make_phantom(seed), out)
         typer.echo(f"phantom with seed {seed} written to {out}")
 

@@ -11,6 +11,7 @@ import numpy as np
 from NLSTSegLib.cli.run import SegmentJob, run_jobs
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.export.phantom_files import write_phantom
+from NLSTSegLib.export.whole_folder import prepare_place
 from NLSTSegLib.models import DEFAULT_MODEL
 from NLSTSegLib.phantom import Phantom, make_phantom
 from NLSTSegLib.pipeline import SegmentOptions
@@ -27,9 +28,10 @@ def run_demo(output: Path, seed: int, *, debug: bool) -> None:
     import SimpleITK as sitk
     from rich.console import Console
 
-    if output.exists() and any(output.iterdir()):
-        if not (output / MARK_FILE).exists():
-            raise InputError(f"the folder '{output}' holds other files; choose another with --output")
+    names = prepare_place(output)
+    if names and MARK_FILE not in names:
+        raise InputError(f"the folder '{output}' holds other files; choose another with --output")
+    if names:
         shutil.rmtree(output)
     output.mkdir(parents=True, exist_ok=True)
     (output / MARK_FILE).write_text("Made by 'nlstseg demo'; running it again replaces this folder.\n")

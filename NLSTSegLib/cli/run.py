@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 STOPPED = 130
 """Exit code after Ctrl-C or a request to end."""
 
+UNEXPECTED = 1
+"""Exit code after an error that is nobody's but the program's."""
+
 READ_SHARE, WRITE_SHARE = 0.05, 0.05
 """Parts of the progress bar before and after the segmentation itself."""
 
@@ -62,6 +65,14 @@ def exit_on_errors(debug: bool) -> Iterator[None]:
         sys.stderr.flush()
         # The network's thread may be inside a long call, and Python would wait for it.
         os._exit(STOPPED)
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"nlstseg: unexpected {what}; run it with --debug and report what that shows", file=sys.stderr)
+        raise typer.Exit(UNEXPECTED) from error
 
 
 def print_error(error: Exception, debug: bool) -> None:
@@ -76,21 +87,21 @@ def run_jobs(inputs: Sequence[Path], job: SegmentJob, *, json_progress: bool, de
 
     Raises :class:`typer.Exit` with the code of the first failure.
     """
-    from NLSTSegLib.cli.show import progress_display, show_lesions
+    from NLSTSegLib.cli.show import progress_display, show_findings, show_lesions
     from NLSTSegLib.export.results import check_output
     from NLSTSegLib.models import find_model, load_model
 
     folders = output_folders(inputs, job.output)
     for path, folder in zip(inputs, folders, strict=True):
-        if not path.exists():
+        if not os.path.exists(path):
             raise InputError(f"the input '{path}' does not exist; name a DICOM folder or an image file")
         check_output(folder, job.force)
     model = load_model(find_model(job.model))
     failures = []
-    for path, folder in zip(inputs, folders, strict=True):
+    for n, (path, folder) in enumerate(zip(inputs, folders, strict=True)):
         title = folder.name if len(inputs) > 1 else ""
         try:
-            with progress_display(title, as_json=json_progress) as progress:
+            with progress_display(title, (n, len(inputs)), as_json=json_progress) as progress:
                 result = run_one(path, folder, job, model, progress)
         except NLSTSegError as error:
             if len(inputs) == 1:
@@ -98,6 +109,7 @@ def run_jobs(inputs: Sequence[Path], job: SegmentJob, *, json_progress: bool, de
             print_error(error, debug)
             failures.append(error)
         else:
+            show_findings(result.findings)
             if not json_progress:
                 show_lesions(result, folder)
     if failures:
@@ -119,8 +131,13 @@ def run_one(path: Path, folder: Path, job: SegmentJob, model: Model, progress: P
     else:
         options = replace(options, lung_field=read_mask(Path(job.lung_field), ct))
     seconds = {"read": round(time.perf_counter() - start, 3)}
-    middle = 1 - READ_SHARE - WRITE_SHARE
-    result = segment(ct, model, options, lambda done, stage: progress(READ_SHARE + middle * done, stage))
+
+    def segmenting(done: float, stage: str) -> None:
+        # The end of the segmentation is not yet that of the run.
+        if done < 1:
+            progress(READ_SHARE + (1 - READ_SHARE - WRITE_SHARE) * done, stage)
+
+    result = segment(ct, model, options, segmenting)
     write_result(
         result,
         folder,
@@ -158,13 +175,18 @@ def output_folders(inputs: Sequence[Path], output: Path) -> list[Path]:
         return [output]
     names = [_stem(path) for path in inputs]
     names = [
-        f"{path.resolve().parent.name}_{name}" if names.count(name) > 1 else name
+        f"{path.resolve().parent.name}_{name}" if _is_shared(name, names) else name
         for path, name in zip(inputs, names, strict=True)
     ]
     for name in names:
-        if names.count(name) > 1:
+        if _is_shared(name, names):
             raise InputError(f"two inputs would both be written to '{output / name}'; run them one by one")
     return [output / name for name in names]
+
+
+def _is_shared(name: str, names: Sequence[str]) -> bool:
+    """Also where a file system takes upper and lower case for the same."""
+    return [other.casefold() for other in names].count(name.casefold()) > 1
 
 
 def _stem(path: Path) -> str:

@@ -21,10 +21,14 @@ SEVERITY_STYLE = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
 @contextlib.contextmanager
-def progress_display(title: str, *, as_json: bool) -> Iterator[Progress]:
-    """A bar on stderr with stage and remaining time, or JSON lines on stdout."""
+def progress_display(title: str, part: tuple[int, int], *, as_json: bool) -> Iterator[Progress]:
+    """A bar on stderr with stage and remaining time, or JSON lines on stdout.
+
+    ``part`` is the number, from 0, of this input and how many there are: each gets a bar, but the JSON fractions run from
+    0 to 1 once.
+    """
     if as_json:
-        yield _print_json
+        yield lambda fraction, stage: _print_json(title, (part[0] + fraction) / part[1], stage)
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -40,19 +44,18 @@ def progress_display(title: str, *, as_json: bool) -> Iterator[Progress]:
         yield show
 
 
-def _print_json(fraction: float, stage: str) -> None:
-    message = f"{stage}, {fraction:.0%}"
+def _print_json(title: str, fraction: float, stage: str) -> None:
+    message = f"{title} {stage}, {fraction:.0%}".strip()
     print(json.dumps({"stage": stage, "fraction": round(fraction, 4), "message": message}), flush=True)
 
 
 def show_lesions(result: SegmentationResult, folder: Path) -> None:
-    """Findings, the lesion table and where the files are."""
+    """The lesion table and where the files are."""
     from rich.console import Console
     from rich.table import Table
 
     from NLSTSegLib.export.tables import lesion_rows
 
-    show_findings(result.findings)
     table = Table(title=f"{len(result.lesions)} lesion(s), probability above {result.threshold:g}")
     headings = ("lesion", "score", "volume mm3", "long x short mm", "mean HU", "solid mm3", "slice")
     for heading in headings:

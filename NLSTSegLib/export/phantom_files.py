@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.export.whole_folder import prepare_place, whole_folder
 from NLSTSegLib.measurements import round_half_up
 from NLSTSegLib.phantom import Phantom
 
@@ -13,21 +14,26 @@ COLUMNS = ("lesion", "kind", "diameter_mm", "solid_diameter_mm", "centre_l_mm", 
 """Columns of the phantom's ``lesions.csv``."""
 
 
+def check_phantom_folder(folder: Path) -> None:
+    """Raise :class:`InputError` unless a phantom can go to ``folder``: new or empty."""
+    if prepare_place(folder):
+        raise InputError(f"the folder '{folder}' is there already and not empty; choose another name")
+
+
 def write_phantom(phantom: Phantom, folder: Path) -> None:
-    """Write ``ct.nrrd``, ``truth.nrrd`` (label n is lesion n) and ``lesions.csv`` into a new or empty folder."""
+    """Write ``ct.nrrd``, ``truth.nrrd`` (label n is lesion n) and ``lesions.csv`` into a new or empty folder.
+
+    Raises :class:`InputError` when the folder holds anything or cannot be written; nothing is left half written.
+    """
     import SimpleITK as sitk
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"the folder '{folder}' is there already and not empty; choose another name")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sitk.WriteImage(phantom.ct.to_image(), str(folder / "ct.nrrd"), useCompression=True)
-        sitk.WriteImage(phantom.ct.image_like(phantom.labels), str(folder / "truth.nrrd"), useCompression=True)
-        with open(folder / "lesions.csv", "w", newline="", encoding="utf-8") as file:
+    check_phantom_folder(folder)
+    with whole_folder(folder) as partial:
+        sitk.WriteImage(phantom.ct.to_image(), str(partial / "ct.nrrd"), useCompression=True)
+        sitk.WriteImage(phantom.ct.image_like(phantom.labels), str(partial / "truth.nrrd"), useCompression=True)
+        with open(partial / "lesions.csv", "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(COLUMNS)
             for lesion in phantom.lesions:
                 centre = (round_half_up(value, 1) for value in lesion.centre_lps_mm)
                 table.writerow([lesion.label, lesion.kind, lesion.diameter_mm, lesion.solid_diameter_mm, *centre, lesion.hu])
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"the phantom could not be written to '{folder}': {error}") from error

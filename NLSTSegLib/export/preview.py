@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from NLSTSegLib.export.tables import lesion_row
 from NLSTSegLib.lesions import Lesion
-from NLSTSegLib.measurements import round_half_up
 from NLSTSegLib.pipeline import SegmentationResult
 from NLSTSegLib.segments import segment_color
 from NLSTSegLib.volume import PADDING_HU
@@ -28,67 +28,73 @@ CAPTION_PX = 40
 SMALLEST_VIEW_MM = 50.0
 """A cut-out shows at least this; larger lesions get 1.6 times their size."""
 
+MOST_TILES = 60
+"""Lesions shown, the largest ones; a network that fits badly may mark thousands, too many for one picture."""
+
 BACKGROUND = (16, 16, 18)
 TEXT = (235, 235, 235)
 
 
 def write_preview(result: SegmentationResult, path: Path) -> None:
     """Write the picture; without lesions it shows the middle slice and says so."""
-    from PIL import Image
+    from PIL import Image, ImageDraw
 
-    tiles = [_tile(result, lesion) for lesion in result.lesions] or [_empty_tile(result)]
+    tiles = [_tile(result, lesion) for lesion in result.lesions[:MOST_TILES]] or [_empty_tile(result)]
     columns = 1 if len(tiles) < 3 else 2 if len(tiles) <= 20 else 4
     width, height, gap = tiles[0].width, tiles[0].height, 8
     rows = -(-len(tiles) // columns)
-    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), BACKGROUND)
+    not_shown = len(result.lesions[MOST_TILES:])
+    foot = 24 if not_shown else 0
+    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap + foot), BACKGROUND)
     for n, tile in enumerate(tiles):
         page.paste(tile, (gap + n % columns * (width + gap), gap + n // columns * (height + gap)))
+    if not_shown:
+        ImageDraw.Draw(page).text((gap, page.height - foot), f"{not_shown} smaller lesions are not shown", TEXT, _font())
     page.save(path, format="PNG")
 
 
-def _tile(result: SegmentationResult, lesion: Lesion) -> Image.Image:
-    from PIL import Image, ImageDraw, ImageFont
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    from PIL import ImageFont
 
-    ct, sizes = result.canonical, lesion.measurements
+    return ImageFont.load_default(13)
+
+
+def _tile(result: SegmentationResult, lesion: Lesion) -> Image.Image:
+    from PIL import Image, ImageDraw
+
+    ct, row = result.canonical, lesion_row(lesion, result.ct, result.canonical)
     spacing_kji = np.array(ct.spacing_ijk_mm[::-1])
-    extent_mm = np.array([np.ptp(axis) + 1 for axis in lesion.mask.nonzero()]) * spacing_kji
-    view_mm = max(SMALLEST_VIEW_MM, 1.6 * float(extent_mm.max()))
     offset = np.array([part.start for part in lesion.box])
-    centre = np.array([round(float(axis.mean())) for axis in lesion.mask.nonzero()]) + offset
-    axial_k = sizes.slice_k
+    where = np.array(lesion.mask.nonzero()) + offset[:, None]
+    view_mm = max(SMALLEST_VIEW_MM, 1.6 * float(((np.ptp(where, axis=1) + 1) * spacing_kji).max()))
+    middle = (where.min(axis=1) + where.max(axis=1)) // 2
+    _, centroid_j, centroid_i = where.mean(axis=1).round().astype(int)
     labels = _Cut(lesion.mask.astype(np.uint8), offset, 0)
     voxels = _Cut(ct.hu, np.zeros(3, int), PADDING_HU)
 
     tile = Image.new("RGB", (3 * PANEL_PX + 8, PANEL_PX + CAPTION_PX), BACKGROUND)
     color = tuple(round(255 * part) for part in segment_color(lesion.label))
     # Axial as displayed: anterior up, patient's right on the left. Coronal and sagittal: head up.
-    for n, (axis, at) in enumerate(((0, axial_k), (1, centre[1]), (2, centre[2]))):
-        hu, mask = (cut.plane(axis, int(at), centre, view_mm, spacing_kji) for cut in (voxels, labels))
-        tile.paste(_panel(hu, mask, color), (n * (PANEL_PX + 4), 0))
+    for n, (axis, at) in enumerate(((0, lesion.measurements.slice_k), (1, centroid_j), (2, centroid_i))):
+        hu, mask = (cut.plane(axis, int(at), middle, view_mm, spacing_kji) for cut in (voxels, labels))
+        tile.paste(_panel(hu, mask, color, view_mm / np.delete(spacing_kji, axis)), (n * (PANEL_PX + 4), 0))
     draw = ImageDraw.Draw(tile)
-    font = ImageFont.load_default(13)
-    long_mm, short_mm = (round_half_up(value, 1) for value in (sizes.long_axis_mm, sizes.short_axis_mm))
-    draw.text(
-        (4, PANEL_PX + 3), f"{lesion.name}   {long_mm} x {short_mm} mm   {round_half_up(sizes.volume_mm3, 0):.0f} mm3", TEXT, font
-    )
-    draw.text(
-        (4, PANEL_PX + 20),
-        f"score {lesion.score:.2f}   mean {sizes.mean_hu:.0f} HU   axial, coronal, sagittal",
-        (160, 160, 160),
-        font,
-    )
-    _scale_bar(draw, view_mm, font)
+    size = f"{row['long_axis_mm']} x {row['short_axis_mm']} mm   {row['volume_mm3']} mm3"
+    draw.text((4, PANEL_PX + 3), f"{lesion.name}   {size}", TEXT, _font())
+    note = f"score {float(row['score']):.3f}   mean {row['mean_hu']} HU   axial, coronal, sagittal"
+    draw.text((4, PANEL_PX + 20), note, (160, 160, 160), _font())
+    _scale_bar(draw, view_mm)
     return tile
 
 
-def _scale_bar(draw: ImageDraw.ImageDraw, view_mm: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> None:
+def _scale_bar(draw: ImageDraw.ImageDraw, view_mm: float) -> None:
     bar_mm = 10 if view_mm < 100 else 50
     length = round(bar_mm / view_mm * PANEL_PX)
     right, y = 3 * PANEL_PX, PANEL_PX + 26
     draw.line((right - length, y, right, y), TEXT, 2)
     for end in (right - length, right):
         draw.line((end, y - 4, end, y + 4), TEXT, 2)
-    draw.text((right - length - 6, y), f"{bar_mm} mm", TEXT, font, anchor="rm")
+    draw.text((right - length - 6, y), f"{bar_mm} mm", TEXT, _font(), anchor="rm")
 
 
 class _Cut:
@@ -98,7 +104,7 @@ class _Cut:
         self.array, self.offset, self.outside = array, offset, outside
 
     def plane(self, axis: int, at: int, centre: np.ndarray, view_mm: float, spacing_kji: np.ndarray) -> np.ndarray:
-        """Square of ``view_mm`` around ``centre``, perpendicular to ``axis``; k runs upwards."""
+        """Voxels that cover a square of ``view_mm`` around ``centre``, perpendicular to ``axis``; k runs upwards."""
         index = []
         for n in range(3):
             half = 0 if n == axis else round(view_mm / spacing_kji[n] / 2)
@@ -111,21 +117,24 @@ class _Cut:
         return plane if axis == 0 else plane[::-1]
 
 
-def _panel(hu: np.ndarray, mask: np.ndarray, color: tuple[int, ...]) -> Image.Image:
+def _panel(hu: np.ndarray, mask: np.ndarray, color: tuple[int, ...], view_voxels: np.ndarray) -> Image.Image:
+    """The middle ``view_voxels`` (rows, columns; fractions count, or the scale bar would lie) of a cut, with the outline."""
     from PIL import Image, ImageChops, ImageFilter
 
     low, high = WINDOW_HU
     grey = np.clip((hu - low) / (high - low) * 255, 0, 255).astype(np.uint8)
     side = (PANEL_PX, PANEL_PX)
-    panel = Image.fromarray(grey).resize(side, Image.Resampling.BICUBIC).convert("RGB")
-    filled = Image.fromarray(mask * np.uint8(255)).resize(side, Image.Resampling.NEAREST)
+    top, left = (np.array(hu.shape) - view_voxels) / 2
+    view = (left, top, hu.shape[1] - left, hu.shape[0] - top)
+    panel = Image.fromarray(grey).resize(side, Image.Resampling.BICUBIC, view).convert("RGB")
+    filled = Image.fromarray(mask * np.uint8(255)).resize(side, Image.Resampling.NEAREST, view)
     outline = ImageChops.subtract(filled.filter(ImageFilter.MaxFilter(3)), filled)
     panel.paste(color, mask=outline)
     return panel
 
 
 def _empty_tile(result: SegmentationResult) -> Image.Image:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     ct = result.canonical
     spacing_kji = np.array(ct.spacing_ijk_mm[::-1])
@@ -133,7 +142,6 @@ def _empty_tile(result: SegmentationResult) -> Image.Image:
     view_mm = float(max(ct.hu.shape[1] * spacing_kji[1], ct.hu.shape[2] * spacing_kji[2]))
     plane = _Cut(ct.hu, np.zeros(3, int), PADDING_HU).plane(0, int(centre[0]), centre, view_mm, spacing_kji)
     tile = Image.new("RGB", (3 * PANEL_PX + 8, PANEL_PX + CAPTION_PX), BACKGROUND)
-    tile.paste(_panel(plane, np.zeros(plane.shape, np.uint8), TEXT), (0, 0))
-    font = ImageFont.load_default(13)
-    ImageDraw.Draw(tile).text((4, PANEL_PX + 3), f"no lesion above probability {result.threshold}", TEXT, font)
+    tile.paste(_panel(plane, np.zeros(plane.shape, np.uint8), TEXT, view_mm / spacing_kji[1:]), (0, 0))
+    ImageDraw.Draw(tile).text((4, PANEL_PX + 3), f"no lesion above probability {result.threshold:g}", TEXT, _font())
     return tile

@@ -62,8 +62,8 @@ def _reference_geometry(ct: CtVolume) -> str:
 def _layer_extent(labels: sitk.Image) -> str:
     """First and last index of i, j, k around all lesions.
 
-    Each segment of a layer states the extent of the whole layer, as Slicer writes it: its reader cuts the layer out by
-    that of the first segment.
+    Every segment states it, as Slicer writes it for a shared layer: Slicer up to 5.6 cuts the layer out by the extent of
+    its first segment, and would drop the other lesions without a word.
     """
     import SimpleITK as sitk
 

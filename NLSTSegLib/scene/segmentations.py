@@ -43,13 +43,15 @@ def segmentation_from_result(
 
     with ExitStack() as undo:
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-        undo.callback(_remove, node)
-        node.CreateDefaultDisplayNodes()
-        node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+        undo.callback(scene.RemoveNode, node)
+        # The transform comes first: the reference geometry is taken into the frame that the node has by then.
         node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
         _add_segments(result, volume_node, node)
-        _join_study(volume_node, node)
         undo.pop_all()
+    # Only now, so that an undone node leaves no display node behind.
+    node.CreateDefaultDisplayNodes()
+    _join_study(volume_node, node)
     return node
 
 
@@ -69,9 +71,7 @@ def _check_grid(result: SegmentationResult, volume_node: vtkMRMLScalarVolumeNode
         )
 
 
-def _add_segments(
-    result: SegmentationResult, volume_node: vtkMRMLScalarVolumeNode, node: vtkMRMLSegmentationNode
-) -> None:
+def _add_segments(result: SegmentationResult, volume_node: vtkMRMLScalarVolumeNode, node: vtkMRMLSegmentationNode) -> None:
     import vtk
 
     ras_from_ijk = vtk.vtkMatrix4x4()
@@ -126,15 +126,3 @@ def _join_study(volume_node: vtkMRMLScalarVolumeNode, node: vtkMRMLSegmentationN
     # The application has made an item when the node was added; slicer-core has not.
     item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(study, node)
     hierarchy.SetItemParent(item, study)
-
-
-def _remove(node: vtkMRMLSegmentationNode) -> None:
-    scene = node.GetScene()
-    if node.GetDisplayNode():
-        scene.RemoveNode(node.GetDisplayNode())
-    scene.RemoveNode(node)
-    hierarchy = scene.GetSubjectHierarchyNode()
-    # The application has taken the item away with the node; slicer-core has not.
-    item = hierarchy.GetItemByDataNode(node)
-    if item:
-        hierarchy.RemoveItem(item, False)

@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -38,7 +38,7 @@ def write_series(
 ) -> list[Path]:
     """One file for each slice that is not in ``skip``; k runs along the normal, each slice moved by ``shift_lps_mm`` more.
 
-    ``encoding``: ``""``, ``"RLE"``, ``"JPEG"`` (lossless) or ``"JPEG2000"`` (lossless). ``attributes`` are DICOM
+    ``encoding``: ``""``, ``"deflated"``, ``"RLE"``, ``"JPEG"`` (lossless) or ``"JPEG2000"`` (lossless). ``attributes`` are DICOM
     attributes by keyword; ``None`` removes one. Without slope and intercept the HU themselves are stored.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +100,13 @@ def write_enhanced(
     dataset.save_as(file, enforce_file_format=True)
 
 
+def write_directory(file: Path) -> None:
+    """A DICOMDIR, empty but for what makes it one: DICOM without an image."""
+    dataset = _image(np.zeros((1, 1), np.int16), MediaStorageDirectoryStorage)
+    _set(dataset, {"Rows": None, "Columns": None, "PixelData": None})
+    dataset.save_as(file, enforce_file_format=True)
+
+
 def change(file: Path, **attributes) -> None:
     """Set DICOM attributes by keyword in a written file; ``None`` removes one."""
     dataset = pydicom.dcmread(file)
@@ -129,6 +136,8 @@ def _image(stored: np.ndarray, sop_class: str) -> FileDataset:
 def _encode(dataset: FileDataset, stored: np.ndarray, encoding: str) -> None:
     if encoding == "RLE":
         dataset.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
+    elif encoding == "deflated":
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
     elif encoding:
         writer = sitk.ImageFileWriter()
         writer.SetImageIO("GDCMImageIO")

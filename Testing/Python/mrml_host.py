@@ -43,7 +43,9 @@ def mrml_scene() -> Iterator[Any]:
             logic.SetMRMLScene(scene)
             application.SetModuleLogic(name, logic)
         slicer.mrmlScene = scene
-        slicer.modules = SimpleNamespace(**{name.lower(): SimpleNamespace(logic=lambda it=logic: it) for name, logic in logics.items()})
+        slicer.modules = SimpleNamespace(
+            **{name.lower(): SimpleNamespace(logic=lambda it=logic: it) for name, logic in logics.items()}
+        )
         slicer.app = SimpleNamespace(
             mrmlScene=lambda: scene,
             applicationLogic=lambda: application,

@@ -133,6 +133,13 @@ class LesionTest(unittest.TestCase):
         self.assertEqual(first.probability.dtype, np.uint8)
         np.testing.assert_array_equal(first.probability, probability[first.box])
 
+    def test_lesion_inside_the_bend_of_another_stays_its_own(self):
+        probability = with_bricks((3, 20, 20), ((1, 5, 5), (1, 9, 9)))
+        probability[1, 7:14, 7:12] = 0
+        probability[1, 9, 9] = 200
+        bend, spot = find(probability)
+        self.assertEqual((int(bend.mask.sum()), int(spot.mask.sum())), (81 - 35, 1))
+
     def test_probability_is_a_copy_of_its_own(self):
         probability = with_bricks((3, 5, 5), ((1, 1, 1), (1, 2, 2)))
         (lesion,) = find(probability)

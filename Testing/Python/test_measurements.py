@@ -287,6 +287,11 @@ class DensityTest(unittest.TestCase):
         self.assertEqual(specked.solid_long_axis_mm, sizes.solid_long_axis_mm)
         self.assertAlmostEqual(specked.solid_volume_mm3, sizes.solid_volume_mm3 + 0.125)
 
+    def test_solid_pieces_that_touch_by_a_corner_are_one(self):
+        hu = np.where(np.eye(6, dtype=bool), 0, -600).astype(np.int16)[None]
+        sizes = measure(np.ones((1, 6, 6), bool), CtVolume(hu, (1.0, 1.0, 1.0)), (0, 0, 0))
+        self.assertAlmostEqual(sizes.solid_long_axis_mm, np.hypot(6, 5))
+
     def test_minus_160_is_not_solid(self):
         mask = np.ones((1, 4, 4), bool)
         self.assertEqual(measure_alone(mask, hu=-160).solid_volume_mm3, 0)

@@ -1,5 +1,6 @@
 """Every file format is read with its values and geometry; every bad file is refused in one line that names it."""
 
+import contextlib
 import gzip
 import struct
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from dicom_files import change, small_chest, write_series
+from dicom_files import change, small_chest, write_directory, write_enhanced, write_series
 
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading import FORMATS, read_ct, read_mask
@@ -129,7 +130,7 @@ class FormatsTest(ReadingTest):
 class DicomPathTest(ReadingTest):
     def test_folder_file_and_dicomdir_give_the_series(self):
         files = write_series(self.folder / "a", self.hu, name="{}".format)
-        (self.folder / "a" / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+        write_directory(self.folder / "a" / "DICOMDIR")
         for path in (self.folder, self.folder / "a", files[3], self.folder / "a" / "DICOMDIR"):
             with self.subTest(path=path.name):
                 np.testing.assert_array_equal(read_ct(path).hu, self.hu)
@@ -194,6 +195,20 @@ class RefusedTest(ReadingTest):
                     file.write_bytes(damaged)
                     self.refused(file)
 
+    def test_headers_that_tell_another_size_than_is_stored(self):
+        large = np.zeros((20, 64, 64), np.int16)
+        for ending, size, other in ((".nrrd", b"64 64 20", b"64 64 10"), (".mha", b"64 64 20", b"64 32 20")):
+            for compress in (False, True):
+                with self.subTest(ending=ending, compress=compress):
+                    file = self.write(f"ct{ending}", self.image(large), compress)
+                    file.write_bytes(file.read_bytes().replace(size, other))
+                    self.refused(file, "holds more")
+        file = self.write("ct.mha", compress=True)
+        for name in (b"CompressedDataSiz_ =", b"CompressedDataSize = 1"):
+            content = file.read_bytes()
+            file.write_bytes(content.replace(b"CompressedDataSize =", name))
+            self.refused(file, "CompressedDataSize")
+
     def test_headers_of_absurd_size(self):
         file = self.write("ct.nii")
         content = bytearray(file.read_bytes())
@@ -240,6 +255,26 @@ class RefusedTest(ReadingTest):
         struct.pack_into("<f", content, 292, np.nan)
         file.write_bytes(content)
         self.refused(file)
+
+
+class DamagedHeaderTest(ReadingTest):
+    def test_flipped_bits_in_any_header_give_a_volume_or_an_input_error(self):
+        rng = np.random.default_rng(6)
+        files = [self.write(f"ct{ending}", compress=True) for ending in FORMATS]
+        files.append(write_series(self.folder / "series", self.hu[:3])[1])
+        write_enhanced(self.folder / "enhanced" / "ct", self.hu[:3])
+        files.append(self.folder / "enhanced" / "ct")
+        for file in files:
+            content = file.read_bytes()
+            for trial in range(25):
+                with self.subTest(file=file.name, trial=trial):
+                    damaged = bytearray(content)
+                    for at in rng.integers(0, min(len(content), 900), 2):
+                        damaged[at] ^= 1 << rng.integers(0, 8)
+                    file.write_bytes(damaged)
+                    with contextlib.suppress(InputError):
+                        self.assertEqual(read_ct(file.parent if "." not in file.name else file).hu.ndim, 3)
+            file.write_bytes(content)
 
 
 class MaskTest(ReadingTest):

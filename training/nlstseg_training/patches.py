@@ -11,9 +11,13 @@ from torch.nn import functional
 
 from nlstseg_training.sources import Stack
 from NLSTSegLib.inference import InputSpec
+from NLSTSegLib.lungs import AIR_BELOW_HU
 
 TARGET_OF_VOTES = np.array([0.0, 0.3, 0.7, 0.9, 1.0], np.float32)
 """Soft target by number of readers: above one half where two or more agree, as the reference mask is defined."""
+
+VESSEL_MM = 8.0
+"""Wider soft tissue in the lung field is hilum, wall or mediastinum."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class PatchBatches(torch.utils.data.Dataset):
         # Thick or thin, a patient with many slices gives more, but not in proportion: it is still one patient.
         sizes = np.array([stack.lungs.any(axis=(1, 2)).sum() for stack in lungs], float) ** 0.6
         self.lung_weights = sizes / sizes.sum()
+        self.aerated = [aerated(stack) for stack in lungs]
         self.deep = [n for n, stack in enumerate(lungs) if len(stack.hu) >= 10]
         self.deep_weights = self.lung_weights[self.deep] / self.lung_weights[self.deep].sum()
         self.places = [np.argwhere(stack.lungs[:, ::4, ::4]) * (1, 4, 4) for stack in lungs]
@@ -99,14 +104,14 @@ class PatchBatches(torch.utils.data.Dataset):
                 hu[n] = without_lesion(stack.hu[end], stack.votes[end], rng)
         return hu, TARGET_OF_VOTES[stack.votes[k]]
 
-    def _window(self, stack: Stack, kji: Sequence[int], half: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """HU ``[slice, j, i]``, target and lung field ``[j, i]`` around a voxel; the border is repeated outwards."""
+    def _window(self, stack: Stack, kji: Sequence[int], half: int) -> tuple[np.ndarray, np.ndarray, tuple]:
+        """HU ``[slice, j, i]`` and target ``[j, i]`` around a voxel, and where it is cut out; the border is repeated outwards."""
         k, j, i = kji
         rows = np.clip(np.arange(j - half, j + half), 0, stack.hu.shape[1] - 1)
         columns = np.clip(np.arange(i - half, i + half), 0, stack.hu.shape[2] - 1)
         hu = stack.hu[np.ix_(self._context(stack, k), rows, columns)].astype(np.float32)
         crop = np.ix_(rows, columns)
-        return hu, TARGET_OF_VOTES[stack.votes[k][crop]], stack.lungs[k][crop]
+        return hu, TARGET_OF_VOTES[stack.votes[k][crop]], crop
 
     def _lung(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         n = rng.choice(len(self.lungs), p=self.lung_weights)
@@ -124,14 +129,15 @@ class PatchBatches(torch.utils.data.Dataset):
         stack = self.lungs[n]
         half = self.recipe.side_px * 3 // 4
         place = self.places[n][rng.integers(len(self.places[n]))]
-        hu, target, in_lungs = self._window(stack, place, half)
+        hu, target, crop = self._window(stack, place, half)
         donor = self.nodules[rng.integers(len(self.nodules))]
         low, high = self.recipe.mass_zoom if rng.random() < self.recipe.mass_share else self.recipe.zoom
         zoom = float(np.exp(rng.uniform(np.log(low), np.log(high))))
         height_mm = len(donor.hu) * donor.spacing_kji_mm[0] * zoom
         z_mm = self.spec.slice_offsets(stack.spacing_kji_mm[0]) * stack.spacing_kji_mm[0] + rng.uniform(-0.5, 0.5) * height_mm
         lesion_hu, votes = _scaled(donor, z_mm / zoom, stack.spacing_kji_mm[1] / zoom, 2 * half, rng)
-        votes *= in_lungs
+        # A nodule grows in lung: what would lie in the mediastinum or the wall is left out, image and label alike.
+        votes *= self.aerated[n][place[0]][crop]
         alpha = functional.avg_pool2d(torch.from_numpy((votes > 0.5).astype(np.float32))[:, None], 3, 1, 1)[:, 0].numpy()
         # A nodule never makes tissue darker than the vessel or wall it sits on.
         hu = hu * (1 - alpha) + alpha * np.maximum(lesion_hu, np.where(hu > -500, hu, lesion_hu))
@@ -169,6 +175,14 @@ class PatchBatches(torch.utils.data.Dataset):
             grain = torch.from_numpy(rng.standard_normal(image.shape, np.float32))
             image = image + noise * 2 * functional.avg_pool2d(grain[None], 3, 1, 1)[0]
         return torch.from_numpy(self.spec.scale(image.numpy())), target_patch
+
+
+def aerated(stack: Stack) -> np.ndarray:
+    """Where there is lung to grow in, ``[k, j, i]``: the air of the lung field and the vessels inside it."""
+    air = torch.from_numpy(((stack.hu < AIR_BELOW_HU) & stack.lungs).astype(np.float32))[:, None]
+    reach = 2 * round(VESSEL_MM / 2 / stack.spacing_kji_mm[1]) + 1
+    closed = -functional.max_pool2d(-functional.max_pool2d(air, reach, 1, reach // 2), reach, 1, reach // 2)
+    return closed[:, 0].numpy() > 0
 
 
 def without_lesion(hu: np.ndarray, votes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
