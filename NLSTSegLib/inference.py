@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 CHUNK_SLICES = 8
 """Slices that share one crop; neighbours have nearly the same lung outline."""
 
-CROP_MULTIPLE = 32
-"""Crops grow to a multiple of this (pixels): few distinct sizes, so the convolution library plans them once."""
+CROP_MULTIPLE = 16
+"""Crops start and end at multiples of this (pixels), or of what the network's levels need if that is more: it then sees
+the very pixel grid it would see on the whole slice, and there are few distinct sizes for the convolution library to plan."""
+
+MAXIMUM_INPUT_SLICES = 63
+"""More input slices than any chest needs are a broken card, and would fill the memory."""
 
 
 Crop = tuple[slice, slice, slice]
@@ -41,6 +45,14 @@ class InputSpec:
     slice_step_mm: float = 0.0
     margin_px: int = 48
     """How far beyond the lung field the crop reaches, so that what is inside is seen with its surroundings."""
+
+    def __post_init__(self) -> None:
+        if not self.window_hu[0] < self.window_hu[1]:
+            raise ValueError(f"window_hu must rise, not {self.window_hu}")
+        if self.slices not in range(1, MAXIMUM_INPUT_SLICES + 1, 2):
+            raise ValueError(f"slices must be odd, 1 to {MAXIMUM_INPUT_SLICES}, not {self.slices}")
+        if not self.slice_step_mm >= 0 or not self.margin_px >= 0:
+            raise ValueError(f"slice_step_mm and margin_px must be 0 or more, not {self.slice_step_mm} and {self.margin_px}")
 
     def scale(self, hu: np.ndarray) -> np.ndarray:
         """Network input values, float32, of ``hu`` (any shape)."""
@@ -69,9 +81,10 @@ def predict_slices(
 ) -> np.ndarray:
     """Probability of lesion per voxel, uint8 ``[k, j, i]`` (255 is 1), of a canonical ``ct``.
 
-    Slices without ``field`` (boolean, the CT's shape) are skipped and stay 0; the others are cropped to it plus
-    ``spec.margin_px``. ``progress(fraction)`` is called after every batch and may raise to stop. The network runs in a
-    worker thread while the next batch is prepared, so the calling thread stays open to interrupts.
+    ``network`` is one of :mod:`NLSTSegLib.networks`. Slices without ``field`` (boolean, the CT's shape) are skipped and
+    stay 0; the others are cropped to it plus ``spec.margin_px``. ``progress(fraction)`` is called after every batch and
+    may raise to stop. The network runs in a worker thread while the next batch is prepared, so the calling thread stays
+    open to interrupts.
     """
     import torch
 
@@ -85,20 +98,28 @@ def predict_slices(
             y = torch.sigmoid(network(x).float()).mul_(255).round_().to(torch.uint8)
             return y[:, 0].cpu().numpy()
 
-    batches = list(_batches(ct.hu.shape, field, spec.margin_px, batch_slices))
+    multiple = max(CROP_MULTIPLE, cast(int, network.side_multiple))
+    batches = list(_batches(ct.hu.shape, field, spec.margin_px, multiple, batch_slices))
     # A new thread would start with torch's own number of threads.
     executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
     running: deque[tuple[Crop, Future[np.ndarray]]] = deque()
+    done = 0
+
+    def collect() -> None:
+        nonlocal done
+        _store(probability, *running.popleft())
+        done += 1
+        if progress is not None:
+            progress(done / len(batches))
+
     try:
-        for done, crop in enumerate(batches):
+        for crop in batches:
             running.append((crop, executor.submit(run, _network_input(ct.hu, crop, offsets, spec))))
             # One batch waits while one runs: the network never does, and memory holds two.
             if len(running) > 1:
-                _store(probability, *running.popleft())
-                if progress is not None:
-                    progress(done / len(batches))
+                collect()
         while running:
-            _store(probability, *running.popleft())
+            collect()
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
     return probability
@@ -109,7 +130,9 @@ def _store(probability: np.ndarray, crop: Crop, future: Future[np.ndarray]) -> N
     inside[:] = future.result()[:, : inside.shape[1], : inside.shape[2]]
 
 
-def _batches(shape: tuple[int, ...], field: np.ndarray | None, margin_px: int, batch_slices: int) -> Iterator[Crop]:
+def _batches(
+    shape: tuple[int, ...], field: np.ndarray | None, margin_px: int, multiple: int, batch_slices: int
+) -> Iterator[Crop]:
     """Runs of slices and the crop they share; a crop may reach beyond the image, where the input is padded."""
     for start in range(0, shape[0], CHUNK_SLICES):
         chunk = slice(start, min(start + CHUNK_SLICES, shape[0]))
@@ -122,9 +145,10 @@ def _batches(shape: tuple[int, ...], field: np.ndarray | None, margin_px: int, b
             wanted = wanted[occupied]
             rows = _span(np.asarray(field[chunk].any(axis=(0, 2))), margin_px)
             columns = _span(np.asarray(field[chunk].any(axis=(0, 1))), margin_px)
-        rows, columns = _rounded(rows, shape[1]), _rounded(columns, shape[2])
-        for first in range(wanted[0], wanted[-1] + 1, batch_slices):
-            yield slice(first, min(first + batch_slices, wanted[-1] + 1)), rows, columns
+        rows, columns = _rounded(rows, multiple), _rounded(columns, multiple)
+        for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1):
+            for first in range(run[0], run[-1] + 1, batch_slices):
+                yield slice(first, min(first + batch_slices, run[-1] + 1)), rows, columns
 
 
 def _span(occupied: np.ndarray, margin: int) -> slice:
@@ -132,9 +156,8 @@ def _span(occupied: np.ndarray, margin: int) -> slice:
     return slice(max(0, where[0] - margin), min(len(occupied), where[-1] + 1 + margin))
 
 
-def _rounded(span: slice, size: int) -> slice:
-    length = -(-(span.stop - span.start) // CROP_MULTIPLE) * CROP_MULTIPLE
-    return slice(start := max(0, min(span.start, size - length)), start + length)
+def _rounded(span: slice, multiple: int) -> slice:
+    return slice(span.start // multiple * multiple, -(-span.stop // multiple) * multiple)
 
 
 def _network_input(hu: np.ndarray, crop: Crop, offsets: np.ndarray, spec: InputSpec) -> np.ndarray:

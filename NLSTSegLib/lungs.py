@@ -23,7 +23,7 @@ AIRWAY_BELOW_HU = -850
 CLOSING_MM = 20.0
 """Radius of the closing: masses on the pleura and in the hilum up to about twice this stay inside the field."""
 
-MARGIN_MM = 4.0
+MARGIN_MM = 5.0
 """The field is grown by this, so the pleura and what touches it are inside."""
 
 MINIMUM_LUNG_ML, MINIMUM_LUNG_SHARE = 150.0, 0.025
@@ -52,7 +52,6 @@ def lung_field(ct: CtVolume) -> np.ndarray | None:
     closed by :data:`CLOSING_MM` and grown by :data:`MARGIN_MM`, and the trachea is taken out. Returns ``None`` when no
     lungs are found.
     """
-    import SimpleITK as sitk
 
     steps = [max(1, int(GRID_MM / s)) for s in ct.spacing_ijk_mm[::-1]]
     # The middle voxel of every block, so that the field is not shifted by half a block.
@@ -65,10 +64,7 @@ def lung_field(ct: CtVolume) -> np.ndarray | None:
         return None
     trachea = _trachea(lungs & (coarse < AIRWAY_BELOW_HU), spacing_kji)
     field = _close_and_grow(lungs & ~trachea, spacing_kji) & ~trachea
-    k, j, i = (
-        np.minimum(np.arange(n) // step, m - 1)
-        for n, step, m in zip(ct.hu.shape, steps, field.shape, strict=True)
-    )
+    k, j, i = (np.minimum(np.arange(n) // step, m - 1) for n, step, m in zip(ct.hu.shape, steps, field.shape, strict=True))
     return field[np.ix_(k, j, i)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
+import os.path
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -63,6 +63,14 @@ class ModelCard:
     weights_sha256: str = ""
     """Hash of the weights file; empty only for a checkpoint that has no card."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must lie between 0 and 1, not {self.threshold}")
+        if not self.min_volume_mm3 >= 0:
+            raise ValueError(f"min_volume_mm3 must be 0 or more, not {self.min_volume_mm3}")
+        if self.architecture.kind == "published" and self.input.slices != 1:
+            raise ValueError(f"the published network takes 1 input slice, not {self.input.slices}")
+
 
 @dataclass(frozen=True)
 class ModelFiles:
@@ -99,11 +107,12 @@ def find_model(name_or_path: str = DEFAULT_MODEL) -> ModelFiles:
     path = Path(name_or_path)
     if path.name == CARD_FILE:
         path = path.parent
-    if path.is_dir():
+    # Not Path.is_dir, which raises on a name that is too long for a file.
+    if os.path.isdir(path):
         return ModelFiles(read_card(path / CARD_FILE), path / WEIGHTS_FILE, "file")
-    if path.is_file() and path.suffix in (".pth", ".pt"):
+    if os.path.isfile(path) and path.suffix in (".pth", ".pt"):
         return ModelFiles(published_card(path), path, "file")
-    if path.is_file():
+    if os.path.isfile(path):
         raise ModelError(f"'{path}' is no model: name a bundle folder with {CARD_FILE}, or a published checkpoint (.pth)")
     names = ", ".join(model.card.name for model in models) or "none"
     raise ModelError(
@@ -123,13 +132,15 @@ def read_card(path: Path) -> ModelCard:
         raise ModelError(
             f"'{path}' cannot be read ({error.strerror}): a bundle folder holds {CARD_FILE} and {WEIGHTS_FILE}"
         ) from error
-    adapter = TypeAdapter(with_config(ConfigDict(extra="forbid"))(ModelCard))
+    strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    adapter = TypeAdapter(with_config(strict)(ModelCard))
     try:
         return adapter.validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ModelError(f"'{path}' is not a valid model card: {place}: {first['msg']}") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ModelError(f"'{path}' is not a valid model card: {place}: {reason}") from error
 
 
 def published_card(weights: Path) -> ModelCard:
@@ -227,23 +238,33 @@ def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
+    except Exception as error:  # a damaged pickle stumbles anywhere: IndexError, struct.error, AssertionError, ...
         raise ModelError(f"'{path}' is not a checkpoint of tensors alone, or is damaged; nothing in it was run") from error
     if isinstance(content, dict) and "model_state_dict" in content:
         content = content["model_state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise ModelError(f"'{path}' holds no state dict: expected parameter names and tensors, or 'model_state_dict' with them")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    state = {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    if len(state) < len(content):
+        raise ModelError(f"'{path}' holds tensors both with and without 'module.' before the same name; save one of them")
+    return state
 
 
 def _check_state(network: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+    import torch
+
+    floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     wanted = network.state_dict()
     faults = [f"{name} is missing" for name in sorted(set(wanted) - set(state))]
     faults += [f"{name} is not part of the network" for name in sorted(set(state) - set(wanted))]
     for name in sorted(set(wanted) & set(state)):
-        if wanted[name].shape != state[name].shape:
-            faults.append(f"{name} has shape {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}")
-        elif state[name].is_floating_point() and not bool(state[name].isfinite().all()):
+        tensor = state[name]
+        types = floats if wanted[name].is_floating_point() else (wanted[name].dtype,)
+        if wanted[name].shape != tensor.shape:
+            faults.append(f"{name} has shape {tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}")
+        elif tensor.dtype not in types or tensor.layout != torch.strided or tensor.is_meta:
+            faults.append(f"{name} is no plain tensor of {wanted[name].dtype}")
+        elif not bool(tensor.float().isfinite().all()):
             faults.append(f"{name} holds values that are not finite")
     if faults:
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")

@@ -14,7 +14,7 @@ import numpy as np
 
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.phantom_body import HILA_MM, airways, bones, branches, lung_level, paint_body
-from NLSTSegLib.phantom_canvas import SUBSLICES, Axes, Canvas, Tube, coverage
+from NLSTSegLib.phantom_canvas import SUBSLICES, Axes, Canvas, Tube, coverage, slice_mean
 from NLSTSegLib.volume import CtVolume
 
 FIELD_OF_VIEW_IJK_MM = (336.0, 336.0, 288.0)
@@ -169,7 +169,7 @@ class _Lesion:
         for part in (self, self.core()) if self.truth.kind == "part-solid" else (self,):
             edge_mm = SOLID_EDGE_MM if part.truth.hu == SOLID_HU else GROUND_GLASS_EDGE_MM
             distance_mm = part.distance_mm(canvas.axes(box, subslices=SUBSLICES))
-            canvas.blend(box, canvas.slice_mean(distance_mm, edge_mm) * in_lung, part.truth.hu)
+            canvas.blend(box, slice_mean(distance_mm, edge_mm) * in_lung, part.truth.hu)
         labels[box][self.inside(canvas.axes(box))] = self.truth.label
 
 
@@ -197,7 +197,7 @@ class _LungSearch:
 def _lesions_and_vessels(rng: np.random.Generator) -> tuple[list[_Lesion], list[Tube], list[Tube]]:
     """The six lesions, the arteries and the veins.
 
-    All lesions but one are placed first and the vessels grow around them; the last is set beside a vein.
+    All lesions but one are placed first, so the vessels can grow around them; the last is set beside a vein.
     """
     lungs = _LungSearch()
     points_mm, depths_mm = lungs.points_mm, lungs.depths_mm
@@ -211,7 +211,8 @@ def _lesions_and_vessels(rng: np.random.Generator) -> tuple[list[_Lesion], list[
         where = on_ribs if lesion.truth.kind == "juxtapleural" else peripheral & (depths_mm > lesion.reach_mm + 5)
         lesions.append(_placed(lesion, rng.permutation(points_mm[where & _clear_of(lesions, lesion, points_mm)])[0]))
     vessels: tuple[list[Tube], list[Tube]] = ([], [])
-    obstacles = [(lesion.centre_mm, lesion.reach_mm) for lesion in lesions]
+    # Vessels run into a mass, and around what is smaller.
+    obstacles = [(lesion.centre_mm, lesion.reach_mm) for lesion in lesions if lesion.truth.kind != "mass"]
     for side, hila in HILA_MM.items():
         ends_mm = rng.permutation(points_mm[(depths_mm > 3) & (points_mm[:, 0] * side > 0)])[: sum(VESSEL_LEAVES)]
         ends_mm = ends_mm + rng.uniform(-0.5, 0.5, ends_mm.shape) * SEARCH_MM

@@ -115,12 +115,13 @@ class Canvas:
         share = np.clip(along / length2, 0, 1)
         distance = np.sqrt(np.maximum(x * x + y * y + z * z + share * (share * length2 - 2 * along), 0))
         radius = np.float32(tube.radii_mm[0]) + share * np.float32(tube.radii_mm[1] - tube.radii_mm[0])
-        self.blend(box, self.slice_mean(distance - radius, self.spacing_ijk_mm[0]), tube.hu)
+        self.blend(box, slice_mean(distance - radius, self.spacing_ijk_mm[0]), tube.hu)
 
-    def slice_mean(self, distance_mm: np.ndarray, edge_mm: float) -> np.ndarray:
-        """The coverage from the signed distance on :data:`SUBSLICES` planes a slice; the edge is a ramp ``edge_mm`` wide."""
-        inside = np.clip(0.5 - distance_mm / np.float32(edge_mm), 0, 1)
-        return inside.reshape(-1, SUBSLICES, *inside.shape[1:]).mean(axis=1)
+
+def slice_mean(distance_mm: np.ndarray, edge_mm: float) -> np.ndarray:
+    """The coverage from the signed distance on :data:`SUBSLICES` planes a slice; the edge is a ramp ``edge_mm`` wide."""
+    inside = np.clip(0.5 - distance_mm / np.float32(edge_mm), 0, 1)
+    return inside.reshape(-1, SUBSLICES, *inside.shape[1:]).mean(axis=1)
 
 
 def coverage(level: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 
@@ -42,8 +43,10 @@ class SegmentOptions:
             raise InputError(f"the minimum volume must be 0 mm3 or more, not {self.min_volume_mm3}")
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise InputError(f"the number of threads must be 1 or more, not {self.threads}")
-        if isinstance(self.lung_field, str) and self.lung_field not in ("auto", "none"):
+        if not isinstance(self.lung_field, np.ndarray) and self.lung_field not in ("auto", "none"):
             raise InputError(f"the lung field must be 'auto', 'none' or a mask, not '{self.lung_field}'")
+        if self.device not in get_args(DeviceChoice):
+            raise InputError(f"the device must be one of {', '.join(get_args(DeviceChoice))}, not '{self.device}'")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +129,8 @@ def _field(ct: CtVolume, canonical: CtVolume, options: SegmentOptions) -> tuple[
     if isinstance(options.lung_field, np.ndarray):
         if options.lung_field.shape != ct.hu.shape:
             raise InputError(f"the lung field of shape {options.lung_field.shape} does not fit the CT's {ct.hu.shape}")
+        if not options.lung_field.any():
+            raise InputError("the lung field is empty, so nothing would be searched; give one with the lungs, or 'none'")
         mask = CtVolume((options.lung_field != 0).astype(np.int16), ct.spacing_ijk_mm, ct.origin_lps_mm, ct.direction_lps)
         return to_canonical(mask).hu.astype(bool), [], "given"
     if options.lung_field == "none":

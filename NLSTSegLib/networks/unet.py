@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+MAXIMUM_LEVELS, MAXIMUM_WIDTH = 8, 4096
+"""A deeper or wider network is a mistake in a model card, not a network for images of 512 pixels."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,10 @@ class UNetConfig:
             raise ValueError(f"input_slices must be odd, not {self.input_slices}")
         if self.dimensions == 3 and self.input_slices != 1:
             raise ValueError("a 3D network takes one input channel: input_slices must be 1")
-        if not self.channels or any(width < 1 for width in self.channels):
-            raise ValueError(f"channels must be positive widths, not {self.channels}")
+        if not 1 <= len(self.channels) <= MAXIMUM_LEVELS:
+            raise ValueError(f"channels must have 1 to {MAXIMUM_LEVELS} widths, not {len(self.channels)}")
+        if not all(1 <= width <= MAXIMUM_WIDTH for width in self.channels):
+            raise ValueError(f"channels must be widths of 1 to {MAXIMUM_WIDTH}, not {self.channels}")
         if self.normalization not in ("batch", "group", "instance", "none"):
             raise ValueError(f"unknown normalization {self.normalization!r}")
 
@@ -120,7 +126,7 @@ def _normalization(config: UNetConfig, width: int) -> nn.Module:
     if config.normalization == "batch":
         return nn.BatchNorm2d(width) if config.dimensions == 2 else nn.BatchNorm3d(width)
     if config.normalization == "group":
-        return nn.GroupNorm(min(8, width), width)
+        return nn.GroupNorm(math.gcd(8, width), width)
     if config.normalization == "instance":
         kind = nn.InstanceNorm2d if config.dimensions == 2 else nn.InstanceNorm3d
         return kind(width, affine=True)

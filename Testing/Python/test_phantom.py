@@ -117,14 +117,12 @@ class PhantomTest(unittest.TestCase):
         self.assertAlmostEqual(float(np.percentile(hu[core], 75)), SOLID_HU, delta=30)
 
     def test_a_solid_edge_passes_half_way_at_the_outline(self) -> None:
-        for kind in ("solid", "mass"):
-            hu, depth = self.around(self.by_kind[kind])
-            lung_hu = float(np.median(hu[(depth < -3) & (hu < -600)]))
-            half_way_hu = (lung_hu + SOLID_HU) / 2
-            # Depth is 0 at the outermost voxels inside and one pixel below at their neighbours outside.
-            inner_hu, outer_hu = float(hu[depth == 0].mean()), float(hu[(depth < 0) & (depth > -0.8)].mean())
-            self.assertGreater(inner_hu, half_way_hu + 100)
-            self.assertLess(outer_hu, half_way_hu - 100)
+        hu, depth = self.around(self.by_kind["solid"])
+        lung_hu = float(np.median(hu[(depth < -3) & (hu < -600)]))
+        half_way_hu = (lung_hu + SOLID_HU) / 2
+        # Depth is 0 at the outermost voxels inside and one pixel below at their neighbours outside.
+        self.assertGreater(hu[depth == 0].mean(), half_way_hu + 100)
+        self.assertLess(hu[(depth < 0) & (depth > -0.8)].mean(), half_way_hu - 100)
 
     def test_only_the_lesions_said_to_touch_something_do(self) -> None:
         tissue = {}
@@ -136,8 +134,10 @@ class PhantomTest(unittest.TestCase):
         self.assertLess(tissue["juxtapleural"], 0.6)
         self.assertGreater(tissue["juxtavascular"], 0.01)
         self.assertLess(tissue["juxtavascular"], 0.3)
-        for kind in ("solid", "part-solid", "ground glass", "mass"):
+        for kind in ("solid", "part-solid", "ground glass"):
             self.assertLess(tissue[kind], 0.03, kind)
+        # Vessels run into the mass.
+        self.assertLess(tissue["mass"], 0.15)
 
     def test_the_lung_field_holds_two_lungs_and_every_lesion(self) -> None:
         lung = self.field & (self.phantom.ct.hu < -600)
@@ -147,10 +147,7 @@ class PhantomTest(unittest.TestCase):
             self.assertLess(litres, 2.7)
         for lesion in self.phantom.lesions:
             with self.subTest(lesion.kind):
-                # On the pleura the field may end within the lesion's rim.
-                rim_mm = 2 if lesion.kind == "juxtapleural" else 0
-                _, depth = self.around(lesion)
-                self.assertGreaterEqual(self.field[self.box(lesion)][depth >= rim_mm].mean(), 0.99)
+                self.assertGreaterEqual(self.field[self.phantom.labels == lesion.label].mean(), 0.99)
 
     def test_the_lungs_hold_vessels_and_parenchyma_like_a_real_chest(self) -> None:
         hu = self.phantom.ct.hu

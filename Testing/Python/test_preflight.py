@@ -57,6 +57,7 @@ class ValuesTest(unittest.TestCase):
             ("-1 to 1", scaled * 2 - 1),
             ("z-score", ((hu - hu.mean()) / hu.std()).astype(np.float32)),
             ("8 bit", (scaled * 255).astype(np.int16)),
+            ("MR", (hu + np.int16(1100)) // np.int16(3)),
             ("labels", (hu > -500).astype(np.int16)),
             ("no intercept", np.maximum(hu + np.int16(1024), 0)),
             ("no intercept and noise below 0", hu + np.int16(1000)),
