@@ -102,8 +102,9 @@ def read_series(series: DicomSeries, *, progress: Callable[[float], None] | None
     """The voxels of ``series`` in HU with k along the slice normal; SimpleITK (GDCM) decodes and rescales file by file.
 
     int16, or float32 where the rescale is not whole. ``progress(fraction)`` is called before every file and may raise to
-    stop. Slice distances and gantry tilt are recorded in the acquisition, not corrected. Raises :class:`InputError` for
-    what could not be placed or scaled rightly.
+    stop. The grid has k along the slice normal and the mean slice distance; where the slices really lie (gantry tilt,
+    uneven distances) is recorded in the acquisition. Raises :class:`InputError` for what could not be placed or scaled
+    rightly.
     """
     first = series.slices[0]
     _check_placed(series)
@@ -134,8 +135,7 @@ def read_series(series: DicomSeries, *, progress: Callable[[float], None] | None
             modality=series.modality,
             series_uid=series.uid,
             series_description=series.description,
-            slice_offsets_mm=tuple(series.offsets_mm.tolist()),
-            tilt_degrees=_tilt_degrees(series),
+            slice_origins_lps_mm=tuple((x, y, z) for x, y, z in (s.position_lps_mm for s in series.slices)),
             rescale_missing=not rescale,
         ),
     )
@@ -212,13 +212,6 @@ def _check_rescale(series: DicomSeries) -> None:
             raise InputError(f"{one.path} lacks a rescale slope or intercept that its series needs for HU")
         if slope == 0 or math.isinf(slope) or math.isinf(intercept) or len(shared) > 1:
             raise InputError(f"{one.path} has a rescale that cannot be applied (slope {slope}, intercept {intercept})")
-
-
-def _tilt_degrees(series: DicomSeries) -> float:
-    """Between the normal and the line through the first and the last slice's origin."""
-    line = np.subtract(series.slices[-1].position_lps_mm, series.slices[0].position_lps_mm)
-    normal = series.slices[0].normal_lps
-    return math.degrees(math.atan2(float(np.linalg.norm(np.cross(line, normal))), abs(float(line @ normal))))
 
 
 def _read_pixels(one: DicomSlice) -> np.ndarray:

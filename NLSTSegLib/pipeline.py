@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import get_args
 
@@ -19,6 +19,7 @@ from NLSTSegLib.lungs import lung_field
 from NLSTSegLib.models import Model, ModelCard
 from NLSTSegLib.preflight import Finding, check_ct, check_lungs, stop_on_errors
 from NLSTSegLib.progress import Progress, silent, stage_of
+from NLSTSegLib.regular_grid import SliceStack, from_regular, slice_stack, to_regular
 from NLSTSegLib.volume import CtVolume, from_canonical, to_canonical
 
 
@@ -53,11 +54,13 @@ class SegmentOptions:
 class SegmentationResult:
     """What :func:`segment` found in ``ct``.
 
-    ``canonical`` is the CT with axes permuted to LPS; the lesions' boxes, masks and slice numbers count on its grid.
+    ``canonical`` is ``regular`` with axes permuted to LPS; the lesions' boxes, masks and slice numbers count on its grid.
     ``labels`` and ``probability`` are on the voxels of ``ct``.
     """
 
     ct: CtVolume
+    regular: CtVolume
+    """``ct`` itself, or its voxels resampled to a regular grid where its slices lean or lie unevenly."""
     canonical: CtVolume
     canonical_probability: np.ndarray
     """uint8 ``[k, j, i]``, 255 is 1."""
@@ -75,12 +78,16 @@ class SegmentationResult:
     @cached_property
     def labels(self) -> np.ndarray:
         """uint8 or uint16 ``[k, j, i]`` on the source voxels: k is lesion k."""
-        return from_canonical(label_map(self.lesions, self.canonical.hu.shape), self.canonical, self.ct)
+        return self._on_source(label_map(self.lesions, self.canonical.hu.shape))
 
     @cached_property
     def probability(self) -> np.ndarray:
         """uint8 ``[k, j, i]`` on the source voxels, 255 is 1."""
-        return from_canonical(self.canonical_probability, self.canonical, self.ct)
+        return self._on_source(self.canonical_probability)
+
+    def _on_source(self, array: np.ndarray) -> np.ndarray:
+        array = from_canonical(array, self.canonical, self.regular)
+        return array if self.regular is self.ct else from_regular(array, self.ct, slice_stack(self.ct))
 
 
 def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, progress: Progress = silent) -> SegmentationResult:
@@ -98,10 +105,12 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         progress(0.0, "check")
         findings = check_ct(ct)
         stop_on_errors(findings)
-        canonical = to_canonical(ct)
+        stack = slice_stack(ct)
+        regular = ct if stack.is_regular else to_regular(ct, stack)
+        canonical = to_canonical(regular)
     with _timed(seconds, "lung field"):
         progress(0.02, "lung field")
-        where, lung_findings, field_note = _field(ct, canonical, options)
+        where, lung_findings, field_note = _field(ct, stack, canonical, options)
         findings += lung_findings
     with _timed(seconds, "network"):
         progress(0.06, "network")
@@ -112,6 +121,7 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
     progress(1.0, "done")
     return SegmentationResult(
         ct=ct,
+        regular=regular,
         canonical=canonical,
         canonical_probability=probability,
         lesions=tuple(lesions),
@@ -125,14 +135,17 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
     )
 
 
-def _field(ct: CtVolume, canonical: CtVolume, options: SegmentOptions) -> tuple[np.ndarray | None, list[Finding], str]:
+def _field(
+    ct: CtVolume, stack: SliceStack, canonical: CtVolume, options: SegmentOptions
+) -> tuple[np.ndarray | None, list[Finding], str]:
     if isinstance(options.lung_field, np.ndarray):
         if options.lung_field.shape != ct.hu.shape:
             raise InputError(f"the lung field of shape {options.lung_field.shape} does not fit the CT's {ct.hu.shape}")
         if not options.lung_field.any():
             raise InputError("the lung field is empty, so nothing would be searched; give one with the lungs, or 'none'")
-        mask = CtVolume((options.lung_field != 0).astype(np.int16), ct.spacing_ijk_mm, ct.origin_lps_mm, ct.direction_lps)
-        return to_canonical(mask).hu.astype(bool), [], "given"
+        mask = replace(ct, hu=(options.lung_field != 0).astype(np.int16))
+        mask = mask if stack.is_regular else to_regular(mask, stack)
+        return to_canonical(mask).hu > 0, [], "given"
     if options.lung_field == "none":
         return None, [], "none"
     where = lung_field(canonical)

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.regular_grid import UNEVEN_MM, UNEVEN_SHARE, SliceStack, slice_stack
 from NLSTSegLib.volume import CtVolume
 
 THICK_SLICE_MM = 5.0
@@ -20,14 +21,8 @@ IN_PLANE_SPACING_MM = (0.2, 3.0)
 FEWEST_SLICES = 16
 """A stack of fewer slices is not a chest."""
 
-TILT_DEGREES = 0.1
-"""A larger gantry tilt moves the mask by more than half a millimetre over 300 mm."""
-
-SLICE_TOLERANCE = 0.1
-"""A slice may lie this share of the slice distance, or :data:`SLICE_TOLERANCE_MM` if more, off the even grid."""
-
-SLICE_TOLERANCE_MM = 0.1
-"""Headers often round positions to 0.1 mm."""
+RESAMPLED = "The CT is resampled to a regular grid for the search, and the mask is brought back to its own voxels."
+"""Said wherever :mod:`NLSTSegLib.regular_grid` comes in."""
 
 AIR_RANGE_HU = (-1100, -300)
 """Air and lung, with noise; a CT of a chest has them, and what lies below is padding."""
@@ -70,7 +65,7 @@ class Finding:
 
 def check_ct(ct: CtVolume) -> list[Finding]:
     """Findings about the grid and the voxels of ``ct``, on its source axes; errors first."""
-    checks: Iterable[Callable[[CtVolume], Iterable[Finding]]] = (_header, _slice_distances, _grid, _values)
+    checks: Iterable[Callable[[CtVolume], Iterable[Finding]]] = (_header, _slices, _grid, _values)
     findings = [finding for check in checks for finding in check(ct)]
     return sorted(findings, key=lambda f: ("error", "warning", "info").index(f.severity))
 
@@ -130,45 +125,37 @@ def _header(ct: CtVolume) -> Iterable[Finding]:
         yield Finding("warning", "nonfinite", message, "Find out what wrote them.")
 
 
-def _slice_distances(ct: CtVolume) -> Iterable[Finding]:
-    offsets_mm = np.asarray(ct.acquisition.slice_offsets_mm, float)
-    if len(offsets_mm) < 3:
+def _slices(ct: CtVolume) -> Iterable[Finding]:
+    stack = slice_stack(ct)
+    if len(ct.hu) < 2:
+        if stack.is_sheared:
+            message = "The axes of this single slice are not at right angles, so it cannot be resampled."
+            yield Finding("error", "sheared", message, "Give the whole series.")
         return
-    gaps_mm = np.diff(offsets_mm)
-    step_mm = float(np.median(gaps_mm))
-    tolerance_mm = max(SLICE_TOLERANCE * step_mm, SLICE_TOLERANCE_MM)
+    if not stack.step_mm > 0:
+        yield Finding("error", "uneven_spacing", "Most slices lie at the same position.", "Keep one acquisition in the folder.")
+        return
+    if stack.is_uneven:
+        yield _uneven(stack)
+    if stack.is_sheared:
+        message = f"The slices lean by {stack.tilt_degrees:.1f} degrees or have axes that are not at right angles (gantry tilt)."
+        yield Finding("warning", "sheared", message, RESAMPLED)
+
+
+def _uneven(stack: SliceStack) -> Finding:
+    gaps_mm, step_mm = np.diff(stack.height_mm), stack.step_mm
     missing = np.rint(gaps_mm / step_mm).astype(int) - 1
-    whole = np.abs(gaps_mm - step_mm * (missing + 1)) <= tolerance_mm
-    if missing.any() and whole.all():
-        at = int(missing.nonzero()[0][0])
-        yield Finding(
-            "error",
-            "missing_slices",
-            f"Slices are missing ({missing.sum()}): the first gap is between slices {at + 1} and {at + 2} "
-            f"(at {offsets_mm[at]:.1f} mm along the slice normal), {gaps_mm[at]:.2f} mm instead of {step_mm:.2f} mm, "
-            "and the mask would lie wrong.",
-            "Copy the series again, completely.",
-        )
-        return
-    off_mm = np.abs(offsets_mm - np.linspace(offsets_mm[0], offsets_mm[-1], len(offsets_mm)))
-    if off_mm.max() > tolerance_mm or np.abs(gaps_mm - step_mm).max() > 2 * tolerance_mm:
-        at = int(np.abs(gaps_mm - step_mm).argmax())
-        yield Finding(
-            "error",
-            "uneven_spacing",
-            f"The slices are unevenly spaced: {gaps_mm[at]:.2f} mm between slices {at + 1} and {at + 2} "
-            f"(at {offsets_mm[at]:.1f} mm along the slice normal) instead of {step_mm:.2f} mm, so the mask would lie wrong.",
-            "Give a series with even slices.",
-        )
+    tolerance_mm = max(UNEVEN_SHARE * step_mm, UNEVEN_MM)
+    only_missing = missing.any() and (np.abs(gaps_mm - step_mm * (missing + 1)) <= tolerance_mm).all()
+    at = int(missing.nonzero()[0][0]) if only_missing else int(np.abs(gaps_mm - step_mm).argmax())
+    place = f"{gaps_mm[at]:.2f} mm between slices {at + 1} and {at + 2} instead of {step_mm:.2f} mm"
+    if only_missing:
+        message = f"Slices are missing ({missing.sum()}): {place}."
+        return Finding("warning", "missing_slices", message, f"{RESAMPLED} Copy the series again, if it was complete once.")
+    return Finding("warning", "uneven_spacing", f"The slices are unevenly spaced: {place}.", RESAMPLED)
 
 
 def _grid(ct: CtVolume) -> Iterable[Finding]:
-    if not ct.is_orthogonal:
-        message = "The voxel axes are not at right angles (a sheared grid), and the network needs a box."
-        yield Finding("error", "sheared", message, "Resample the CT to an orthogonal grid first.")
-    if ct.acquisition.tilt_degrees > TILT_DEGREES:
-        message = f"The gantry was tilted by {ct.acquisition.tilt_degrees:.1f} degrees, so the slices are not stacked upright."
-        yield Finding("error", "tilted", message, "Resample the CT to an orthogonal grid first.")
     along = int(np.abs(ct.direction_matrix[2]).argmax())
     step_mm = ct.spacing_ijk_mm[along]
     if step_mm > THICK_SLICE_MM + 1e-3:

@@ -1,107 +1,166 @@
-"""A tilted or unevenly spaced stack of slices as a regular grid, and a mask on that grid back on the slices."""
+"""A tilted, sheared or unevenly spaced stack of slices as a right-angled grid, and a mask on that grid back on the slices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from NLSTSegLib.volume import PADDING_HU, CtVolume
 
-ALIGNED_MM = 0.05
-"""Slices that lie nearer than this to their place on the regular grid are left where they are."""
+if TYPE_CHECKING:
+    pass
+
+UNEVEN_SHARE, UNEVEN_MM = 0.1, 0.1
+"""A slice may lie this share of the slice distance off the even grid, or this far if that is more: headers often round
+positions to 0.1 mm."""
+
+LEAN_PIXELS = 0.5
+"""A stack that leans less than this from its first to its last slice is upright: no voxel comes to lie in another."""
 
 
 @dataclass(frozen=True)
 class SliceStack:
-    """Where the slices of a CT lie, as against its own grid.
+    """Where the slices of a CT lie.
 
-    ``height_mm`` is each slice's position along the slice normal from the first slice, ascending; ``shift_ij_mm``
-    (``[k, 2]``) how far each lies aside of the first, along i and j.
+    The plane's own coordinates have their origin in the first voxel, the first axis along i, the second at a right angle
+    to it, towards j; heights run along the plane's normal, away from the first slice.
     """
 
+    plane_lps: np.ndarray
+    """3x3; columns are the directions of the plane's two axes and of the heights."""
+    frame_mm: np.ndarray
+    """2x2; columns are the steps of i and j in the plane."""
+    shift_mm: np.ndarray
+    """``[k, 2]``: how far every slice lies aside of the first, in the plane."""
     height_mm: np.ndarray
-    shift_ij_mm: np.ndarray
+    """``[k]``, ascending from 0."""
+
+    @property
+    def step_mm(self) -> float:
+        """Median distance of the slices."""
+        return float(np.median(np.diff(self.height_mm)))
+
+    @property
+    def tilt_degrees(self) -> float:
+        """Angle between the normal and the line from the first slice's origin to the last one's."""
+        return float(np.degrees(np.arctan2(np.linalg.norm(self.shift_mm[-1]), self.height_mm[-1])))
+
+    @property
+    def is_sheared(self) -> bool:
+        """Whether i and j are not at right angles, or the stack leans."""
+        in_plane = abs(self.frame_mm[0, 1]) / np.linalg.norm(self.frame_mm[:, 1])
+        return bool(in_plane > 1e-3 or np.abs(self.shift_mm).max() > LEAN_PIXELS * self.frame_mm.diagonal().min())
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether slices are missing or lie off an even grid."""
+        if len(self.height_mm) < 3:
+            return False
+        even_mm = np.linspace(0, self.height_mm[-1], len(self.height_mm))
+        tolerance_mm = max(UNEVEN_SHARE * self.step_mm, UNEVEN_MM)
+        gaps_mm = np.diff(self.height_mm)
+        off_mm = np.abs(self.height_mm - even_mm).max()
+        return bool(off_mm > tolerance_mm or np.abs(gaps_mm - self.step_mm).max() > 2 * tolerance_mm)
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether the CT's own grid is right-angled and even, so that nothing has to be resampled."""
+        return not self.is_sheared and not self.is_uneven
 
 
-def slice_stack(ct: CtVolume) -> SliceStack | None:
-    """The slices of ``ct`` where they do not lie on a right-angled, even grid; ``None`` where they do.
-
-    The i and j axes are at right angles (the caller has checked); k may lean, and DICOM slices may lie unevenly.
-    """
-    directions = ct.direction_matrix
-    normal = np.cross(directions[:, 0], directions[:, 1])
-    k = np.arange(ct.hu.shape[0])
-    if ct.acquisition.slice_origins_lps_mm:
-        offsets = np.asarray(ct.acquisition.slice_origins_lps_mm) - ct.acquisition.slice_origins_lps_mm[0]
+def slice_stack(ct: CtVolume) -> SliceStack:
+    """Where the slices of ``ct`` lie: by the positions in the DICOM headers where there are any, else by its grid."""
+    i, j, k = ct.direction_matrix.T
+    across = j - (j @ i) * i
+    across /= np.linalg.norm(across)
+    normal = np.cross(i, across)
+    normal *= np.sign(normal @ k)
+    plane_lps = np.stack([i, across, normal], axis=1)
+    origins = np.asarray(ct.acquisition.slice_origins_lps_mm, float).reshape(-1, 3)
+    if len(origins) == len(ct.hu):
+        offsets = (origins - origins[0]) @ plane_lps
     else:
-        offsets = k[:, None] * ct.spacing_ijk_mm[2] * directions[:, 2]
-    height = offsets @ normal
-    shift = offsets @ directions[:, :2]
-    even = np.linspace(0, height[-1], len(k))
-    if np.abs(height - even).max() <= ALIGNED_MM and np.abs(shift).max() <= ALIGNED_MM:
-        return None
-    return SliceStack(height, shift)
+        offsets = np.arange(len(ct.hu))[:, None] * ct.spacing_ijk_mm[2] * (k @ plane_lps)
+    steps = np.stack([ct.spacing_ijk_mm[0] * i, ct.spacing_ijk_mm[1] * j], axis=1)
+    return SliceStack(plane_lps, plane_lps[:, :2].T @ steps, offsets[:, :2], offsets[:, 2])
 
 
 def to_regular(ct: CtVolume, stack: SliceStack) -> CtVolume:
-    """``ct`` on a right-angled grid with the pixels of its slices and their median distance, linearly interpolated.
+    """``ct`` on a right-angled, even grid of about its own voxels that holds all of its slices, linearly interpolated.
 
-    Where a slice is missing its neighbours are interpolated; what no slice covers is :data:`PADDING_HU`.
+    Where a slice is missing its neighbours are interpolated; what no slice covers is :data:`PADDING_HU`. ``ct`` has two
+    or more slices.
     """
-    up = np.sign(stack.height_mm[-1])
-    height_mm = np.abs(stack.height_mm)
-    step_mm = float(np.median(np.diff(height_mm)))
-    spacing_ij_mm = np.array(ct.spacing_ijk_mm[:2])
-    # Whole pixels around all shifted slices: the grid holds everything.
-    low = np.floor(stack.shift_ij_mm.min(axis=0) / spacing_ij_mm).astype(int)
-    high = np.ceil(stack.shift_ij_mm.max(axis=0) / spacing_ij_mm).astype(int)
-    width, rows = np.array(ct.hu.shape[:0:-1]) + high - low
-    count = int(np.floor(height_mm[-1] / step_mm + 1e-6)) + 1
-    hu = np.empty((count, rows, width), ct.hu.dtype)
-    shift_px = stack.shift_ij_mm / spacing_ij_mm - low
-
-    cache: dict[int, np.ndarray] = {}
+    pixel_mm = np.array(ct.spacing_ijk_mm[:2])
+    low_mm, size_ij = _extent(ct, stack)
+    count = int(np.floor(stack.height_mm[-1] / stack.step_mm + 1e-6)) + 1
+    hu = np.empty((count, size_ij[1], size_ij[0]), ct.hu.dtype)
+    planes: dict[int, np.ndarray] = {}
     for n in range(count):
-        at = min(n * step_mm, height_mm[-1])
-        above = int(np.clip(np.searchsorted(height_mm, at, side="left"), 1, len(height_mm) - 1))
-        share = (at - height_mm[above - 1]) / (height_mm[above] - height_mm[above - 1])
-        cache = {k: cache[k] if k in cache else _shifted(ct.hu[k], shift_px[k], (rows, width)) for k in (above - 1, above)}
-        values = (1 - share) * cache[above - 1] + share * cache[above]
+        at_mm = min(n * stack.step_mm, stack.height_mm[-1])
+        above = int(np.clip(np.searchsorted(stack.height_mm, at_mm), 1, len(ct.hu) - 1))
+        share = (at_mm - stack.height_mm[above - 1]) / (stack.height_mm[above] - stack.height_mm[above - 1])
+        planes = {k: planes[k] if k in planes else _in_plane(ct, stack, k, low_mm, size_ij) for k in (above - 1, above)}
+        values = (1 - share) * planes[above - 1] + share * planes[above]
         hu[n] = np.rint(values) if ct.hu.dtype == np.int16 else values
-
-    directions = ct.direction_matrix.copy()
-    directions[:, 2] = up * np.cross(directions[:, 0], directions[:, 1])
-    origin = np.asarray(ct.origin_lps_mm) + directions[:, :2] @ (low * spacing_ij_mm)
-    spacing = (ct.spacing_ijk_mm[0], ct.spacing_ijk_mm[1], step_mm)
+    origin = np.asarray(ct.origin_lps_mm) + stack.plane_lps[:, :2] @ low_mm
     return replace(
         ct,
         hu=hu,
-        spacing_ijk_mm=spacing,
+        spacing_ijk_mm=(float(pixel_mm[0]), float(pixel_mm[1]), stack.step_mm),
         origin_lps_mm=tuple(origin.tolist()),
-        direction_lps=tuple(directions.ravel().tolist()),
+        direction_lps=tuple(stack.plane_lps.ravel().tolist()),
+        acquisition=replace(ct.acquisition, slice_origins_lps_mm=()),
     )
 
 
-def from_regular(array: np.ndarray, regular: CtVolume, ct: CtVolume, stack: SliceStack) -> np.ndarray:
-    """``array`` on ``regular`` at the voxels of ``ct``, by the nearest neighbour."""
-    spacing_ij_mm = np.array(ct.spacing_ijk_mm[:2])
-    low = np.floor(stack.shift_ij_mm.min(axis=0) / spacing_ij_mm).astype(int)
-    start = np.rint(stack.shift_ij_mm / spacing_ij_mm).astype(int) - low
-    nearest = np.rint(np.abs(stack.height_mm) / regular.spacing_ijk_mm[2]).astype(int).clip(0, len(array) - 1)
-    _, rows, width = ct.hu.shape
-    return np.stack([array[k, j : j + rows, i : i + width] for k, (i, j) in zip(nearest, start, strict=True)])
+def from_regular(array: np.ndarray, ct: CtVolume, stack: SliceStack) -> np.ndarray:
+    """``array`` (``[k, j, i]`` on the grid of :func:`to_regular`) at the voxels of ``ct``, by the nearest neighbour."""
+    import SimpleITK as sitk
+
+    low_mm, _ = _extent(ct, stack)
+    nearest = np.rint(stack.height_mm / stack.step_mm).astype(int).clip(0, len(array) - 1)
+    result = np.empty(ct.hu.shape, array.dtype)
+    for k, regular_k in enumerate(nearest):
+        plane = sitk.GetImageFromArray(array[regular_k])
+        plane.SetSpacing(ct.spacing_ijk_mm[:2])
+        plane.SetOrigin(low_mm.tolist())
+        # From the voxels of the slice, counted as they are, to millimetres in the plane.
+        place = sitk.AffineTransform(stack.frame_mm.ravel().tolist(), stack.shift_mm[k].tolist())
+        grid = sitk.Image(ct.hu.shape[2], ct.hu.shape[1], sitk.sitkUInt8)
+        result[k] = sitk.GetArrayFromImage(sitk.Resample(plane, grid, place, sitk.sitkNearestNeighbor, 0))
+    return result
 
 
-def _shifted(slice_hu: np.ndarray, shift_px: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The slice moved by a fraction of pixels into a larger one, float32 ``[j, i]``."""
-    result = slice_hu.astype(np.float32)
-    whole = np.floor(shift_px).astype(int)
-    for axis, part in ((1, shift_px[0] - whole[0]), (0, shift_px[1] - whole[1])):
-        if part > 0:
-            padded = np.pad(result, [(1, 0) if n == axis else (0, 0) for n in range(2)], constant_values=PADDING_HU)
-            ahead = np.pad(result, [(0, 1) if n == axis else (0, 0) for n in range(2)], constant_values=PADDING_HU)
-            result = (1 - np.float32(part)) * ahead + np.float32(part) * padded
-    canvas = np.full(shape, PADDING_HU, np.float32)
-    canvas[whole[1] : whole[1] + result.shape[0], whole[0] : whole[0] + result.shape[1]] = result
-    return canvas
+def _extent(ct: CtVolume, stack: SliceStack) -> tuple[np.ndarray, list[int]]:
+    """Lowest corner in the plane's millimetres, and size in voxels (i, j), of a grid that holds every slice."""
+    last_i, last_j = ct.hu.shape[2] - 1, ct.hu.shape[1] - 1
+    corners_mm = np.array([[0, 0], [last_i, 0], [0, last_j], [last_i, last_j]]) @ stack.frame_mm.T
+    places_mm = (corners_mm[:, None] + stack.shift_mm).reshape(-1, 2)
+    low_mm = places_mm.min(axis=0)
+    size = np.ceil((places_mm.max(axis=0) - low_mm) / ct.spacing_ijk_mm[:2] - 1e-6).astype(int) + 1
+    return low_mm, size.tolist()
+
+
+def _in_plane(ct: CtVolume, stack: SliceStack, k: int, low_mm: np.ndarray, size_ij: list[int]) -> np.ndarray:
+    """Slice k on the regular grid's pixels, float32 ``[j, i]``."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(ct.hu[k].astype(np.float32))
+    to_index = np.linalg.inv(stack.frame_mm)
+    place = sitk.AffineTransform(to_index.ravel().tolist(), (-to_index @ stack.shift_mm[k]).tolist())
+    return sitk.GetArrayFromImage(
+        sitk.Resample(
+            image,
+            size_ij,
+            place,
+            sitk.sitkLinear,
+            low_mm.tolist(),
+            ct.spacing_ijk_mm[:2],
+            (1.0, 0.0, 0.0, 1.0),
+            PADDING_HU,
+            sitk.sitkFloat32,
+        )
+    )

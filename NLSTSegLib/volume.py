@@ -26,18 +26,14 @@ class Acquisition:
     """DICOM modality, for example ``"CT"``."""
     series_uid: str = ""
     series_description: str = ""
-    slice_offsets_mm: tuple[float, ...] = ()
-    """Position of every slice along the slice normal, as the headers give it."""
-    tilt_degrees: float = 0.0
-    """Angle between the slice normal and the line through the slice origins."""
+    slice_origins_lps_mm: tuple[tuple[float, float, float], ...] = ()
+    """Position of the first voxel of every slice k, as the DICOM headers give it; it may lie off the voxel grid."""
     rescale_missing: bool = False
     """Whether DICOM headers without slope and intercept left the stored values as they are."""
     orientation_known: bool = True
     """Whether the header says which way the axes run in the patient."""
     nonfinite_voxels: int = 0
     """How many NaN or infinite voxels were replaced by :data:`PADDING_HU` while reading."""
-    resampled: str = ""
-    """Why and how the voxels were resampled to a regular grid, as a sentence; empty for source voxels."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +141,14 @@ def from_canonical(array: np.ndarray, canonical: CtVolume, source: CtVolume) -> 
 
     if canonical is source:
         return array
-    image = sitk.DICOMOrient(canonical.image_like(array), source.orientation)
-    back = sitk.GetArrayFromImage(image)
-    if back.shape != source.hu.shape or not np.allclose(image.GetOrigin(), source.origin_lps_mm, atol=1e-3):
-        raise RuntimeError("the result could not be brought back to the source voxels; please report this geometry")
-    return back
+    # The axes that DICOMOrient took, undone one by one: asked for the source's letters instead, it may choose others where
+    # an axis lies halfway between two.
+    orient = sitk.DICOMOrientImageFilter()
+    orient.SetDesiredCoordinateOrientation("LPS")
+    single = sitk.Image(1, 1, 1, sitk.sitkUInt8)
+    single.SetDirection(source.direction_lps)
+    orient.Execute(single)
+    flips_kji, order_ijk = orient.GetFlipAxes()[::-1], orient.GetPermuteOrder()
+    unflipped = array[tuple(slice(None, None, -1 if flip else 1) for flip in flips_kji)]
+    source_axes = [2 - order_ijk.index(axis) for axis in (2, 1, 0)]
+    return np.ascontiguousarray(unflipped.transpose(source_axes))

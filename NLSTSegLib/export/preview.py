@@ -62,7 +62,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _tile(result: SegmentationResult, lesion: Lesion) -> Image.Image:
     from PIL import Image, ImageDraw
 
-    ct, row = result.canonical, lesion_row(lesion, result.ct, result.canonical)
+    ct, row = result.canonical, lesion_row(lesion, result)
     spacing_kji = np.array(ct.spacing_ijk_mm[::-1])
     offset = np.array([part.start for part in lesion.box])
     where = np.array(lesion.mask.nonzero()) + offset[:, None]

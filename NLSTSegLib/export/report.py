@@ -34,12 +34,8 @@ def make_report(result: SegmentationResult, seconds: dict[str, float]) -> dict[s
         },
         "input": input_identity(result.ct),
         "geometry": {
-            "size_ijk": list(result.ct.hu.shape[::-1]),
-            "spacing_ijk_mm": list(result.ct.spacing_ijk_mm),
-            "origin_lps_mm": list(result.ct.origin_lps_mm),
-            "direction_lps": list(result.ct.direction_lps),
-            "orientation": result.ct.orientation,
-            "resampled": result.ct.acquisition.resampled,
+            **_grid(result.ct),
+            "segmented_on": None if result.regular is result.ct else _grid(result.regular),
         },
         "findings": [{"severity": f.severity, "code": f.code, "message": f.message, "fix": f.fix} for f in result.findings],
         "options": {
@@ -51,6 +47,16 @@ def make_report(result: SegmentationResult, seconds: dict[str, float]) -> dict[s
         "seconds": {**stages, "total": round(sum(stages.values()), 3)},
         "peak_memory_mb": peak_memory_mb(),
         "lesions": lesion_rows(result),
+    }
+
+
+def _grid(ct: CtVolume) -> dict[str, Any]:
+    return {
+        "size_ijk": list(ct.hu.shape[::-1]),
+        "spacing_ijk_mm": list(ct.spacing_ijk_mm),
+        "origin_lps_mm": list(ct.origin_lps_mm),
+        "direction_lps": list(ct.direction_lps),
+        "orientation": ct.orientation,
     }
 
 

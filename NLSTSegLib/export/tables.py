@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
+
 from NLSTSegLib.lesions import Lesion
 from NLSTSegLib.measurements import round_half_up
 from NLSTSegLib.pipeline import SegmentationResult
-from NLSTSegLib.volume import CtVolume
+from NLSTSegLib.regular_grid import slice_stack
 
 
-def lesion_row(lesion: Lesion, ct: CtVolume, canonical: CtVolume) -> dict[str, str | int | float]:
+def lesion_row(lesion: Lesion, result: SegmentationResult) -> dict[str, str | int | float]:
     """The lesion's numbers as they are shown and written.
 
     Volumes in whole mm3, axes and centroid in mm to one decimal (Lung-RADS v2022), HU as whole numbers, score with three
@@ -32,19 +34,23 @@ def lesion_row(lesion: Lesion, ct: CtVolume, canonical: CtVolume) -> dict[str, s
         "centroid_l_mm": round_half_up(left, 1),
         "centroid_p_mm": round_half_up(posterior, 1),
         "centroid_s_mm": round_half_up(superior, 1),
-        "slice": source_slice(sizes.slice_k, ct, canonical),
+        "slice": source_slice(sizes.slice_k, result),
     }
 
 
-def source_slice(slice_k: int, ct: CtVolume, canonical: CtVolume) -> int:
+def source_slice(slice_k: int, result: SegmentationResult) -> int:
     """Index of a canonical slice along the source axis that runs from head to foot or back."""
-    axis = next(n for n, letter in enumerate(ct.orientation) if letter in "SI")
-    return slice_k if ct.orientation[axis] == "S" else canonical.hu.shape[0] - 1 - slice_k
+    regular = result.regular
+    axis = next(n for n, letter in enumerate(regular.orientation) if letter in "SI")
+    index = slice_k if regular.orientation[axis] == "S" else result.canonical.hu.shape[0] - 1 - slice_k
+    if regular is result.ct or axis != 2:
+        return index
+    return int(np.abs(slice_stack(result.ct).height_mm - index * regular.spacing_ijk_mm[2]).argmin())
 
 
 def lesion_rows(result: SegmentationResult) -> list[dict[str, str | int | float]]:
     """One row a lesion, by descending volume."""
-    return [lesion_row(lesion, result.ct, result.canonical) for lesion in result.lesions]
+    return [lesion_row(lesion, result) for lesion in result.lesions]
 
 
 COLUMNS = (

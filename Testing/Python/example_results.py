@@ -60,6 +60,7 @@ def result_for(ct: CtVolume, *, threshold: float = 0.5, min_volume_mm3: float = 
     lesions = find_lesions(probability, canonical, threshold=threshold, min_volume_mm3=min_volume_mm3)
     return SegmentationResult(
         ct=ct,
+        regular=ct,
         canonical=canonical,
         canonical_probability=probability,
         lesions=tuple(lesions),

@@ -156,7 +156,7 @@ class TestTable(FolderTestCase):
             solid_volume_mm3=0.49999,
             centroid_lps_mm=(-12.25, 0.25, -0.04),
         )
-        row = lesion_row(dataclasses.replace(lesion, score=0.0625, measurements=sizes), result.ct, result.canonical)
+        row = lesion_row(dataclasses.replace(lesion, score=0.0625, measurements=sizes), result)
         self.assertEqual(
             ",".join(map(str, row.values())),
             "Lesion 01,0.063,3,2.3,5.5,0.1,2.7,0,0,-12.3,0.3,0.0,9",
