@@ -11,11 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from NLSTSegLib.dicom_headers import DicomSeries, DicomSlice, read_headers
+from NLSTSegLib.dicom_pixels import read_stored
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.volume import Acquisition, CtVolume
 
 LARGEST_VOLUME_BYTES = 4 << 30
 """More than this is taken for a damaged header; 3000 slices of 512x512 need 1.5 GiB."""
+
+LARGEST_SIDE = 4096
+"""Rows or columns of a slice; more is taken for a damaged header. CT has 512 to 2048."""
+
+LARGEST_RESCALE = 1e6
+"""A larger slope or intercept is taken for a damaged header."""
 
 SAME_POSITION_MM = 0.01
 """Slices nearer than this along the normal lie at the same position."""
@@ -45,7 +52,9 @@ def list_series(
             # Some anonymisers give all files one SOPInstanceUID, so the position takes part.
             unique.setdefault((one.sop_uid or file, one.series_uid, one.frame, one.position_lps_mm), one)
     if not unique:
-        raise InputError(f"no DICOM images were found in {folder}")
+        raise InputError(
+            f"no DICOM images were found in {folder}; give the folder of the series, unpacked if it is in an archive"
+        )
     groups: dict[tuple[str, bool], list[DicomSlice]] = {}
     for one in unique.values():
         groups.setdefault((one.series_uid, "LOCALIZER" in one.image_type), []).append(one)
@@ -99,7 +108,7 @@ def series_of_file(file: Path | str) -> DicomSeries:
 
 
 def read_series(series: DicomSeries, *, progress: Callable[[float], None] | None = None) -> CtVolume:
-    """The voxels of ``series`` in HU with k along the slice normal; SimpleITK (GDCM) decodes and rescales file by file.
+    """The voxels of ``series`` in HU with k along the slice normal, every slice by the rescale of its own header.
 
     int16, or float32 where the rescale is not whole. ``progress(fraction)`` is called before every file and may raise to
     stop. The grid has k along the slice normal and the mean slice distance; where the slices really lie (gantry tilt,
@@ -118,9 +127,11 @@ def read_series(series: DicomSeries, *, progress: Callable[[float], None] | None
     for n, slices in enumerate(files.values()):
         if progress:
             progress(n / len(files))
-        pixels = _read_pixels(slices[0][1])
+        stored = read_stored(slices[0][1])
         for k, one in slices:
-            hu[k] = np.clip(pixels[one.frame], -32768, 32767) if whole else pixels[one.frame]
+            slope, intercept = one.rescale if rescale else (1.0, 0.0)
+            values = stored[one.frame] * slope + intercept
+            hu[k] = np.clip(values, -32768, 32767) if whole else values
     if progress:
         progress(1.0)
     x, y, z = first.position_lps_mm
@@ -173,23 +184,30 @@ def _check_placed(series: DicomSeries) -> None:
     first = series.slices[0]
     for one in series.slices:
         if not one.is_placed:
-            raise InputError(f"{one.path} has no position, orientation or pixel spacing in its header, so it cannot be placed")
+            what = "no position, orientation or pixel spacing in its header, so it cannot be placed"
+            raise InputError(f"{one.path} has {what}; export the series anew as CT images")
         if (one.rows, one.columns) != (first.rows, first.columns):
-            raise InputError(f"{one.path} has {one.rows}x{one.columns} voxels where its series has {first.rows}x{first.columns}")
+            sizes = f"{one.rows}x{one.columns} voxels where its series has {first.rows}x{first.columns}"
+            raise InputError(f"{one.path} has {sizes}; take the file out")
         own, shared = (np.array([*s.cosines_lps, *s.spacing_ji_mm]) for s in (one, first))
         if np.abs(own - shared).max() > SAME_GEOMETRY:
             raise InputError(f"{one.path} has another orientation or pixel spacing than its series; take the file out")
     if not series.spacing_ijk_mm[2] > 0:
-        raise InputError(f"{first.path} is a single slice without SliceThickness, so its third spacing is not known")
+        raise InputError(
+            f"{first.path} is a single slice without SliceThickness, so its third spacing is not known; give more slices"
+        )
     i, j = np.asarray(first.cosines_lps).reshape(2, 3)
     if not np.allclose([i @ i, j @ j, i @ j], [1, 1, 0], atol=SAME_GEOMETRY):
-        raise InputError(f"{first.path} has an ImageOrientationPatient whose axes are not at right angles: {first.cosines_lps}")
+        what = f"an ImageOrientationPatient whose axes are not at right angles ({first.cosines_lps})"
+        raise InputError(f"{first.path} has {what}; export the series anew")
     if _repeats(series):
         at = int((np.diff(series.offsets_mm) < SAME_POSITION_MM).argmax())
         both = f"{series.slices[at].path} and {series.slices[at + 1].path}"
         raise InputError(f"{both} lie at the same position; keep one acquisition of the series in the folder")
     if (size := len(series.slices) * first.rows * first.columns * 2) > LARGEST_VOLUME_BYTES:
         raise InputError(f"{first.path.parent} holds {size / 2**30:.0f} GiB of voxels by its headers, too much for a chest CT")
+    if max(first.rows, first.columns) > LARGEST_SIDE:
+        raise InputError(f"{first.path} has {first.rows}x{first.columns} voxels by its header, more than any CT; copy it again")
     # A stack whose slices jump sideways is neither straight nor tilted.
     start, end = (np.array(s.position_lps_mm) for s in (series.slices[0], series.slices[-1]))
     share = (series.offsets_mm - series.offsets_mm[0]) / (series.coverage_mm or 1)
@@ -201,34 +219,15 @@ def _check_placed(series: DicomSeries) -> None:
 
 
 def _check_rescale(series: DicomSeries) -> None:
-    """Raise :class:`InputError` unless GDCM gives HU (or the stored values, where no slice has a rescale)."""
-    shared = {s.rescale for s in series.slices} if series.slices[0].frames > 1 else {series.slices[0].rescale}
+    """Raise :class:`InputError` unless the headers lead to HU (or to the stored values, where no slice has a rescale)."""
     for one in series.slices:
         slope, intercept = one.rescale
         if one.photometric != "MONOCHROME2":
-            # GDCM inverts MONOCHROME1, and who wrote it may or may not have meant the values to be inverted.
-            raise InputError(f"{one.path} is stored as {one.photometric or 'unknown'}, not MONOCHROME2, so its HU are in doubt")
+            # Who wrote MONOCHROME1 may or may not have meant the values to be inverted.
+            kind = one.photometric or "an image of unknown kind"
+            raise InputError(f"{one.path} is stored as {kind}, so its HU are in doubt; export the series anew as MONOCHROME2")
         if len({math.isnan(value) for value in (slope, intercept, series.slices[0].rescale[0])}) > 1:
-            raise InputError(f"{one.path} lacks a rescale slope or intercept that its series needs for HU")
-        if slope == 0 or math.isinf(slope) or math.isinf(intercept) or len(shared) > 1:
-            raise InputError(f"{one.path} has a rescale that cannot be applied (slope {slope}, intercept {intercept})")
-
-
-def _read_pixels(one: DicomSlice) -> np.ndarray:
-    """All slices of the file of ``one`` as ``[frame, row, column]``, rescaled."""
-    import SimpleITK as sitk
-
-    damaged = f"{one.path} is damaged: its voxels do not fit its header; copy it again"
-    try:
-        # GDCM reads on past the end of voxels that are fewer than the header says, so the size is looked at first.
-        if one.path.stat().st_size < one.native_bytes:
-            raise InputError(damaged)
-        reader = sitk.ImageFileReader()
-        reader.SetImageIO("GDCMImageIO")
-        reader.SetFileName(str(one.path))
-        pixels = sitk.GetArrayFromImage(reader.Execute())
-    except (RuntimeError, OSError) as error:
-        raise InputError(damaged) from error
-    if pixels.shape != (one.frames, one.rows, one.columns):
-        raise InputError(damaged)
-    return pixels
+            raise InputError(f"{one.path} lacks a rescale slope or intercept that its series needs for HU; export it anew")
+        if slope == 0 or max(abs(slope), abs(intercept)) > LARGEST_RESCALE:
+            what = f"a rescale that cannot be applied (slope {slope}, intercept {intercept})"
+            raise InputError(f"{one.path} has {what}; export the series anew")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from NLSTSegLib.errors import InputError
+from NLSTSegLib.errors import InputError, printable
+from NLSTSegLib.file_integrity import RAW_DEFLATE, inflated_bytes
 
 if TYPE_CHECKING:
     import pydicom
@@ -21,6 +23,7 @@ _TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "ImageType"),
     *(
         "AcquisitionNumber",
+        "NumberOfFrames",
         "Rows",
         "Columns",
         "BitsAllocated",
@@ -32,6 +35,15 @@ _TAGS = [
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+"""Transfer syntax of files that are compressed from the header on."""
+
+LARGEST_INFLATED_BYTES = 1 << 30
+"""A deflated file that holds more is taken for damaged."""
+
+LONGEST_META_BYTES = 4096
+"""The transfer syntax is told within these."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,8 @@ class DicomSlice:
     columns: int
     frames: int
     """How many slices the headers of the file describe."""
+    frames_stored: int
+    """How many slices the file holds, as it says itself."""
     native_bytes: int
     """How many bytes the file's voxels take at the least; 0 where they are compressed."""
     photometric: str
@@ -168,22 +182,36 @@ def read_headers(file: Path) -> Iterator[DicomSlice]:
         # pydicom warns on stderr about values that break the standard; what matters of them is checked here.
         with warnings.catch_warnings(), file.open("rb") as stream:
             warnings.simplefilter("ignore")
+            _check_deflated(file, stream)
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS)
             syntax = dataset.file_meta.get("TransferSyntaxUID")
             ended = stream.tell() >= file.stat().st_size and not (syntax and syntax.is_deflated)
             has_image = bool(dataset.get("Rows") and dataset.get("Columns"))
             slices = _slices(file, dataset) if has_image and not ended else []
+            # A wrong length in the header makes pydicom skip to the end: an image must not be passed over for that.
+            passed_over = not slices and (has_image or not _is_other_object(dataset))
     except Exception as error:  # pydicom lets through whatever a damaged header provokes
         raise InputError(damaged) from error
-    # A wrong length in the header makes pydicom skip to the end: an image must not be passed over for that.
-    if not slices and (has_image or not _is_other_object(dataset)):
+    if passed_over:
         raise InputError(damaged)
     yield from slices
 
 
+def _check_deflated(file: Path, stream: BinaryIO) -> None:
+    """Raise :class:`ValueError` where a deflated file would fill the memory: pydicom unpacks it as a whole."""
+    start = stream.read(LONGEST_META_BYTES)
+    stream.seek(0)
+    if DEFLATED.encode() in start:
+        (meta_bytes,) = struct.unpack_from("<I", start, 140)
+        if inflated_bytes(file, 144 + meta_bytes, LARGEST_INFLATED_BYTES, wbits=RAW_DEFLATE) > LARGEST_INFLATED_BYTES:
+            raise ValueError("the deflated file is too large")
+
+
 def _is_other_object(dataset: pydicom.Dataset) -> bool:
     """Whether the file says that it is no image, but a report, a directory, something of the vendor's."""
-    kind = dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID")
+    import pydicom
+
+    kind = pydicom.uid.UID(str(dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID") or ""))
     return bool(kind) and (kind.is_private or (kind.name != kind and "Image Storage" not in kind.name))
 
 
@@ -225,6 +253,9 @@ def _slice(file: Path, dataset: pydicom.Dataset, frame: int, frames: int, groups
         # One NaN object for all, so that tuples of them are equal.
         return found if len(found) == count else (math.nan,) * count
 
+    def text(name: str) -> str:
+        return printable(str(dataset.get(name) or "")).strip()
+
     syntax = dataset.file_meta.get("TransferSyntaxUID", "")
     stored = syntax and not (syntax.is_compressed or syntax.is_deflated)
     image_type = dataset.get("ImageType") or ()
@@ -232,21 +263,22 @@ def _slice(file: Path, dataset: pydicom.Dataset, frame: int, frames: int, groups
     return DicomSlice(
         path=file,
         frame=frame,
-        sop_uid=str(dataset.get("SOPInstanceUID", "")),
-        series_uid=str(dataset.get("SeriesInstanceUID", "")),
+        sop_uid=text("SOPInstanceUID"),
+        series_uid=text("SeriesInstanceUID"),
         series_number=int(dataset.get("SeriesNumber") or 0),
-        description=str(dataset.get("SeriesDescription") or "").strip(),
-        modality=str(dataset.get("Modality") or ""),
+        description=text("SeriesDescription"),
+        modality=text("Modality"),
         image_type=(image_type,) if isinstance(image_type, str) else tuple(image_type),
         transfer_syntax=str(syntax),
-        acquisition="" if acquisition is None else str(acquisition),
+        acquisition="" if acquisition is None else printable(str(acquisition)),
         rows=int(dataset.Rows),
         columns=int(dataset.Columns),
         frames=frames,
+        frames_stored=int(dataset.get("NumberOfFrames") or 1),
         native_bytes=frames * int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("BitsAllocated") or 8) // 8
         if stored
         else 0,
-        photometric=str(dataset.get("PhotometricInterpretation") or ""),
+        photometric=text("PhotometricInterpretation"),
         rescale=numbers("RescaleSlope", 1) + numbers("RescaleIntercept", 1),
         thickness_mm=numbers("SliceThickness", 1)[0],
         position_lps_mm=numbers("ImagePositionPatient", 3),

@@ -6,6 +6,7 @@ with a damaged stream likewise; so sizes and checksums are looked at before the 
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,22 @@ LONGEST_HEADER_BYTES = 1 << 20
 
 GZIP_MAGIC = b"\x1f\x8b"
 
+GZIP_OR_ZLIB, RAW_DEFLATE = 47, -15
+"""Kinds of stream, as zlib calls them."""
 
 SURPLUS_BYTES = 4096
 """A file may end with this much that is no voxel; more means that the header tells a wrong size."""
+
+
+def check_metaimage_header(path: Path) -> None:
+    """Raise :class:`InputError` unless the header says once, in its first part, that there are two to four dimensions.
+
+    MetaIO writes past the end of its arrays when there are more than ten.
+    """
+    with path.open("rb") as stream:
+        told = re.findall(rb"NDims[^\n]*", stream.read(LONGEST_HEADER_BYTES))
+    if len(told) != 1 or not re.fullmatch(rb"NDims\s*[=:]\s*[234]\s*", told[0]):
+        raise InputError("it is damaged or no MetaImage: its header does not tell the number of dimensions (NDims)")
 
 
 def check_complete(path: Path, needed_bytes: int, *, progress: Callable[[float], None] | None = None) -> None:
@@ -52,7 +66,7 @@ def check_complete(path: Path, needed_bytes: int, *, progress: Callable[[float],
         if "CompressedData" in fields and compressed and told != str(data.stat().st_size - offset):
             raise InputError(f"its CompressedDataSize is not {data.stat().st_size - offset}, so it is damaged or truncated")
     most_bytes = needed_bytes + SURPLUS_BYTES
-    found = _inflated_bytes(data, offset, most_bytes, progress) if compressed else data.stat().st_size - offset
+    found = inflated_bytes(data, offset, most_bytes, progress=progress) if compressed else data.stat().st_size - offset
     if found < needed_bytes:
         raise InputError(f"it is truncated: {found} of {needed_bytes} bytes are there")
     if found > most_bytes:
@@ -73,10 +87,15 @@ def _text_header(start: bytes) -> tuple[dict[str, str], int]:
     return fields, length
 
 
-def _inflated_bytes(path: Path, offset: int, most_bytes: int, progress: Callable[[float], None] | None) -> int:
-    """Length of the gzip or zlib stream after ``offset``, its checksum verified, or something above ``most_bytes``."""
+def inflated_bytes(
+    path: Path, offset: int, most_bytes: int, *, wbits: int = GZIP_OR_ZLIB, progress: Callable[[float], None] | None = None
+) -> int:
+    """Length of the compressed stream after ``offset``, its checksum verified, or something above ``most_bytes``.
+
+    ``wbits`` is zlib's. Raises :class:`InputError` for a damaged or truncated stream.
+    """
     total, size = 0, path.stat().st_size
-    inflater = zlib.decompressobj(wbits=47)
+    inflater = zlib.decompressobj(wbits)
     with path.open("rb") as stream:
         stream.seek(offset)
         try:
@@ -88,7 +107,7 @@ def _inflated_bytes(path: Path, offset: int, most_bytes: int, progress: Callable
                         # Parallel compressors write one member after another; anything else behind the data is not ours.
                         if not piece.startswith(GZIP_MAGIC):
                             return total
-                        inflater = zlib.decompressobj(wbits=47)
+                        inflater = zlib.decompressobj(wbits)
                     total += len(inflater.decompress(piece, PIECE_BYTES))
                     piece = inflater.unused_data or inflater.unconsumed_tail
                     if total > most_bytes:

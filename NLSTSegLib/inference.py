@@ -25,6 +25,9 @@ the very pixel grid it would see on the whole slice, and there are few distinct 
 MAXIMUM_INPUT_SLICES = 63
 """More input slices than any chest needs are a broken card, and would fill the memory."""
 
+MAXIMUM_HU, MAXIMUM_STEP_MM, MAXIMUM_MARGIN_PX = 100_000.0, 100.0, 4096
+"""Nor does any chest need a wider window, farther neighbours or a broader margin."""
+
 
 Crop = tuple[slice, slice, slice]
 """Slices, rows and columns that run together; rows and columns may reach beyond the image."""
@@ -47,12 +50,13 @@ class InputSpec:
     """How far beyond the lung field the crop reaches, so that what is inside is seen with its surroundings."""
 
     def __post_init__(self) -> None:
-        if not self.window_hu[0] < self.window_hu[1]:
-            raise ValueError(f"window_hu must rise, not {self.window_hu}")
+        if not -MAXIMUM_HU <= self.window_hu[0] < self.window_hu[1] <= MAXIMUM_HU:
+            raise ValueError(f"window_hu must rise and lie within {MAXIMUM_HU:g} HU of 0, not {self.window_hu}")
         if self.slices not in range(1, MAXIMUM_INPUT_SLICES + 1, 2):
             raise ValueError(f"slices must be odd, 1 to {MAXIMUM_INPUT_SLICES}, not {self.slices}")
-        if not self.slice_step_mm >= 0 or not self.margin_px >= 0:
-            raise ValueError(f"slice_step_mm and margin_px must be 0 or more, not {self.slice_step_mm} and {self.margin_px}")
+        if not 0 <= self.slice_step_mm <= MAXIMUM_STEP_MM or not 0 <= self.margin_px <= MAXIMUM_MARGIN_PX:
+            most = f"slice_step_mm and margin_px must be 0 to {MAXIMUM_STEP_MM:g} and {MAXIMUM_MARGIN_PX}"
+            raise ValueError(f"{most}, not {self.slice_step_mm} and {self.margin_px}")
 
     def scale(self, hu: np.ndarray) -> np.ndarray:
         """Network input values, float32, of ``hu`` (any shape)."""

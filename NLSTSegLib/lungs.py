@@ -21,10 +21,11 @@ AIRWAY_BELOW_HU = -850
 """The air in the trachea is below; most voxels of a lung that is not emphysematous are above."""
 
 CLOSING_MM = 20.0
-"""Radius of the closing: masses on the pleura and in the hilum up to about twice this stay inside the field."""
+"""Radius of the closing, so that masses on the pleura and in the hilum stay inside the field: whole up to some 25 mm;
+larger ones reach into it."""
 
-MARGIN_MM = 5.0
-"""The field is grown by this, so the pleura and what touches it are inside."""
+MARGIN_MM = 6.0
+"""The field is grown by this, so the pleura and what touches it are inside, also with the search's coarse pixels."""
 
 MINIMUM_LUNG_ML, MINIMUM_LUNG_SHARE = 150.0, 0.025
 """Less air than this inside the body is no lung; in a stack of a few slices, this share of the image is enough."""
@@ -52,7 +53,6 @@ def lung_field(ct: CtVolume) -> np.ndarray | None:
     closed by :data:`CLOSING_MM` and grown by :data:`MARGIN_MM`, and the trachea is taken out. Returns ``None`` when no
     lungs are found.
     """
-
     steps = [max(1, int(GRID_MM / s)) for s in ct.spacing_ijk_mm[::-1]]
     # The middle voxel of every block, so that the field is not shifted by half a block.
     middles = tuple(slice(min(step // 2, n - 1), None, step) for n, step in zip(ct.hu.shape, steps, strict=True))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os.path
-from dataclasses import dataclass, field, replace
+import zipfile
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from NLSTSegLib.archives import is_archive
 from NLSTSegLib.errors import ModelError
 from NLSTSegLib.inference import InputSpec
 from NLSTSegLib.resources import resources_folder, user_models_folder
@@ -23,6 +26,9 @@ WEIGHTS_FILE = "weights.safetensors"
 
 MAXIMUM_CARD_BYTES = 1_000_000
 """A larger ``model.json`` is not read."""
+
+MAXIMUM_WEIGHTS_BYTES = 2_000_000_000
+"""A larger file of weights is not read; the published checkpoint with its optimizer has 0.05 GB."""
 
 MAXIMUM_PARAMETERS = 500_000_000
 """A larger network is not built: it is a broken card, not a model for a workstation."""
@@ -66,8 +72,13 @@ class ModelCard:
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold must lie between 0 and 1, not {self.threshold}")
-        if not self.min_volume_mm3 >= 0:
+        if not 0 <= self.min_volume_mm3 < 1e9:
             raise ValueError(f"min_volume_mm3 must be 0 or more, not {self.min_volume_mm3}")
+        for field_ in fields(self):
+            text = getattr(self, field_.name)
+            # These texts go to the terminal and into headers of files.
+            if isinstance(text, str) and not text.isprintable():
+                raise ValueError(f"{field_.name} must be one line without control characters")
         if self.architecture.kind == "published" and self.input.slices != 1:
             raise ValueError(f"the published network takes 1 input slice, not {self.input.slices}")
 
@@ -112,6 +123,8 @@ def find_model(name_or_path: str = DEFAULT_MODEL) -> ModelFiles:
         return ModelFiles(read_card(path / CARD_FILE), path / WEIGHTS_FILE, "file")
     if os.path.isfile(path) and path.suffix in (".pth", ".pt"):
         return ModelFiles(published_card(path), path, "file")
+    if os.path.isfile(path) and is_archive(path):
+        raise ModelError(f"'{path}' is an archive; unpack it and name the folder with {CARD_FILE} that was in it")
     if os.path.isfile(path):
         raise ModelError(f"'{path}' is no model: name a bundle folder with {CARD_FILE}, or a published checkpoint (.pth)")
     names = ", ".join(model.card.name for model in models) or "none"
@@ -124,14 +137,7 @@ def read_card(path: Path) -> ModelCard:
     """Read and check a ``model.json``; raises :class:`ModelError` that names the file and the field."""
     from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-    try:
-        if path.stat().st_size > MAXIMUM_CARD_BYTES:
-            raise ModelError(f"'{path}' is larger than a model card can be; the file is damaged, get it again")
-        text = path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"'{path}' cannot be read ({error.strerror}): a bundle folder holds {CARD_FILE} and {WEIGHTS_FILE}"
-        ) from error
+    text = _content(path, MAXIMUM_CARD_BYTES)
     strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     adapter = TypeAdapter(with_config(strict)(ModelCard))
     try:
@@ -171,21 +177,23 @@ def load_model(files: ModelFiles) -> Model:
     Raises :class:`ModelError` when the file is missing or damaged, holds anything but tensors, its hash is not that of
     the card, or any tensor is missing, extra, of another shape or not finite.
     """
-    network = _build(files.card.architecture, files.card.input)
+    network = _describe(files.card.architecture, files.card.input)
     card, state = _read_weights(files)
     _check_state(network, state, files.weights)
-    network.load_state_dict(state)
+    network.to_empty(device="cpu").load_state_dict(state)
     return Model(card, network.eval())
 
 
-def _build(architecture: Architecture, spec: InputSpec) -> torch.nn.Module:
+def _describe(architecture: Architecture, spec: InputSpec) -> torch.nn.Module:
+    """The network without memory for its parameters: a card may ask for absurd sizes, or others than the weights have."""
     import torch
 
     from NLSTSegLib.networks.published import PublishedUNet
     from NLSTSegLib.networks.unet import UNet, UNetConfig
 
     if architecture.kind == "published":
-        return PublishedUNet()
+        with torch.device("meta"):
+            return PublishedUNet()
     try:
         config = UNetConfig(
             dimensions=architecture.dimensions,
@@ -196,48 +204,64 @@ def _build(architecture: Architecture, spec: InputSpec) -> torch.nn.Module:
         )
     except ValueError as error:
         raise ModelError(f"the model card describes a network that cannot be built: {error}") from error
-    # Counted on a device without memory first: a card may ask for absurd sizes.
     with torch.device("meta"):
-        size = sum(parameter.numel() for parameter in UNet(config).parameters())
+        network = UNet(config)
+    size = sum(parameter.numel() for parameter in network.parameters())
     if size > MAXIMUM_PARAMETERS:
         raise ModelError(f"the model card describes a network of {size} parameters; at most {MAXIMUM_PARAMETERS} are built")
-    return UNet(config)
+    return network
 
 
 def _read_weights(files: ModelFiles) -> tuple[ModelCard, dict[str, torch.Tensor]]:
     """The state dict, and the card with the hash of what was read."""
     path = files.weights
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"the weights '{path}' cannot be read ({error.strerror}); get the model again") from error
+    data = _content(path, MAXIMUM_WEIGHTS_BYTES)
+    digest = hashlib.sha256(data).hexdigest()
     if files.card.weights_sha256 not in ("", digest):
         raise ModelError(f"the weights '{path}' do not have the hash that the model card states; get the model again")
     if path.suffix in (".pth", ".pt"):
-        state = _read_checkpoint(path)
+        state = _checkpoint_state(data, path)
     elif not files.card.weights_sha256:
         raise ModelError(f"the model card beside '{path}' states no weights_sha256; export the bundle again")
     else:
-        state = _read_safetensors(path)
+        state = _safetensors_state(data, path)
     return replace(files.card, weights_sha256=digest), state
 
 
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+def _content(path: Path, most_bytes: int) -> bytes:
+    """Raises :class:`ModelError` when the file cannot be read or is larger."""
+    try:
+        # A pipe would be waited for, and a device may have no end.
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ModelError(f"'{path}' is not a file; get the model again")
+        if path.stat().st_size > most_bytes:
+            raise ModelError(f"'{path}' is larger than {most_bytes / 1e6:.0f} MB, so it is damaged; get the model again")
+        return path.read_bytes()
+    except OSError as error:
+        what = f"cannot be read ({error.strerror}): a bundle folder holds {CARD_FILE} and {WEIGHTS_FILE}; get the model again"
+        raise ModelError(f"'{path}' {what}") from error
+
+
+def _safetensors_state(data: bytes, path: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        return load_file(path)
+        return load(data)
     except SafetensorError as error:
         raise ModelError(f"'{path}' is not a whole safetensors file ({error}); get the model again") from error
 
 
-def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+def _checkpoint_state(data: bytes, path: Path) -> dict[str, torch.Tensor]:
     """State dict of a published checkpoint: bare, or wrapped with epoch and optimizer; ``module.`` is taken off."""
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if _unpacked_bytes(data) > MAXIMUM_WEIGHTS_BYTES:
+            raise ModelError(f"'{path}' would unpack to more than {MAXIMUM_WEIGHTS_BYTES / 1e6:.0f} MB; get the model again")
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
     except Exception as error:  # a damaged pickle stumbles anywhere: IndexError, struct.error, AssertionError, ...
         raise ModelError(f"'{path}' is not a checkpoint of tensors alone, or is damaged; nothing in it was run") from error
     if isinstance(content, dict) and "model_state_dict" in content:
@@ -248,6 +272,14 @@ def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     if len(state) < len(content):
         raise ModelError(f"'{path}' holds tensors both with and without 'module.' before the same name; save one of them")
     return state
+
+
+def _unpacked_bytes(data: bytes) -> int:
+    """Of a checkpoint as torch writes it since 1.6, a zip archive; older ones are not packed."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return len(data)
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        return sum(member.file_size for member in packed.infolist())
 
 
 def _check_state(network: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:

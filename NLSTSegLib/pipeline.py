@@ -19,7 +19,7 @@ from NLSTSegLib.lungs import lung_field
 from NLSTSegLib.models import Model, ModelCard
 from NLSTSegLib.preflight import Finding, check_ct, check_lungs, stop_on_errors
 from NLSTSegLib.progress import Progress, silent, stage_of
-from NLSTSegLib.regular_grid import SliceStack, from_regular, slice_stack, to_regular
+from NLSTSegLib.regular_grid import SliceStack, from_regular, nearest_voxel, slice_stack, to_regular
 from NLSTSegLib.volume import CtVolume, from_canonical, to_canonical
 
 
@@ -77,8 +77,16 @@ class SegmentationResult:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """uint8 or uint16 ``[k, j, i]`` on the source voxels: k is lesion k."""
-        return self._on_source(label_map(self.lesions, self.canonical.hu.shape))
+        """uint8 or uint16 ``[k, j, i]`` on the source voxels: k is lesion k, which has one voxel at least."""
+        labels = self._on_source(label_map(self.lesions, self.canonical.hu.shape))
+        if self.regular is not self.ct:
+            there = set(np.unique(labels).tolist())
+            for lesion in self.lesions:
+                # So small, or in such a gap, that no source voxel has a voxel of it for its nearest.
+                if lesion.label not in there:
+                    i, j, k = nearest_voxel(lesion.measurements.centroid_lps_mm, self.ct, slice_stack(self.ct))
+                    labels[k, j, i] = lesion.label
+        return labels
 
     @cached_property
     def probability(self) -> np.ndarray:
@@ -86,8 +94,7 @@ class SegmentationResult:
         return self._on_source(self.canonical_probability)
 
     def _on_source(self, array: np.ndarray) -> np.ndarray:
-        array = from_canonical(array, self.canonical, self.regular)
-        return array if self.regular is self.ct else from_regular(array, self.ct, slice_stack(self.ct))
+        return from_regular(from_canonical(array, self.canonical, self.regular), self.ct, slice_stack(self.ct))
 
 
 def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, progress: Progress = silent) -> SegmentationResult:
@@ -106,7 +113,7 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         findings = check_ct(ct)
         stop_on_errors(findings)
         stack = slice_stack(ct)
-        regular = ct if stack.is_regular else to_regular(ct, stack)
+        regular = to_regular(ct, stack)
         canonical = to_canonical(regular)
     with _timed(seconds, "lung field"):
         progress(0.02, "lung field")
@@ -144,8 +151,7 @@ def _field(
         if not options.lung_field.any():
             raise InputError("the lung field is empty, so nothing would be searched; give one with the lungs, or 'none'")
         mask = replace(ct, hu=(options.lung_field != 0).astype(np.int16))
-        mask = mask if stack.is_regular else to_regular(mask, stack)
-        return to_canonical(mask).hu > 0, [], "given"
+        return to_canonical(to_regular(mask, stack)).hu > 0, [], "given"
     if options.lung_field == "none":
         return None, [], "none"
     where = lung_field(canonical)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.regular_grid import UNEVEN_MM, UNEVEN_SHARE, SliceStack, slice_stack
+from NLSTSegLib.regular_grid import UNEVEN_MM, UNEVEN_SHARE, SliceStack, regular_shape, slice_stack
 from NLSTSegLib.volume import CtVolume
 
 THICK_SLICE_MM = 5.0
@@ -23,6 +23,9 @@ FEWEST_SLICES = 16
 
 RESAMPLED = "The CT is resampled to a regular grid for the search, and the mask is brought back to its own voxels."
 """Said wherever :mod:`NLSTSegLib.regular_grid` comes in."""
+
+MOST_GROWTH = 4.0
+"""A regular grid with more times the voxels of the CT is not made: slices that far apart, or leaning so, are no chest."""
 
 AIR_RANGE_HU = (-1100, -300)
 """Air and lung, with noise; a CT of a chest has them, and what lies below is padding."""
@@ -132,8 +135,19 @@ def _slices(ct: CtVolume) -> Iterable[Finding]:
             message = "The axes of this single slice are not at right angles, so it cannot be resampled."
             yield Finding("error", "sheared", message, "Give the whole series.")
         return
-    if not stack.step_mm > 0:
-        yield Finding("error", "uneven_spacing", "Most slices lie at the same position.", "Keep one acquisition in the folder.")
+    if not (np.diff(stack.height_mm) > 0).all():
+        message = "Slices lie at the same position or out of order."
+        yield Finding("error", "uneven_spacing", message, "Keep one acquisition in the folder.")
+        return
+    if stack.is_regular:
+        return
+    growth = np.prod(regular_shape(ct, stack), dtype=float) / ct.hu.size
+    if growth > MOST_GROWTH:
+        message = (
+            f"The slices lie up to {np.diff(stack.height_mm).max():.0f} mm apart and lean by {stack.tilt_degrees:.0f} degrees, "
+            f"so a regular grid would have {growth:.0f} times their voxels."
+        )
+        yield Finding("error", "scattered", message, "Take out the slices that do not belong to the scan.")
         return
     if stack.is_uneven:
         yield _uneven(stack)

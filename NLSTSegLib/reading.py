@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from NLSTSegLib.archives import is_archive
 from NLSTSegLib.dicom import LARGEST_VOLUME_BYTES, choose_chest_series, list_series, read_series, series_of_file
 from NLSTSegLib.dicom_headers import is_dicom
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.file_integrity import check_complete
+from NLSTSegLib.file_integrity import check_complete, check_metaimage_header
 from NLSTSegLib.volume import Acquisition, CtVolume
 
 if TYPE_CHECKING:
@@ -28,6 +30,15 @@ FORMATS = {
 }
 """Reader of SimpleITK by file ending; a file is not tried with another reader than its ending's."""
 
+SFORM_SWITCH = "ITK_NIFTI_SFORM_PERMISSIVE"
+"""Environment variable with which ITK reads NIfTI files whose sform is sheared, making its axes right-angled."""
+
+SFORM_ROUNDING = 0.5
+"""A sform that places every voxel within this share of a voxel of where ITK has read it is no other geometry."""
+
+NIFTI_UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
+"""Millimetres in the unit of a NIfTI header's lengths (metre, millimetre, micrometre) by its code."""
+
 ORIENTED_NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior", "lps", "ras", "las")
 """The NRRD spaces that say which way the axes run in the patient."""
 
@@ -42,7 +53,8 @@ def read_ct(path: Path | str, *, series_uid: str | None = None, progress: Callab
     path = Path(path)
     if path.name.upper() == "DICOMDIR" and path.is_file():
         path = path.parent
-    if not path.exists():
+    # Not the methods of Path, which raise on a name that is too long for a file; a pipe would be waited for.
+    if not os.path.isdir(path) and not os.path.isfile(path):
         raise InputError(f"there is no file or folder {path}")
     ending = next((e for e in FORMATS if path.name.lower().endswith(e)), None)
     try:
@@ -53,11 +65,15 @@ def read_ct(path: Path | str, *, series_uid: str | None = None, progress: Callab
             if series_uid is None:
                 return read_series(series_of_file(path), progress=progress)
             return read_series(choose_chest_series(list_series(path.parent, recursive=False), series_uid), progress=progress)
+        if ending is None and is_archive(path):
+            raise InputError("it is an archive; unpack it and give the folder or file that was in it")
         if ending is None:
             raise InputError(f"it is neither DICOM nor one of {', '.join(FORMATS)}")
         if series_uid is not None:
             raise InputError(f"a {ending} file has no series {series_uid} to choose; leave the series out")
         return _read_file(path, ending, progress)
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into the memory; close other programs, or take a computer with more") from error
     except InputError as error:
         # The inner sentences name the file at fault, if it is another one.
         if str(path) in str(error):
@@ -92,7 +108,9 @@ def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None
     reader.SetFileName(str(path))
     try:
         path.open("rb").close()
-        with _no_itk_warnings():
+        if FORMATS[ending] == "MetaImageIO":
+            check_metaimage_header(path)
+        with _lenient_itk():
             reader.ReadImageInformation()
             voxel_bytes = _check_header(reader)
             check_complete(path, _stored_bytes(reader, voxel_bytes), progress=_part(progress, 0.0, 0.5))
@@ -100,31 +118,36 @@ def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None
     except OSError as error:
         raise InputError(f"it cannot be opened ({error.strerror})") from error
     except (RuntimeError, ValueError, OverflowError) as error:  # the last two: header fields that are no numbers
-        if "orthonormal" in str(error):
-            raise InputError("its axes are not at right angles (a sheared sform, for example of a tilted gantry)") from error
+        if "allocate memory" in str(error):
+            raise MemoryError from error
         raise InputError(f"it is damaged or not a {ending} file") from error
     if image.GetDimension() > 3:
         image = image[(slice(None),) * 3 + (0,) * (image.GetDimension() - 3)]
     if "vector" in image.GetPixelIDTypeAsString():
         image = sitk.VectorIndexSelectionCast(image, 0)
     if FORMATS[ending] == "NiftiImageIO":
-        _check_sform(reader, image)
+        _apply_sform(reader, image)
     if progress:
         progress(1.0)
     return CtVolume.from_image(image, Acquisition(format=ending, orientation_known=_orientation_known(reader, ending)))
 
 
 @contextmanager
-def _no_itk_warnings() -> Iterator[None]:
-    """ITK prints its warnings on stderr; what they are about is checked here."""
+def _lenient_itk() -> Iterator[None]:
+    """No warnings of ITK on stderr, and no refusal of a sheared sform; what both are about is checked here."""
     import SimpleITK as sitk
 
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    shown, permissive = sitk.ProcessObject.GetGlobalWarningDisplay(), os.environ.get(SFORM_SWITCH)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    os.environ[SFORM_SWITCH] = "1"
     try:
         yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+        if permissive is None:
+            del os.environ[SFORM_SWITCH]
+        else:
+            os.environ[SFORM_SWITCH] = permissive
 
 
 def _check_header(reader: sitk.ImageFileReader) -> int:
@@ -154,14 +177,30 @@ def _stored_bytes(reader: sitk.ImageFileReader, voxel_bytes: int) -> int:
     return voxels * voxel_bytes
 
 
-def _check_sform(reader: sitk.ImageFileReader, image: sitk.Image) -> None:
-    """Raise :class:`InputError` where ITK took the qform because it could not represent another sform."""
-    if int(reader.GetMetaData("sform_code")) <= 0 or int(reader.GetMetaData("xyzt_units")) & 7 not in (0, 2):
+def _apply_sform(reader: sitk.ImageFileReader, image: sitk.Image) -> None:
+    """Give ``image`` the axes of a sheared sform, for which ITK took the nearest right-angled ones or the qform.
+
+    Raises :class:`InputError` where the header contradicts itself.
+    """
+    if any(float(reader.GetMetaData(f"pixdim[{axis}]")) < 0 for axis in (1, 2, 3)):
+        raise InputError("it has a negative voxel size, so it may be flipped; write it again with positive ones")
+    if int(reader.GetMetaData("sform_code")) <= 0:
         return
-    sform = np.array([reader.GetMetaData(f"srow_{axis}").split() for axis in "xyz"], float) * [[-1], [-1], [1]]
-    read = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-    if not np.allclose(sform[:, :3], read, atol=0.02) or not np.allclose(sform[:, 3], image.GetOrigin(), atol=0.1):
-        raise InputError("it has two geometries that differ (qform and sform, perhaps sheared); write it again with one")
+    mm = NIFTI_UNITS_MM.get(int(reader.GetMetaData("xyzt_units")) & 7, 1.0)
+    sform = np.array([reader.GetMetaData(f"srow_{axis}").split() for axis in "xyz"], float) * [[-mm], [-mm], [mm]]
+    if not np.isfinite(sform).all():
+        raise InputError("its sform is not made of finite numbers")
+    steps_mm, origin_mm = sform[:, :3], sform[:, 3]
+    spacing_mm = np.array(image.GetSpacing())
+    read_mm = np.array(image.GetDirection()).reshape(3, 3) * spacing_mm
+    off_mm = np.abs((steps_mm - read_mm) @ image.GetSize()).max() + np.abs(origin_mm - image.GetOrigin()).max()
+    if off_mm < SFORM_ROUNDING * spacing_mm.min():
+        return
+    axes = steps_mm / spacing_mm
+    same_size = np.allclose(np.linalg.norm(axes, axis=0), 1, atol=1e-3) and abs(np.linalg.det(axes)) > 1e-3
+    if reader.GetMetaData("ITK_sform_corrected") != "YES" or not same_size:
+        raise InputError("it has two geometries that differ (qform, sform and voxel size); write it again with one")
+    image.SetDirection((axes / np.linalg.norm(axes, axis=0)).ravel().tolist())
 
 
 def _orientation_known(reader: sitk.ImageFileReader, ending: str) -> bool:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from NLSTSegLib.volume import PADDING_HU, CtVolume
-
-if TYPE_CHECKING:
-    pass
 
 UNEVEN_SHARE, UNEVEN_MM = 0.1, 0.1
 """A slice may lie this share of the slice distance off the even grid, or this far if that is more: headers often round
@@ -73,6 +70,7 @@ class SliceStack:
 def slice_stack(ct: CtVolume) -> SliceStack:
     """Where the slices of ``ct`` lie: by the positions in the DICOM headers where there are any, else by its grid."""
     i, j, k = ct.direction_matrix.T
+    i = i / np.linalg.norm(i)
     across = j - (j @ i) * i
     across /= np.linalg.norm(across)
     normal = np.cross(i, across)
@@ -83,22 +81,29 @@ def slice_stack(ct: CtVolume) -> SliceStack:
         offsets = (origins - origins[0]) @ plane_lps
     else:
         offsets = np.arange(len(ct.hu))[:, None] * ct.spacing_ijk_mm[2] * (k @ plane_lps)
-    steps = np.stack([ct.spacing_ijk_mm[0] * i, ct.spacing_ijk_mm[1] * j], axis=1)
-    return SliceStack(plane_lps, plane_lps[:, :2].T @ steps, offsets[:, :2], offsets[:, 2])
+    steps_mm = ct.direction_matrix[:, :2] * ct.spacing_ijk_mm[:2]
+    return SliceStack(plane_lps, plane_lps[:, :2].T @ steps_mm, offsets[:, :2], offsets[:, 2])
+
+
+def regular_shape(ct: CtVolume, stack: SliceStack) -> tuple[int, int, int]:
+    """Shape ``[k, j, i]`` of the grid of :func:`to_regular`."""
+    _, (size_i, size_j) = _extent(ct, stack)
+    return round(stack.height_mm[-1] / stack.step_mm) + 1, size_j, size_i
 
 
 def to_regular(ct: CtVolume, stack: SliceStack) -> CtVolume:
     """``ct`` on a right-angled, even grid of about its own voxels that holds all of its slices, linearly interpolated.
 
-    Where a slice is missing its neighbours are interpolated; what no slice covers is :data:`PADDING_HU`. ``ct`` has two
-    or more slices.
+    Where a slice is missing its neighbours are interpolated; what no slice covers is :data:`PADDING_HU`. It is ``ct``
+    itself where that is regular; else it has two or more slices.
     """
-    pixel_mm = np.array(ct.spacing_ijk_mm[:2])
+    if stack.is_regular:
+        return ct
     low_mm, size_ij = _extent(ct, stack)
-    count = int(np.floor(stack.height_mm[-1] / stack.step_mm + 1e-6)) + 1
-    hu = np.empty((count, size_ij[1], size_ij[0]), ct.hu.dtype)
+    hu = np.empty(regular_shape(ct, stack), ct.hu.dtype)
     planes: dict[int, np.ndarray] = {}
-    for n in range(count):
+    for n in range(len(hu)):
+        # The last slice may lie up to half a step below its place on the even grid.
         at_mm = min(n * stack.step_mm, stack.height_mm[-1])
         above = int(np.clip(np.searchsorted(stack.height_mm, at_mm), 1, len(ct.hu) - 1))
         share = (at_mm - stack.height_mm[above - 1]) / (stack.height_mm[above] - stack.height_mm[above - 1])
@@ -109,7 +114,7 @@ def to_regular(ct: CtVolume, stack: SliceStack) -> CtVolume:
     return replace(
         ct,
         hu=hu,
-        spacing_ijk_mm=(float(pixel_mm[0]), float(pixel_mm[1]), stack.step_mm),
+        spacing_ijk_mm=(*ct.spacing_ijk_mm[:2], stack.step_mm),
         origin_lps_mm=tuple(origin.tolist()),
         direction_lps=tuple(stack.plane_lps.ravel().tolist()),
         acquisition=replace(ct.acquisition, slice_origins_lps_mm=()),
@@ -120,8 +125,10 @@ def from_regular(array: np.ndarray, ct: CtVolume, stack: SliceStack) -> np.ndarr
     """``array`` (``[k, j, i]`` on the grid of :func:`to_regular`) at the voxels of ``ct``, by the nearest neighbour."""
     import SimpleITK as sitk
 
+    if stack.is_regular:
+        return array
     low_mm, _ = _extent(ct, stack)
-    nearest = np.rint(stack.height_mm / stack.step_mm).astype(int).clip(0, len(array) - 1)
+    nearest = np.rint(stack.height_mm / stack.step_mm).astype(int)
     result = np.empty(ct.hu.shape, array.dtype)
     for k, regular_k in enumerate(nearest):
         plane = sitk.GetImageFromArray(array[regular_k])
@@ -132,6 +139,15 @@ def from_regular(array: np.ndarray, ct: CtVolume, stack: SliceStack) -> np.ndarr
         grid = sitk.Image(ct.hu.shape[2], ct.hu.shape[1], sitk.sitkUInt8)
         result[k] = sitk.GetArrayFromImage(sitk.Resample(plane, grid, place, sitk.sitkNearestNeighbor, 0))
     return result
+
+
+def nearest_voxel(lps_mm: Sequence[float] | np.ndarray, ct: CtVolume, stack: SliceStack) -> tuple[int, int, int]:
+    """Index (i, j, k) of the voxel of ``ct`` nearest to a point, in the nearest slice."""
+    *plane_mm, height_mm = (np.asarray(lps_mm) - ct.origin_lps_mm) @ stack.plane_lps
+    k = int(np.abs(stack.height_mm - height_mm).argmin())
+    i, j = np.rint(np.linalg.inv(stack.frame_mm) @ (plane_mm - stack.shift_mm[k])).astype(int).tolist()
+    _, rows, columns = ct.hu.shape
+    return min(max(i, 0), columns - 1), min(max(j, 0), rows - 1), k
 
 
 def _extent(ct: CtVolume, stack: SliceStack) -> tuple[np.ndarray, list[int]]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 PADDING_HU = -1024
 """Value that stands for 'no tissue measured here': air, the lower end of the HU scale."""
 
+UNIT_LENGTH = 1e-4
+"""How far the length of an axis' direction may be from 1 by rounding."""
+
 
 @dataclass(frozen=True)
 class Acquisition:
@@ -55,8 +58,8 @@ class CtVolume:
             raise InputError(f"the CT must have three dimensions, not an array of shape {self.hu.shape}")
         if self.hu.dtype not in (np.int16, np.float32):
             raise InputError(f"the CT must hold int16 or float32 HU values, not {self.hu.dtype}")
-        if not all(0 < s < 1e4 for s in self.spacing_ijk_mm):
-            raise InputError(f"the voxel spacing {self.spacing_ijk_mm} mm is not positive and finite")
+        if not all(1e-3 <= s < 1e4 for s in self.spacing_ijk_mm):
+            raise InputError(f"the voxel spacing {self.spacing_ijk_mm} mm is not that of a patient's CT")
         if len(self.direction_lps) != 9 or not abs(np.linalg.det(self.direction_matrix)) > 1e-3:
             raise InputError(f"the axis directions {self.direction_lps} do not span three dimensions")
 
@@ -94,7 +97,8 @@ class CtVolume:
         acquisition = acquisition or Acquisition()
         array = sitk.GetArrayFromImage(image)
         if array.dtype.kind == "f":
-            array = array.astype(np.float32, copy=False)
+            with np.errstate(over="ignore"):
+                array = array.astype(np.float32, copy=False)
             bad = ~np.isfinite(array)
             if bad.any():
                 array[bad] = PADDING_HU
@@ -102,7 +106,13 @@ class CtVolume:
         elif array.dtype != np.int16:
             limits = np.iinfo(np.int16)
             array = np.clip(array, max(limits.min, np.iinfo(array.dtype).min), limits.max, out=array).astype(np.int16)
-        return cls(array, image.GetSpacing(), image.GetOrigin(), image.GetDirection(), acquisition)
+        direction = np.array(image.GetDirection()).reshape(3, 3)
+        lengths = np.linalg.norm(direction, axis=0)
+        if np.abs(lengths - 1).max() < UNIT_LENGTH:
+            return cls(array, image.GetSpacing(), image.GetOrigin(), image.GetDirection(), acquisition)
+        # The lengths of the directions are part of the spacing.
+        spacing = tuple((image.GetSpacing() * lengths).tolist())
+        return cls(array, spacing, image.GetOrigin(), tuple((direction / lengths).ravel().tolist()), acquisition)
 
     def image_like(self, array: np.ndarray) -> sitk.Image:
         """A SimpleITK image of ``array`` (``[k, j, i]``, this volume's shape) on this volume's grid."""
@@ -132,7 +142,9 @@ def to_canonical(ct: CtVolume) -> CtVolume:
 
     if ct.orientation == "LPS":
         return ct
-    return CtVolume.from_image(sitk.DICOMOrient(ct.to_image(), "LPS"), ct.acquisition)
+    # The first voxels of the slices are others now.
+    acquisition = replace(ct.acquisition, slice_origins_lps_mm=())
+    return CtVolume.from_image(sitk.DICOMOrient(ct.to_image(), "LPS"), acquisition)
 
 
 def from_canonical(array: np.ndarray, canonical: CtVolume, source: CtVolume) -> np.ndarray:

@@ -76,12 +76,13 @@ def check(
         from NLSTSegLib.cli.show import show_findings, show_volume
         from NLSTSegLib.lungs import lung_field
         from NLSTSegLib.preflight import check_ct, check_lungs, stop_on_errors
+        from NLSTSegLib.regular_grid import slice_stack, to_regular
         from NLSTSegLib.volume import to_canonical
 
         ct = load_input(input, series)
         findings = check_ct(ct)
         if not any(finding.severity == "error" for finding in findings):
-            canonical = to_canonical(ct)
+            canonical = to_canonical(to_regular(ct, slice_stack(ct)))
             findings += check_lungs(canonical, lung_field(canonical))
         show_volume(ct)
         show_findings(findings)

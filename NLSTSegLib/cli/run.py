@@ -54,8 +54,10 @@ def exit_on_errors(debug: bool) -> Iterator[None]:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    decoders = contextlib.nullcontext() if debug else quiet_decoders()
     try:
-        yield
+        with decoders:
+            yield
     except NLSTSegError as error:
         print_error(error, debug)
         raise typer.Exit(error.exit_code) from error
@@ -73,6 +75,31 @@ def exit_on_errors(debug: bool) -> Iterator[None]:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"nlstseg: unexpected {what}; run it with --debug and report what that shows", file=sys.stderr)
         raise typer.Exit(UNEXPECTED) from error
+
+
+@contextlib.contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """What the C libraries that decode images print on stderr goes nowhere; what Python prints there still appears.
+
+    They complain of a damaged file in many lines, for which there is one of ours.
+    """
+    shown = sys.stderr
+    if sys.__stderr__ is None:
+        yield
+        return
+    kept = os.dup(2)
+    try:
+        if shown is sys.__stderr__:
+            sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1, encoding=shown.encoding, errors=shown.errors)
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        if sys.stderr is not shown:
+            sys.stderr.close()
+            sys.stderr = shown
 
 
 def print_error(error: Exception, debug: bool) -> None:

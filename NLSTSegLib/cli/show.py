@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from NLSTSegLib.errors import printable
 from NLSTSegLib.progress import Progress
 
 if TYPE_CHECKING:
@@ -110,4 +111,4 @@ def show_models(models: Sequence[ModelFiles]) -> None:
         ):
             print(f"  {heading}: {text}")
         for name, value in card.metrics.items():
-            print(f"  {name}: {value}")
+            print(printable(f"  {name}: {value}"))

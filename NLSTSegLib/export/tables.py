@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from NLSTSegLib.lesions import Lesion
-from NLSTSegLib.measurements import round_half_up
+from NLSTSegLib.measurements import Measurements, round_half_up
 from NLSTSegLib.pipeline import SegmentationResult
-from NLSTSegLib.regular_grid import slice_stack
+from NLSTSegLib.regular_grid import nearest_voxel, slice_stack
 
 
 def lesion_row(lesion: Lesion, result: SegmentationResult) -> dict[str, str | int | float]:
@@ -34,18 +34,15 @@ def lesion_row(lesion: Lesion, result: SegmentationResult) -> dict[str, str | in
         "centroid_l_mm": round_half_up(left, 1),
         "centroid_p_mm": round_half_up(posterior, 1),
         "centroid_s_mm": round_half_up(superior, 1),
-        "slice": source_slice(sizes.slice_k, result),
+        "slice": source_slice(sizes, result),
     }
 
 
-def source_slice(slice_k: int, result: SegmentationResult) -> int:
-    """Index of a canonical slice along the source axis that runs from head to foot or back."""
-    regular = result.regular
-    axis = next(n for n, letter in enumerate(regular.orientation) if letter in "SI")
-    index = slice_k if regular.orientation[axis] == "S" else result.canonical.hu.shape[0] - 1 - slice_k
-    if regular is result.ct or axis != 2:
-        return index
-    return int(np.abs(slice_stack(result.ct).height_mm - index * regular.spacing_ijk_mm[2]).argmin())
+def source_slice(sizes: Measurements, result: SegmentationResult) -> int:
+    """Index of the long axis' middle along the source axis that runs from head to foot or back."""
+    axis = next(n for n, letter in enumerate(result.regular.orientation) if letter in "SI")
+    middle_lps_mm = np.mean(sizes.long_axis_ends_lps_mm, axis=0)
+    return nearest_voxel(middle_lps_mm, result.ct, slice_stack(result.ct))[axis]
 
 
 def lesion_rows(result: SegmentationResult) -> list[dict[str, str | int | float]]:

@@ -29,8 +29,8 @@ def ct_from_volume_node(node: vtkMRMLScalarVolumeNode) -> CtVolume:
     transform. Modality and series UID come from the node's item in the subject hierarchy, where Slicer's DICOM import
     writes them; they are empty where it did not.
 
-    Raises :class:`InputError` for a node without scalar voxels, axes that are not at right angles, and a parent
-    transform that is not rigid, under which sizes in mm would not hold.
+    Raises :class:`InputError` for a node without scalar voxels and for a parent transform that is not rigid, under which
+    sizes in mm would not hold.
     """
     import SimpleITK as sitk
     import slicer
@@ -45,13 +45,7 @@ def ct_from_volume_node(node: vtkMRMLScalarVolumeNode) -> CtVolume:
 
     spacing_ijk_mm, origin_lps_mm, direction_lps = grid_lps_mm(node)
     voxels = CtVolume.from_image(sitk.GetImageFromArray(slicer.util.arrayFromVolume(node)), _acquisition(node))
-    ct = replace(voxels, spacing_ijk_mm=spacing_ijk_mm, origin_lps_mm=origin_lps_mm, direction_lps=direction_lps)
-    if not ct.is_orthogonal:
-        raise InputError(
-            f"the axes of the volume '{name}' are not at right angles (gantry tilt, or a hardened shear); "
-            "resample a copy onto a right-angled grid, for example with the Crop Volume module, and segment that"
-        )
-    return ct
+    return replace(voxels, spacing_ijk_mm=spacing_ijk_mm, origin_lps_mm=origin_lps_mm, direction_lps=direction_lps)
 
 
 def grid_lps_mm(

@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -33,16 +34,18 @@ def write_series(
     skip: Collection[int] = (),
     shift_lps_mm: Sequence[float] = (0.0, 0.0, 0.0),
     encoding: str = "",
+    dtype: type = np.int16,
     name: Callable[[int], str] = "{:04d}.dcm".format,
     **attributes,
 ) -> list[Path]:
     """One file for each slice that is not in ``skip``; k runs along the normal, each slice moved by ``shift_lps_mm`` more.
 
-    ``encoding``: ``""``, ``"deflated"``, ``"RLE"``, ``"JPEG"`` (lossless) or ``"JPEG2000"`` (lossless). ``attributes`` are DICOM
-    attributes by keyword; ``None`` removes one. Without slope and intercept the HU themselves are stored.
+    ``encoding``: ``""``, ``"deflated"``, ``"RLE"``, ``"JPEG"`` (lossless) or ``"JPEG2000"`` (lossless). ``dtype`` is that of
+    the stored values, an integer. ``attributes`` are DICOM attributes by keyword; ``None`` removes one. Without slope and
+    intercept the HU themselves are stored.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stored = np.rint((hu_kji - (intercept or 0)) / (slope or 1)).astype(np.int16)
+    stored = np.rint((hu_kji - (intercept or 0)) / (slope or 1)).astype(dtype)
     i, j = np.reshape(orientation, (2, 3)).astype(float)
     step = np.cross(i, j) * spacing_ijk_mm[2] + shift_lps_mm
     shared = {"SeriesInstanceUID": generate_uid(), "StudyInstanceUID": generate_uid(), **attributes}
@@ -76,8 +79,12 @@ def write_enhanced(
     *,
     order: Sequence[int] | None = None,
     intercepts: Sequence[float] = (-1024.0,),
+    encoding: str = "",
 ) -> None:
-    """An enhanced multi-frame CT whose frame n is slice ``order[n]``; intercepts are taken in turn by the frames."""
+    """An enhanced multi-frame CT whose frame n is slice ``order[n]``; intercepts are taken in turn by the frames.
+
+    ``encoding`` as for :func:`write_series`.
+    """
     order = range(len(hu_kji)) if order is None else order
     frame_intercepts = [intercepts[n % len(intercepts)] for n in range(len(order))]
     stored = np.stack([hu_kji[k] - b for k, b in zip(order, frame_intercepts, strict=True)]).astype(np.int16)
@@ -96,6 +103,7 @@ def write_enhanced(
         frame.PlanePositionSequence = [_with(ImagePositionPatient=[f"{v:.8g}" for v in position])]
         frame.PixelValueTransformationSequence = [_with(RescaleSlope=1, RescaleIntercept=intercept, RescaleType="HU")]
         dataset.PerFrameFunctionalGroupsSequence.append(frame)
+    _encode(dataset, stored, encoding)
     file.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(file, enforce_file_format=True)
 
@@ -127,8 +135,8 @@ def _image(stored: np.ndarray, sop_class: str) -> FileDataset:
     dataset.SeriesNumber, dataset.AcquisitionNumber = 1, 1
     dataset.Rows, dataset.Columns = stored.shape[-2:]
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit, dataset.PixelRepresentation = 15, 1
+    dataset.BitsAllocated = dataset.BitsStored = 8 * stored.itemsize
+    dataset.HighBit, dataset.PixelRepresentation = 8 * stored.itemsize - 1, int(stored.dtype.kind == "i")
     dataset.PixelData = stored.tobytes()
     return dataset
 
@@ -139,18 +147,27 @@ def _encode(dataset: FileDataset, stored: np.ndarray, encoding: str) -> None:
     elif encoding == "deflated":
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
     elif encoding:
-        writer = sitk.ImageFileWriter()
-        writer.SetImageIO("GDCMImageIO")
-        writer.UseCompressionOn()
-        writer.SetCompressor(encoding)
-        with tempfile.TemporaryDirectory() as folder:
-            writer.SetFileName(f"{folder}/encoded.dcm")
-            writer.Execute(sitk.GetImageFromArray(stored[None]))
-            encoded = pydicom.dcmread(f"{folder}/encoded.dcm")
-        dataset.file_meta.TransferSyntaxUID = encoded.file_meta.TransferSyntaxUID
-        dataset.PixelData = encoded.PixelData
+        frames = []
+        for frame in stored.reshape(-1, 1, *stored.shape[-2:]):
+            syntax, encoded = _encoded_by_gdcm(frame, encoding)
+            frames.append(encoded)
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.PixelData = encapsulate(frames)
         dataset["PixelData"].VR = "OB"
         dataset["PixelData"].is_undefined_length = True
+
+
+def _encoded_by_gdcm(frame: np.ndarray, encoding: str) -> tuple[str, bytes]:
+    """Transfer syntax and data of one frame ``[1, j, i]``."""
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetCompressor(encoding)
+    with tempfile.TemporaryDirectory() as folder:
+        writer.SetFileName(f"{folder}/encoded.dcm")
+        writer.Execute(sitk.GetImageFromArray(frame))
+        dataset = pydicom.dcmread(f"{folder}/encoded.dcm")
+    return dataset.file_meta.TransferSyntaxUID, next(generate_frames(dataset.PixelData, number_of_frames=1))
 
 
 def _set(dataset: Dataset, attributes: dict) -> None:

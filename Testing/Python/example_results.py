@@ -7,6 +7,7 @@ import numpy as np
 from NLSTSegLib.lesions import find_lesions
 from NLSTSegLib.models import published_card
 from NLSTSegLib.pipeline import SegmentationResult
+from NLSTSegLib.regular_grid import slice_stack, to_regular
 from NLSTSegLib.volume import CtVolume, to_canonical
 
 Sphere = tuple[tuple[float, float, float], float]
@@ -54,13 +55,14 @@ def ct_with_spheres(
 
 def result_for(ct: CtVolume, *, threshold: float = 0.5, min_volume_mm3: float = 0.0) -> SegmentationResult:
     """What a perfect network finds in ``ct``: all soft tissue, less sure of it towards the end of axis k of the canonical CT."""
-    canonical = to_canonical(ct)
+    regular = to_regular(ct, slice_stack(ct))
+    canonical = to_canonical(regular)
     sure = np.linspace(250, 180, canonical.hu.shape[0]).astype(np.uint8)[:, None, None]
     probability = np.where(canonical.hu > (BACKGROUND_HU + LESION_HU) / 2, sure, np.uint8(3))
     lesions = find_lesions(probability, canonical, threshold=threshold, min_volume_mm3=min_volume_mm3)
     return SegmentationResult(
         ct=ct,
-        regular=ct,
+        regular=regular,
         canonical=canonical,
         canonical_probability=probability,
         lesions=tuple(lesions),

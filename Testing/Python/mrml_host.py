@@ -20,6 +20,21 @@ MODULE_LOGICS = {
 """The logics that register node classes and conversion rules with a scene, by the name of their Slicer module."""
 
 
+def add_module_logics(scene: Any, application: Any) -> dict[str, Any]:
+    """The logics of :data:`MODULE_LOGICS`, each known to the application logic and working on ``scene``.
+
+    The scene holds no reference to them: they live as long as the dictionary.
+    """
+    import slicer
+
+    logics = {name: getattr(slicer, class_name)() for name, class_name in MODULE_LOGICS.items()}
+    for name, logic in logics.items():
+        logic.SetMRMLApplicationLogic(application)
+        logic.SetMRMLScene(scene)
+        application.SetModuleLogic(name, logic)
+    return logics
+
+
 @contextmanager
 def mrml_scene() -> Iterator[Any]:
     """The scene of the application, emptied; outside it a fresh ``slicer.mrmlScene`` with its module logics.
@@ -35,13 +50,8 @@ def mrml_scene() -> Iterator[Any]:
     scene = slicer.vtkMRMLScene()
     application = slicer.vtkSlicerApplicationLogic()
     application.SetMRMLScene(scene)
-    # The scene holds no reference to the logics: they live as long as this dictionary.
-    logics = {name: getattr(slicer, class_name)() for name, class_name in MODULE_LOGICS.items()}
+    logics = add_module_logics(scene, application)
     with tempfile.TemporaryDirectory() as folder:
-        for name, logic in logics.items():
-            logic.SetMRMLApplicationLogic(application)
-            logic.SetMRMLScene(scene)
-            application.SetModuleLogic(name, logic)
         slicer.mrmlScene = scene
         slicer.modules = SimpleNamespace(
             **{name.lower(): SimpleNamespace(logic=lambda it=logic: it) for name, logic in logics.items()}

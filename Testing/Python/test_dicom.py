@@ -12,6 +12,7 @@ from shared_data import shared_data
 
 from NLSTSegLib.dicom import choose_chest_series, list_series, read_series, series_of_file
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.regular_grid import slice_stack
 
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 
@@ -49,8 +50,9 @@ class ReadTest(DicomTest):
         self.assertEqual(ct.acquisition.modality, "CT")
         self.assertEqual(ct.acquisition.series_description, "Lunge dünn")
         self.assertEqual(ct.acquisition.format, "DICOM")
-        np.testing.assert_allclose(ct.acquisition.slice_offsets_mm, -300 + 2.5 * np.arange(20))
-        self.assertEqual(ct.acquisition.tilt_degrees, 0)
+        origins = [(-150.0, -160.0, -300 + 2.5 * k) for k in range(20)]
+        np.testing.assert_allclose(ct.acquisition.slice_origins_lps_mm, origins)
+        self.assertTrue(slice_stack(ct).is_regular)
         self.assertFalse(ct.acquisition.rescale_missing)
 
     def test_file_names_and_endings_do_not_matter(self):
@@ -108,17 +110,37 @@ class ReadTest(DicomTest):
         np.testing.assert_allclose(ct.origin_lps_mm, (1, 2, 3), atol=1e-5)
         np.testing.assert_allclose(ct.direction_matrix, np.stack([i, j, np.cross(i, j)], axis=1), atol=1e-8)
 
-    def test_missing_slice_shows_in_the_offsets(self):
-        write_series(self.folder, self.hu, skip=[7])
-        gaps = np.diff(self.read().acquisition.slice_offsets_mm)
-        np.testing.assert_allclose(gaps, np.where(np.arange(18) == 6, 5.0, 2.5))
+    def test_frames_of_an_enhanced_ct_with_a_rescale_each(self):
+        write_enhanced(self.folder / "enhanced", self.hu, intercepts=(-1024, -1000))
+        np.testing.assert_array_equal(self.read().hu, self.hu)
 
-    def test_gantry_tilt_is_recorded(self):
-        write_series(self.folder, self.hu, (0.7, 0.8, 2.5), shift_lps_mm=(0, 2.5 * np.tan(np.radians(12)), 0))
+    def test_slices_are_where_the_headers_say_when_some_are_missing(self):
+        write_series(self.folder, self.hu, skip=[7, 8])
         ct = self.read()
-        self.assertAlmostEqual(ct.acquisition.tilt_degrees, 12, places=4)
-        np.testing.assert_allclose(ct.direction_matrix, np.eye(3), atol=1e-9)
-        self.assertAlmostEqual(ct.spacing_ijk_mm[2], 2.5, places=6)
+        there = np.delete(np.arange(20), [7, 8])
+        np.testing.assert_array_equal(ct.hu, self.hu[there])
+        np.testing.assert_allclose(ct.acquisition.slice_origins_lps_mm, [(-150.0, -160.0, -300 + 2.5 * k) for k in there])
+        self.assertTrue(slice_stack(ct).is_uneven)
+        self.assertFalse(slice_stack(ct).is_sheared)
+
+    def test_slices_of_a_tilted_gantry_are_where_the_headers_say(self):
+        i, j, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0].T
+        for case, orientation in enumerate(((1.0, 0, 0, 0, 1, 0), (*i, *j))):
+            with self.subTest(case=case):
+                axes = np.reshape(orientation, (2, 3))
+                normal, aside = np.cross(*axes), axes[1] * 2.5 * np.tan(np.radians(12))
+                files = write_series(self.folder / str(case), self.hu, orientation=orientation, shift_lps_mm=aside)
+                ct = read_series(series_of_file(files[3]))
+                np.testing.assert_array_equal(ct.hu, self.hu)
+                expected = np.array([-150, -160, -300]) + np.arange(20)[:, None] * (2.5 * normal + aside)
+                np.testing.assert_allclose(ct.acquisition.slice_origins_lps_mm, expected, atol=1e-4)
+                # The grid itself is upright: files of slices have no other.
+                np.testing.assert_allclose(ct.direction_matrix, np.stack([*axes, normal], axis=1), atol=1e-8)
+                self.assertAlmostEqual(ct.spacing_ijk_mm[2], 2.5, places=5)
+                stack = slice_stack(ct)
+                self.assertAlmostEqual(stack.tilt_degrees, 12, places=3)
+                self.assertTrue(stack.is_sheared)
+                self.assertFalse(stack.is_uneven)
 
     def test_one_slice_takes_its_thickness_as_spacing(self):
         write_series(self.folder, self.hu[:1])
@@ -314,10 +336,6 @@ class RefusedTest(DicomTest):
     def test_multi_frame_images_without_positions(self):
         write_series(self.folder, self.hu[:1], PixelData=self.hu.tobytes(), NumberOfFrames=20)
         self.refused(self.folder, "damaged")
-
-    def test_enhanced_ct_with_a_rescale_of_its_own_for_each_frame(self):
-        write_enhanced(self.folder / "enhanced", self.hu, intercepts=(-1024, -1000))
-        self.refused(self.folder / "enhanced", "rescale")
 
     def test_folders_without_dicom(self):
         self.folder.mkdir()

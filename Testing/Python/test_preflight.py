@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 from dicom_files import small_chest
+from placed_chest import leaning
 from shared_data import shared_data
 
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lungs import lung_field
-from NLSTSegLib.preflight import CUT_AREA_MM2, Finding, check_ct, check_lungs, stop_on_errors
+from NLSTSegLib.preflight import CUT_AREA_MM2, RESAMPLED, Finding, check_ct, check_lungs, stop_on_errors
 from NLSTSegLib.reading import read_ct
 from NLSTSegLib.volume import Acquisition, CtVolume
 
@@ -22,14 +23,19 @@ def chest(hu=None, spacing=SPACING, direction=None, **acquisition) -> CtVolume:
     return CtVolume(hu, spacing, direction_lps=direction, acquisition=Acquisition(**acquisition))
 
 
+def slice_origins(heights_mm, aside_mm=0.0) -> tuple[tuple[float, float, float], ...]:
+    """Upright slices, or such that each lies ``aside_mm`` further towards posterior than the one before."""
+    return tuple((0.0, k * aside_mm, float(height)) for k, height in enumerate(heights_mm))
+
+
 def codes(ct: CtVolume) -> dict[str, str]:
     return {finding.code: finding.severity for finding in check_ct(ct)}
 
 
 class CleanTest(unittest.TestCase):
     def test_a_clean_ct_has_no_findings(self):
-        offsets = tuple(-300 + 2.5 * np.arange(20))
-        self.assertEqual(codes(chest(modality="CT", format="DICOM", slice_offsets_mm=offsets)), {})
+        origins = slice_origins(-300 + 2.5 * np.arange(20))
+        self.assertEqual(codes(chest(modality="CT", format="DICOM", slice_origins_lps_mm=origins)), {})
         self.assertEqual(codes(chest(small_chest((20, 40, 44)).astype(np.float32))), {})
 
     def test_real_chests_have_only_padding(self):
@@ -90,31 +96,55 @@ class ValuesTest(unittest.TestCase):
 
 
 class SlicesTest(unittest.TestCase):
-    def slices(self, offsets):
-        return codes(chest(slice_offsets_mm=tuple(offsets)))
+    def slices(self, heights_mm, aside_mm=0.0):
+        return codes(chest(slice_origins_lps_mm=slice_origins(heights_mm, aside_mm)))
 
     def test_missing_slices_and_where(self):
-        offsets = np.delete(-300 + 2.5 * np.arange(23), [7, 8, 15])
-        (finding,) = check_ct(chest(slice_offsets_mm=tuple(offsets)))
-        self.assertEqual((finding.severity, finding.code), ("error", "missing_slices"))
-        for text in ("(3)", "between slices 7 and 8", "-285.0 mm", "7.50 mm instead of 2.50 mm"):
+        heights_mm = np.delete(-300 + 2.5 * np.arange(23), [7, 8, 15])
+        (finding,) = check_ct(chest(slice_origins_lps_mm=slice_origins(heights_mm)))
+        self.assertEqual((finding.severity, finding.code), ("warning", "missing_slices"))
+        for text in ("(3)", "7.50 mm between slices 7 and 8", "instead of 2.50 mm"):
             self.assertIn(text, finding.message)
+        self.assertIn(RESAMPLED, finding.fix)
 
     def test_uneven_slices(self):
-        offsets = -300 + 2.5 * np.arange(20)
-        offsets[12:] += 1.0
-        (finding,) = check_ct(chest(slice_offsets_mm=tuple(offsets)))
-        self.assertEqual((finding.severity, finding.code), ("error", "uneven_spacing"))
+        heights_mm = -300 + 2.5 * np.arange(20)
+        heights_mm[12:] += 1.0
+        (finding,) = check_ct(chest(slice_origins_lps_mm=slice_origins(heights_mm)))
+        self.assertEqual((finding.severity, finding.code), ("warning", "uneven_spacing"))
         for text in ("3.50 mm between slices 12 and 13", "instead of 2.50 mm"):
             self.assertIn(text, finding.message)
+        self.assertEqual(finding.fix, RESAMPLED)
+
+    def test_missing_slices_among_uneven_ones_are_uneven(self):
+        heights_mm = np.delete(-300 + 2.5 * np.arange(21), 7)
+        heights_mm[12:] += 1.0
+        self.assertEqual(self.slices(heights_mm), {"uneven_spacing": "warning"})
 
     def test_slow_drift_of_the_distance_is_uneven(self):
         gaps = np.repeat([2.4, 2.6], 10)
-        self.assertEqual(self.slices(np.cumsum(gaps)), {"uneven_spacing": "error"})
+        self.assertEqual(self.slices(np.cumsum(gaps)), {"uneven_spacing": "warning"})
 
     def test_rounded_positions_are_even(self):
         self.assertEqual(self.slices(np.round(0.625 * np.arange(20), 1)), {})
         self.assertEqual(self.slices(np.round(1.25 * np.arange(20), 1)), {})
+
+    def test_slices_that_are_no_stack_are_refused(self):
+        even_mm = 2.5 * np.arange(20)
+        far_mm = even_mm + np.where(np.arange(20) == 19, 300.0, 0)
+        dense_mm = np.append(0.01 * np.arange(19), 50.0)
+        turned_mm = even_mm[[0, 1, 2, 4, 3, *range(5, 20)]]
+        for heights_mm, aside_mm, code in (
+            (far_mm, 0.0, "scattered"),
+            (dense_mm, 0.0, "scattered"),
+            (even_mm, 10.0, "scattered"),
+            (turned_mm, 0.0, "uneven_spacing"),
+            (even_mm[::-1], 0.0, "uneven_spacing"),
+            (np.zeros(20), 0.0, "uneven_spacing"),
+        ):
+            with self.subTest(heights_mm=heights_mm, aside_mm=aside_mm):
+                self.assertEqual(self.slices(heights_mm, aside_mm), {code: "error"})
+        self.assertNotIn("scattered", self.slices(np.delete(2.5 * np.arange(50), range(10, 40)), 0.5))
 
     def test_thick_slices(self):
         self.assertEqual(codes(chest(spacing=(0.7, 0.7, 5.0))), {})
@@ -133,14 +163,35 @@ class SlicesTest(unittest.TestCase):
 
 class GridTest(unittest.TestCase):
     def test_sheared_grid(self):
-        sheared = np.array([[1, 0.25, 0], [0, 0.97, 0], [0, 0, 1]])
-        self.assertEqual(codes(chest(direction=sheared)), {"sheared": "error"})
         rotated = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
-        self.assertNotIn("sheared", codes(chest(direction=rotated)))
+        for turn in (np.eye(3), rotated):
+            self.assertNotIn("sheared", codes(chest(direction=turn)))
+            for lean in (leaning(in_plane=0.25), leaning(aside_j=0.2), leaning(0.2, -0.1, 0.1)):
+                found = {finding.code: finding for finding in check_ct(chest(direction=turn @ lean))}
+                self.assertEqual(found["sheared"].severity, "warning")
+                self.assertEqual(found["sheared"].fix, RESAMPLED)
+
+    def test_a_single_sheared_slice_is_refused(self):
+        slab = small_chest((20, 40, 44))[9:10]
+        found = codes(chest(slab, direction=leaning(in_plane=0.25)))
+        self.assertEqual(found, {"sheared": "error", "few_slices": "warning"})
+        self.assertEqual(codes(chest(slab)), {"few_slices": "warning"})
 
     def test_gantry_tilt(self):
-        self.assertEqual(codes(chest(tilt_degrees=0.05)), {})
-        self.assertEqual(codes(chest(tilt_degrees=12.0)), {"tilted": "error"})
+        even_mm = 2.5 * np.arange(20)
+        # A stack that leans by less than half a pixel in all is upright.
+        self.assertEqual(codes(chest(slice_origins_lps_mm=slice_origins(even_mm, 0.34 / 19))), {})
+        self.assertEqual(codes(chest(slice_origins_lps_mm=slice_origins(even_mm, 0.36 / 19))), {"sheared": "warning"})
+        tilted = chest(slice_origins_lps_mm=slice_origins(even_mm, 2.5 * np.tan(np.radians(12))))
+        (finding,) = check_ct(tilted)
+        self.assertEqual((finding.severity, finding.code, finding.fix), ("warning", "sheared", RESAMPLED))
+        self.assertIn("12.0 degrees", finding.message)
+        stop_on_errors([finding])
+
+    def test_tilt_and_missing_slices_are_both_told(self):
+        heights_mm = np.delete(2.5 * np.arange(22), [7, 8])
+        origins = tuple((0.0, 0.3 * h, float(h)) for h in heights_mm)
+        self.assertEqual(codes(chest(slice_origins_lps_mm=origins)), {"missing_slices": "warning", "sheared": "warning"})
 
     def test_odd_spacing(self):
         for spacing in ((0.1, 0.1, 2.0), (4.0, 4.0, 4.0), (0.7, 3.5, 2.0)):
@@ -212,7 +263,13 @@ class StopTest(unittest.TestCase):
         self.assertEqual([f.severity for f in findings], ["error", "warning", "warning"])
 
     def test_every_text_is_one_line(self):
-        ct = chest(np.zeros((3, 4, 5), np.int16), (9.0, 9.0, 9.0), modality="MR", nonfinite_voxels=1, tilt_degrees=3)
-        for finding in check_ct(ct):
+        flat = np.zeros((3, 4, 5), np.int16)
+        for heights_mm in ((0, 9, 18), (0, 1, 18), (0, 9, 9)):
+            origins = slice_origins(heights_mm, 4.0)
+            ct = chest(flat, (9.0, 9.0, 9.0), modality="MR", nonfinite_voxels=1, slice_origins_lps_mm=origins)
+            self.assert_one_line(check_ct(ct))
+
+    def assert_one_line(self, findings):
+        for finding in findings:
             self.assertRegex(finding.message, r"^[^\n]+\.$")
             self.assertNotIn("\n", finding.fix)

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import os
 import struct
 import tempfile
 import unittest
@@ -11,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from dicom_files import change, small_chest, write_directory, write_enhanced, write_series
+from placed_chest import leaning
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading import FORMATS, read_ct, read_mask
+from NLSTSegLib.reading import FORMATS, NIFTI_UNITS_MM, SFORM_SWITCH, read_ct, read_mask
 from NLSTSegLib.volume import PADDING_HU, CtVolume
 
 SPACING = (0.7, 0.8, 2.5)
@@ -22,6 +24,18 @@ ORIGIN = (-150.0, -160.5, 12.25)
 
 def rotation(seed=5) -> np.ndarray:
     return np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
+
+
+def with_sform(nifti: bytes, ras_from_ijk_mm: np.ndarray, codes: tuple[int, int], origin_ras_mm=None) -> bytes:
+    """An uncompressed NIfTI file with another sform; ``codes`` are those of qform and sform."""
+    content = bytearray(nifti)
+    sform = np.array(np.frombuffer(bytes(content[280:328]), "<f4")).reshape(3, 4)
+    sform[:, :3] = ras_from_ijk_mm
+    if origin_ras_mm is not None:
+        sform[:, 3] = origin_ras_mm
+    content[280:328] = sform.tobytes()
+    struct.pack_into("<2h", content, 252, *codes)
+    return bytes(content)
 
 
 class ReadingTest(unittest.TestCase):
@@ -105,6 +119,55 @@ class FormatsTest(ReadingTest):
         file = self.folder / "ct.nii.gz"
         file.write_bytes(gzip.compress(content[:5000]) + gzip.compress(content[5000:]))
         np.testing.assert_array_equal(read_ct(file).hu, self.hu)
+
+    def test_sheared_axes_come_back_from_every_format(self):
+        for shear in (leaning(0.1, -0.3), leaning(in_plane=0.2), leaning(0.2, 0.1, 0.1)):
+            direction = rotation() @ shear
+            for ending in (".nrrd", ".nhdr", ".mha", ".mhd"):
+                ct = read_ct(self.write(f"ct{ending}", self.image(direction=direction)))
+                np.testing.assert_array_equal(ct.hu, self.hu)
+                np.testing.assert_allclose(ct.direction_matrix, direction, atol=1e-12)
+                np.testing.assert_allclose(ct.spacing_ijk_mm, SPACING, rtol=1e-12)
+            content = self.write("ct.nii", self.image(direction=np.eye(3))).read_bytes()
+            # With a qform that cannot say it, too.
+            for codes in ((0, 1), (0, 2), (1, 1), (1, 2)):
+                file = self.folder / "ct.nii.gz"
+                steps = np.diag([-1, -1, 1]) @ direction * SPACING
+                file.write_bytes(gzip.compress(with_sform(content, steps, codes)))
+                ct = read_ct(file)
+                np.testing.assert_array_equal(ct.hu, self.hu)
+                np.testing.assert_allclose(ct.direction_matrix, direction, atol=1e-5)
+                np.testing.assert_allclose(ct.spacing_ijk_mm, SPACING, rtol=1e-6)
+                np.testing.assert_allclose(ct.origin_lps_mm, ORIGIN, rtol=1e-6)
+        self.assertNotIn(SFORM_SWITCH, os.environ)
+
+    def test_sheared_nifti_in_other_units(self):
+        direction = rotation() @ leaning(0.1, -0.3)
+        content = self.write("ct.nii", self.image(direction=np.eye(3))).read_bytes()
+        for code, unit_mm in NIFTI_UNITS_MM.items():
+            steps = np.diag([-1, -1, 1]) @ direction * SPACING / unit_mm
+            changed = bytearray(with_sform(content, steps, (0, 1), np.array(ORIGIN) * (-1, -1, 1) / unit_mm))
+            struct.pack_into("<3f", changed, 80, *np.array(SPACING) / unit_mm)
+            changed[123] = code
+            file = self.folder / "ct.nii"
+            file.write_bytes(changed)
+            ct = read_ct(file)
+            np.testing.assert_allclose(ct.direction_matrix, direction, atol=1e-5)
+            np.testing.assert_allclose(ct.origin_lps_mm, ORIGIN, rtol=1e-6)
+
+    def test_negative_spacings_flip_the_axes(self):
+        file = self.write("ct.mha", self.image(direction=np.eye(3)))
+        file.write_bytes(file.read_bytes().replace(b"ElementSpacing = 0.6", b"ElementSpacing = -0.6"))
+        nrrd = self.folder / "ct.nrrd"
+        head = "NRRD0004\ntype: short\ndimension: 3\nsizes: 28 24 20\nspace: left-posterior-superior\nendian: little\n"
+        head += "encoding: raw\nspace directions: (-0.7,0,0) (0,0.8,0) (0,0,2.5)\nspace origin: (-150,-160.5,12.25)\n\n"
+        nrrd.write_bytes(head.encode() + self.hu.tobytes())
+        for path in (file, nrrd):
+            ct = read_ct(path)
+            np.testing.assert_array_equal(ct.hu, self.hu)
+            np.testing.assert_allclose(ct.spacing_ijk_mm, SPACING, rtol=1e-12)
+            np.testing.assert_allclose(ct.origin_lps_mm, ORIGIN, rtol=1e-12)
+            np.testing.assert_allclose(ct.direction_matrix, np.diag([-1.0, 1.0, 1.0]), atol=1e-12)
 
     def test_orientation_that_the_header_does_not_tell_is_recorded(self):
         file = self.write("ct.nii", self.image(direction=np.eye(3)))
@@ -229,17 +292,33 @@ class RefusedTest(ReadingTest):
                 self.refused(self.write(f"time{ending}", sitk.JoinSeries([self.image()] * 2)), "4D", "28x24x20x2")
                 self.refused(self.write(f"colour{ending}", colour), "3 values")
 
-    def test_nifti_whose_geometry_itk_would_change(self):
+    def test_nifti_with_two_geometries(self):
         file = self.write("ct.nii", self.image(direction=np.eye(3)))
-        content = bytearray(file.read_bytes())
-        sheared = np.array(np.frombuffer(bytes(content[280:328]), "<f4"))
-        sheared[1] = 0.25
-        content[280:328] = sheared.tobytes()
-        file.write_bytes(content)
-        self.refused(file, "sform")
-        struct.pack_into("<h", content, 252, 0)
-        file.write_bytes(content)
-        self.refused(file, "right angles")
+        content = file.read_bytes()
+        ras_from_ijk = np.diag([-0.7, -0.8, 2.5])
+        turned = rotation() @ ras_from_ijk
+        # Codes: 1 is the scanner's space, 2 aligned to it, 4 a template's.
+        for name, steps, codes in (
+            ("turned", turned, (1, 2)),
+            ("larger", 1.1 * ras_from_ijk, (1, 1)),
+            ("larger, alone", 1.1 * ras_from_ijk, (0, 2)),
+            ("to a template", ras_from_ijk @ [[1.1, 0.1, 0], [0, 0.9, 0.1], [0.1, 0, 1]], (1, 4)),
+            ("flat", ras_from_ijk @ [[1, 1, 0], [0, 0, 0], [0, 0, 1]], (0, 1)),
+            ("nothing", np.zeros((3, 3)), (0, 1)),
+            ("no numbers", ras_from_ijk * np.nan, (1, 1)),
+        ):
+            with self.subTest(name):
+                file.write_bytes(with_sform(content, steps, codes))
+                self.refused(file)
+
+    def test_nifti_with_negative_voxel_sizes(self):
+        file = self.write("ct.nii", self.image(direction=np.eye(3)))
+        for axis in (1, 2, 3):
+            content = bytearray(file.read_bytes())
+            struct.pack_into("<f", content, 76 + 4 * axis, -SPACING[axis - 1])
+            flipped = file.with_name("flipped.nii")
+            flipped.write_bytes(content)
+            self.refused(flipped, "negative voxel size")
 
     def test_nifti_2_which_itk_cannot_read(self):
         header = bytearray(544)

@@ -202,8 +202,10 @@ class TestRepository(unittest.TestCase):
             if path.is_file() and "__pycache__" not in path.parts and path.name != "CMakeLists.txt"
         }
         scripts = {name for name in there if name.endswith(".py")}
-        self.assertEqual(sorted(lists["NLSTSegLib_PYTHON_SCRIPTS"]), sorted(scripts))
-        self.assertEqual(sorted(lists["NLSTSegLib_PYTHON_RESOURCES"]), sorted(there - scripts))
+        for name, files in (("NLSTSegLib_PYTHON_SCRIPTS", scripts), ("NLSTSegLib_PYTHON_RESOURCES", there - scripts)):
+            self.assertEqual(files - set(lists[name]), set(), f"not listed in {name}")
+            self.assertEqual(set(lists[name]) - files, set(), f"listed in {name}, but not there")
+            self.assertEqual(len(lists[name]), len(files), f"listed twice in {name}")
 
     def test_no_python_file_in_the_root(self):
         # Slicer takes every .py in a module path for a module.

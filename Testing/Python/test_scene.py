@@ -9,6 +9,16 @@ from pathlib import Path
 import numpy as np
 from example_results import SPHERES, ct_with_spheres, oblique_direction, result_for
 from mrml_host import MrmlTestCase
+from mrml_nodes import (
+    add_transform,
+    add_volume,
+    exported_labels,
+    ras_from_ijk,
+    rigid_motion,
+    world_centroid_ras_mm,
+    world_from_node,
+)
+from placed_chest import leaning
 
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.export.segmentation_file import write_segmentation
@@ -20,76 +30,6 @@ from NLSTSegLib.volume import PADDING_HU, CtVolume
 
 FLIPPED = oblique_direction((1, 0, 2), (1, -1, -1))
 """Oblique, with i and j exchanged and j and k flipped."""
-
-
-def ras_from_ijk(ct: CtVolume) -> np.ndarray:
-    """4x4, from the CT's definition."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = ct.direction_matrix @ np.diag(ct.spacing_ijk_mm)
-    matrix[:3, 3] = ct.origin_lps_mm
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
-
-
-def add_volume(ct: CtVolume, name: str = "CT", voxels: np.ndarray | None = None):
-    import slicer
-
-    return slicer.util.addVolumeFromArray(ct.hu if voxels is None else voxels, ras_from_ijk(ct), name)
-
-
-def add_transform(scene, matrix: np.ndarray, name: str = "Transform"):
-    import slicer
-
-    node = scene.AddNewNodeByClass("vtkMRMLTransformNode", name)
-    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
-    return node
-
-
-def rigid_motion() -> np.ndarray:
-    motion = np.eye(4)
-    motion[:3, :3] = np.reshape(oblique_direction((2, 0, 1)), (3, 3))
-    motion[:3, 3] = (11.0, -45.0, 130.0)
-    return motion
-
-
-def world_from_node(node) -> np.ndarray:
-    import slicer
-    import vtk
-
-    matrix = vtk.vtkMatrix4x4()
-    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(node.GetParentTransformNode(), None, matrix)
-    return slicer.util.arrayFromVTKMatrix(matrix)
-
-
-def exported_labels(segmentation_node) -> np.ndarray:
-    """All segments as ``[k, j, i]`` on the segmentation's reference geometry."""
-    import slicer
-
-    scene = segmentation_node.GetScene()
-    label_node = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "export")
-    label_node.SetAndObserveTransformNodeID(segmentation_node.GetTransformNodeID())
-    slicer.vtkSlicerSegmentationsModuleLogic.ExportAllSegmentsToLabelmapNode(
-        segmentation_node, label_node, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
-    )
-    labels = slicer.util.arrayFromVolume(label_node).copy()
-    scene.RemoveNode(label_node)
-    return labels
-
-
-def world_centroid_ras_mm(segmentation_node, segment_id: str) -> np.ndarray:
-    """Mean place of the segment's voxels, by its own labelmap and transform."""
-    import slicer
-    import vtk
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    image = slicer.vtkOrientedImageData()
-    segmentation_node.GetBinaryLabelmapRepresentation(segment_id, image)
-    i0, _, j0, _, k0, _ = image.GetExtent()
-    voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
-    k, j, i = (axis.mean() for axis in voxels.nonzero())
-    matrix = vtk.vtkMatrix4x4()
-    image.GetImageToWorldMatrix(matrix)
-    ras_mm = slicer.util.arrayFromVTKMatrix(matrix) @ (i + i0, j + j0, k + k0, 1)
-    return (world_from_node(segmentation_node) @ ras_mm)[:3]
 
 
 def segments_of(segmentation_node) -> list[dict]:
@@ -144,6 +84,14 @@ def reference_geometry(segmentation_node) -> list[float]:
 def expected_geometry(ct: CtVolume) -> list[float]:
     k, j, i = ct.hu.shape
     return [*ras_from_ijk(ct).ravel(), 0, i - 1, 0, j - 1, 0, k - 1]
+
+
+SHEARS = leaning(0.0, 0.25), leaning(in_plane=0.3), leaning(0.3, -0.2, 0.1)
+"""As the axes of a hardened shear are."""
+
+
+def sheared(direction_lps: tuple[float, ...], shear: np.ndarray) -> tuple[float, ...]:
+    return tuple((np.reshape(direction_lps, (3, 3)) @ shear).ravel().tolist())
 
 
 class VolumeNodeTest(MrmlTestCase):
@@ -236,14 +184,19 @@ class RefusedVolumeTest(MrmlTestCase):
         node = slicer.util.addVolumeFromArray(picture, name="Picture", nodeClassName="vtkMRMLVectorVolumeNode")
         self.assertIn("3 values in each voxel", self.refusal(node))
 
-    def test_sheared_axes(self):
-        node = add_volume(ct_with_spheres(), "Tilted")
+    def test_shearing_parent_until_it_is_hardened(self):
+        source = ct_with_spheres()
+        node = add_volume(source, "Tilted")
         shear = np.eye(4)
         shear[1, 2] = 0.2
         node.SetAndObserveTransformNodeID(add_transform(self.scene, shear).GetID())
-        self.assertIn("scales or shears", self.refusal(node))
+        message = self.refusal(node)
+        self.assertIn("scales or shears", message)
+        self.assertIn("harden the transform on a copy", message)
         node.HardenTransform()
-        self.assertIn("not at right angles", self.refusal(node))
+        ct = ct_from_volume_node(node)
+        self.assertFalse(ct.is_orthogonal)
+        np.testing.assert_allclose(ras_from_ijk(ct), shear @ ras_from_ijk(source), atol=1e-9)
 
     def test_scaling_parent_until_it_is_hardened(self):
         source = ct_with_spheres()
@@ -311,6 +264,17 @@ class SegmentationNodeTest(MrmlTestCase):
                 with self.subTest(axes=axes, signs=signs):
                     self.assert_in_place(result, volume_node, segmentation_node)
                 self.scene.Clear()
+
+    def test_sheared_axes_hold_every_voxel(self):
+        for shear in SHEARS:
+            ct = ct_with_spheres(direction_lps=sheared(FLIPPED, shear))
+            volume_node = add_volume(ct)
+            if shear is SHEARS[-1]:
+                volume_node.SetAndObserveTransformNodeID(add_transform(self.scene, rigid_motion()).GetID())
+            result = result_for(ct_from_volume_node(volume_node))
+            segmentation_node = segmentation_from_result(result, volume_node)
+            np.testing.assert_array_equal(exported_labels(segmentation_node), result.labels)
+            np.testing.assert_allclose(reference_geometry(segmentation_node), expected_geometry(ct), atol=1e-12)
 
     def test_parent_transform_is_shared_and_nothing_resampled(self):
         ct = ct_with_spheres(direction_lps=FLIPPED)
@@ -448,13 +412,20 @@ class SegmentationFileTest(MrmlTestCase):
         np.testing.assert_array_equal(labels, result.labels)
 
     def test_node_survives_writing_and_loading(self):
-        result = result_for(ct_with_spheres(direction_lps=FLIPPED))
-        node = segmentation_from_result(result, add_volume(result.ct))
-        node.AddDefaultStorageNode()
-        node.GetStorageNode().SetFileName(str(self.path))
-        self.assertTrue(node.GetStorageNode().WriteData(node))
-        self.scene.Clear()
-        self.assert_holds(self.load(), result)
+        for direction_lps in (FLIPPED, *(sheared(FLIPPED, shear) for shear in SHEARS)):
+            result = result_for(ct_with_spheres(direction_lps=direction_lps))
+            node = segmentation_from_result(result, add_volume(result.ct))
+            node.AddDefaultStorageNode()
+            node.GetStorageNode().SetFileName(str(self.path))
+            self.assertTrue(node.GetStorageNode().WriteData(node))
+            self.scene.Clear()
+            self.assert_holds(self.load(), result)
+
+    def test_file_of_a_sheared_ct_loads_as_the_same_segmentation(self):
+        for shear in SHEARS:
+            result = result_for(ct_with_spheres(direction_lps=sheared(FLIPPED, shear)))
+            write_segmentation(result, self.path)
+            self.assert_holds(self.load(), result)
 
     def test_file_written_without_slicer_loads_as_the_same_segmentation(self):
         result = result_for(ct_with_spheres(direction_lps=FLIPPED))

@@ -142,12 +142,20 @@ def fit(
     *,
     options: FitOptions,
     recipe: PatchRecipe,
+    start: UNet | None = None,
     accelerator: str = "auto",
 ) -> UNet:
-    """Train, or go on from ``out/last.ckpt``; returns the network with averaged weights in evaluation mode."""
+    """Train, or go on from ``out/last.ckpt``; returns the network with averaged weights in evaluation mode.
+
+    With ``start`` the training begins from its weights and from the false positives it makes.
+    """
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     task = SegmentationTask(UNet(config).to(memory_format=torch.channels_last), spec, options)
     data = PatchData(nodules, lungs, spec, options, recipe)
+    last = out / "last.ckpt"
+    if start is not None and not last.exists():
+        task.network.load_state_dict(start.state_dict())
+        data.mined = mine(task.network, spec, lungs)
     average = EMAWeightAveraging(decay=options.average_decay, use_buffers=True)
     trainer = lightning.Trainer(
         accelerator=accelerator,
@@ -160,6 +168,5 @@ def fit(
         enable_model_summary=False,
         log_every_n_steps=50,
     )
-    last = out / "last.ckpt"
     trainer.fit(task, data, ckpt_path=last if last.exists() else None)
     return task.network.eval()

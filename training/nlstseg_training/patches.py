@@ -29,6 +29,9 @@ class PatchRecipe:
     crops: float = 0.4
     transplants: float = 0.25
     mined: float = 0.2
+    repeated_ends: float = 0.0
+    """Share of the crops whose end slices stand in for what is missing beyond, as inference does, instead of being freed
+    of the nodule: at the ends of a stack the network must not take the repetition for a vessel."""
     zoom: tuple[float, float] = (0.75, 1.45)
     mass_share: float = 0.2
     mass_zoom: tuple[float, float] = (1.5, 5.0)
@@ -93,11 +96,13 @@ class PatchBatches(torch.utils.data.Dataset):
         return np.clip(k + self.spec.slice_offsets(stack.spacing_kji_mm[0]), 0, len(stack.hu) - 1)
 
     def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A slice of a nodule crop with its neighbours; beyond the stack the nodule is taken out of the end slice."""
+        """A slice of a nodule crop with its neighbours; beyond the stack the end slice, most often without the nodule."""
         stack = self.nodules[rng.integers(len(self.nodules))]
         k = int(rng.integers(len(stack.hu)))
         wanted = k + self.spec.slice_offsets(stack.spacing_kji_mm[0])
         hu = stack.hu[np.clip(wanted, 0, len(stack.hu) - 1)].astype(np.float32)
+        if self.recipe.repeated_ends and rng.random() < self.recipe.repeated_ends:
+            return hu, TARGET_OF_VOTES[stack.votes[k]]
         for n, source in enumerate(wanted):
             if not 0 <= source < len(stack.hu):
                 end = 0 if source < 0 else len(stack.hu) - 1
@@ -173,7 +178,9 @@ class PatchBatches(torch.utils.data.Dataset):
         noise = rng.exponential(recipe.noise_hu / 2) * (rng.random() < 0.5)
         if noise > 0:
             grain = torch.from_numpy(rng.standard_normal(image.shape, np.float32))
-            image = image + noise * 2 * functional.avg_pool2d(grain[None], 3, 1, 1)[0]
+            # A slice that is repeated has the same noise again.
+            repeated = [next(m for m in range(n + 1) if np.array_equal(hu[m], hu[n])) for n in range(len(hu))]
+            image = image + noise * 2 * functional.avg_pool2d(grain[repeated][None], 3, 1, 1)[0]
         return torch.from_numpy(self.spec.scale(image.numpy())), target_patch
 
 

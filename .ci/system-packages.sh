@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Debian packages that the tests of the Slicer module need: Qt, offscreen drawing, a font. Installs what is missing.
+set -euo pipefail
+packages=(libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 fonts-dejavu-core)
+
+if ! command -v apt-get > /dev/null; then
+    echo "There is no apt-get here; the tests of the Slicer module need what Debian calls ${packages[*]}."
+    exit 0
+fi
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query --show --showformat='${Status}' "$package" 2> /dev/null | grep --quiet 'ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+    echo "All system packages are installed: ${packages[*]}"
+    exit 0
+fi
+root=()
+[ "$(id --user)" -eq 0 ] || root=(sudo)
+"${root[@]}" apt-get update
+"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${missing[@]}"

@@ -1,0 +1,230 @@
+"""What a reader decides about a lesion, and a reviewed case as plain data: for tables, audits and training cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+
+from NLSTSegLib.errors import InputError, printable
+from NLSTSegLib.measurements import Measurements, round_half_up
+from NLSTSegLib.regions import Region
+from NLSTSegLib.segments import MODEL_TAG, SCORE_TAG
+from NLSTSegLib.volume import CtVolume
+
+FIRST_RUN = "run1"
+"""Key of the run that a review began with; lesions taken over from later runs have ``run2`` and so on."""
+
+
+class Status(StrEnum):
+    """How far the review of a lesion is."""
+
+    NEW = "new"
+    ACCEPTED = "accepted"
+    EDITED = "edited"
+    """Changed, or added, since it was proposed or accepted."""
+    REJECTED = "rejected"
+    """No lesion: hidden, not deleted."""
+
+
+class Origin(StrEnum):
+    """Where a lesion's first outline came from."""
+
+    MODEL = "model"
+    PROBABILITY = "probability"
+    """From the model's probability map, where a reader clicked."""
+    MANUAL = "manual"
+    """From the CT alone: grown from a click, or painted."""
+
+
+@dataclass(frozen=True)
+class LesionState:
+    """What the tags of a lesion's segment say, beside its name, colour and terminology."""
+
+    status: Status
+    origin: Origin
+    voxels: str = ""
+    """Fingerprint of the voxels that ``status`` was given to; with others the lesion counts as edited."""
+    reader: str = ""
+    seconds: float = 0.0
+    """In focus, by all readers."""
+    score: float | None = None
+    """0 to 1; ``None`` for a lesion that no model scored."""
+    threshold: float | None = None
+    """The lesion's own probability threshold; ``None`` where it has none."""
+    model: str = ""
+    weights_sha256: str = ""
+    run: str = FIRST_RUN
+    """Key of the run whose probability map the lesion grows and shrinks in."""
+    proposals: tuple[str, ...] = ()
+    """The proposed lesions that it came from, as ``run/segment``: none if added, several if merged."""
+    replaces: tuple[str, ...] = ()
+    """Proposals, as ``run/segment``, that gave way when the lesion was taken over from a later run."""
+
+    @property
+    def is_reviewed(self) -> bool:
+        """Whether a reader has touched the lesion, so that no later run may change it."""
+        return self.status != Status.NEW or self.origin != Origin.MODEL
+
+
+STATUS_TAG = "NLSTSeg.Status"
+ORIGIN_TAG = "NLSTSeg.Origin"
+VOXELS_TAG = "NLSTSeg.Voxels"
+READER_TAG = "NLSTSeg.Reader"
+SECONDS_TAG = "NLSTSeg.Seconds"
+THRESHOLD_TAG = "NLSTSeg.Threshold"
+WEIGHTS_TAG = "NLSTSeg.Weights"
+RUN_TAG = "NLSTSeg.Run"
+PROPOSALS_TAG = "NLSTSeg.Proposals"
+REPLACES_TAG = "NLSTSeg.Replaces"
+
+STATE_TAGS = (
+    *(STATUS_TAG, ORIGIN_TAG, VOXELS_TAG, READER_TAG, SECONDS_TAG, SCORE_TAG, THRESHOLD_TAG),
+    *(MODEL_TAG, WEIGHTS_TAG, RUN_TAG, PROPOSALS_TAG, REPLACES_TAG),
+)
+"""All segment tags of a :class:`LesionState`."""
+
+
+def tags_of_state(state: LesionState) -> dict[str, str]:
+    """A value for each of :data:`STATE_TAGS`; what may not stand in one (``:``, ``|``) becomes ``_``."""
+    values = {
+        STATUS_TAG: state.status.value,
+        ORIGIN_TAG: state.origin.value,
+        VOXELS_TAG: state.voxels,
+        READER_TAG: state.reader,
+        SECONDS_TAG: f"{state.seconds:.1f}",
+        SCORE_TAG: "" if state.score is None else f"{state.score:.3f}",
+        THRESHOLD_TAG: "" if state.threshold is None else threshold_text(state.threshold),
+        MODEL_TAG: state.model,
+        WEIGHTS_TAG: state.weights_sha256,
+        RUN_TAG: state.run,
+        PROPOSALS_TAG: " ".join(state.proposals),
+        REPLACES_TAG: " ".join(state.replaces),
+    }
+    return {tag: printable(value).replace(":", "_").replace("|", "_").strip() for tag, value in values.items()}
+
+
+def threshold_text(threshold: float) -> str:
+    """Value of :data:`THRESHOLD_TAG`, fine enough to tell any two steps of a uint8 probability apart."""
+    return f"{threshold:.6f}"
+
+
+def state_of_tags(tags: Mapping[str, str], name: str) -> LesionState:
+    """The state that the tags of segment ``name`` tell; those that are missing count as empty.
+
+    Without a status a segment of a model is new, and any other somebody's own work: edited, by hand.
+    Raises :class:`InputError` for a tag that cannot be read.
+    """
+    from_model = bool(tags.get(MODEL_TAG))
+    try:
+        return LesionState(
+            status=Status(tags.get(STATUS_TAG) or (Status.NEW if from_model else Status.EDITED)),
+            origin=Origin(tags.get(ORIGIN_TAG) or (Origin.MODEL if from_model else Origin.MANUAL)),
+            voxels=tags.get(VOXELS_TAG, ""),
+            reader=tags.get(READER_TAG, ""),
+            seconds=float(tags.get(SECONDS_TAG) or 0),
+            score=float(tags[SCORE_TAG]) if tags.get(SCORE_TAG) else None,
+            threshold=float(tags[THRESHOLD_TAG]) if tags.get(THRESHOLD_TAG) else None,
+            model=tags.get(MODEL_TAG, ""),
+            weights_sha256=tags.get(WEIGHTS_TAG, ""),
+            run=tags.get(RUN_TAG) or FIRST_RUN,
+            proposals=tuple(tags.get(PROPOSALS_TAG, "").split()),
+            replaces=tuple(tags.get(REPLACES_TAG, "").split()),
+        )
+    except ValueError as error:
+        raise InputError(f"the segment '{name}' has a tag of NLSTSeg that cannot be read ({error}); remove that tag") from error
+
+
+@dataclass(frozen=True, eq=False)
+class ReviewedLesion:
+    """A lesion as the reader left it."""
+
+    segment_id: str
+    name: str
+    state: LesionState
+    region: Region
+    sizes: Measurements | None
+    """``None`` for a lesion without voxels."""
+    proposal: Region | None
+    """What the model proposed for it; ``None`` for an added lesion, and where the proposals are not kept."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is a lesion of this case: it has voxels and was not rejected."""
+        return self.region.voxels > 0 and self.state.status != Status.REJECTED
+
+
+@dataclass(frozen=True, eq=False)
+class LostProposal:
+    """A proposed lesion of the first run that no lesion of the review came from."""
+
+    segment_id: str
+    name: str
+    state: LesionState
+    region: Region
+    replaced: bool
+    """Whether it gave way to a lesion of a later run; else a reader deleted it."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReviewedCase:
+    """A CT with its lesions as the reader left them."""
+
+    name: str
+    ct: CtVolume
+    lesions: tuple[ReviewedLesion, ...]
+    lost: tuple[LostProposal, ...]
+
+    @cached_property
+    def counted(self) -> tuple[ReviewedLesion, ...]:
+        """The lesions that count; the first has label 1 in :attr:`labels`, and so on."""
+        return tuple(lesion for lesion in self.lesions if lesion.is_counted)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """uint8 or uint16 ``[k, j, i]`` on the voxels of ``ct``: the counted lesions. A voxel of two belongs to the first.
+
+        Raises :class:`InputError` where a lesion has no voxel of its own.
+        """
+        labels = np.zeros(self.ct.hu.shape, np.uint8 if len(self.counted) <= 255 else np.uint16)
+        for label, lesion in reversed(list(enumerate(self.counted, start=1))):
+            labels[lesion.region.box][lesion.region.mask] = label
+        for label, lesion in enumerate(self.counted, start=1):
+            if not (labels[lesion.region.box] == label).any():
+                raise InputError(f"'{lesion.name}' has no voxel that is not another lesion's; merge the two or delete one")
+        return labels
+
+
+def lesion_row(lesion: ReviewedLesion) -> dict[str, str | int | float]:
+    """The lesion's numbers as they are shown, rounded as in :func:`NLSTSegLib.export.tables.lesion_row`; "" for none.
+
+    ``seconds`` are those in focus; ``counted`` is 1 or 0.
+    """
+    sizes, state = lesion.sizes, lesion.state
+    numbers: dict[str, str | int | float] = dict.fromkeys(
+        ("equivalent_diameter_mm", "long_axis_mm", "short_axis_mm", "mean_diameter_mm", "mean_hu", "solid_volume_mm3"), ""
+    )
+    if sizes is not None:
+        numbers = {
+            "equivalent_diameter_mm": round_half_up(sizes.equivalent_diameter_mm, 1),
+            "long_axis_mm": round_half_up(sizes.long_axis_mm, 1),
+            "short_axis_mm": round_half_up(sizes.short_axis_mm, 1),
+            "mean_diameter_mm": round_half_up(sizes.mean_diameter_mm, 1),
+            "mean_hu": int(round_half_up(sizes.mean_hu, 0)),
+            "solid_volume_mm3": int(round_half_up(sizes.solid_volume_mm3, 0)),
+        }
+    return {
+        "segment": lesion.segment_id,
+        "lesion": lesion.name,
+        "status": state.status.value,
+        "counted": int(lesion.is_counted),
+        "origin": state.origin.value,
+        "score": "" if state.score is None else round_half_up(state.score, 3),
+        "volume_mm3": int(round_half_up(sizes.volume_mm3, 0)) if sizes else 0,
+        **numbers,
+        "reader": state.reader,
+        "seconds": int(round_half_up(state.seconds, 0)),
+    }

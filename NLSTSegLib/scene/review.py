@@ -1,0 +1,259 @@
+"""The review of a segmentation, kept in the scene: where it begins, each lesion's state, the run's map and proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.models import ModelCard
+from NLSTSegLib.regions import Region
+from NLSTSegLib.review import (
+    FIRST_RUN,
+    STATE_TAGS,
+    LesionState,
+    Origin,
+    Status,
+    state_of_tags,
+    tags_of_state,
+)
+from NLSTSegLib.scene.voxels import check_grid, region_image, segment_region, segment_regions
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+    from vtk import vtkMatrix4x4
+
+PROBABILITY_ROLE = "NLSTSeg.Probability/"
+"""With the key of a run: role of the node reference to its probability map, a hidden volume of uint8, 255 is 1."""
+
+PROPOSAL_ROLE = "NLSTSeg.Proposal/"
+"""With the key of a run: role of the node reference to its untouched lesions, a hidden segmentation."""
+
+CARD_ATTRIBUTE = "NLSTSeg.Card."
+"""With the name of a field of the model's card: the node attributes that say what proposed the lesions."""
+
+CARD_FIELDS = (*("name", "version", "description", "licence", "attribution", "training_data", "intended_use", "weights_sha256"),)
+"""The fields of the card that are kept."""
+
+RUN_THRESHOLD_ATTRIBUTE = "NLSTSeg.Threshold"
+"""Node attribute with the threshold of the run."""
+
+HIDDEN_ATTRIBUTE = "NLSTSeg.Hidden"
+"""Attribute of the display node: the segments that were hidden because they were rejected, and by nobody's wish."""
+
+SECONDS_ATTRIBUTE = "NLSTSeg.Seconds."
+"""With a segment's identifier: node attribute with its seconds in focus. Undo brings back a segment's tags, but must not
+take back time that was spent."""
+
+
+def start_review(
+    segmentation_node: vtkMRMLSegmentationNode,
+    volume_node: vtkMRMLScalarVolumeNode,
+    *,
+    probability: np.ndarray,
+    card: ModelCard,
+    threshold: float,
+) -> None:
+    """Begin the review of a run's result: all its lesions are new, and its map and proposals are kept in the scene.
+
+    ``segmentation_node`` holds the lesions, on the grid of ``volume_node``; ``probability`` is uint8 ``[k, j, i]`` on the
+    same voxels, 255 is 1 (:attr:`NLSTSegLib.pipeline.SegmentationResult.probability`, or the run's ``probability.nrrd``).
+    Both are saved with the scene, and hidden from Slicer's selectors and tree (``HideFromEditors``): with a scene file
+    Slicer writes such nodes into a folder beside it.
+
+    Raises :class:`InputError` when the segmentation or the map do not fit the volume, or a review has begun already.
+    """
+    check_grid(segmentation_node, volume_node)
+    dimensions = volume_node.GetImageData().GetDimensions()
+    if probability.dtype != np.uint8 or probability.shape != dimensions[::-1]:
+        raise InputError(
+            f"the probability map ({probability.dtype} {probability.shape}) does not fit the CT '{volume_node.GetName()}' "
+            f"(uint8 {dimensions[::-1]}); choose the CT that was segmented"
+        )
+    if segmentation_node.GetNodeReference(PROPOSAL_ROLE + FIRST_RUN) is not None:
+        raise InputError(f"the review of '{segmentation_node.GetName()}' has begun already; put a new run beside it")
+    resume_review(segmentation_node, volume_node)
+    for field in CARD_FIELDS:
+        segmentation_node.SetAttribute(CARD_ATTRIBUTE + field, str(getattr(card, field)))
+    segmentation_node.SetAttribute(RUN_THRESHOLD_ATTRIBUTE, repr(float(threshold)))
+    for segment_id, region in segment_regions(segmentation_node).items():
+        state = LesionState(
+            status=Status.NEW,
+            origin=Origin.MODEL,
+            voxels=region.fingerprint,
+            score=_tag_state(segmentation_node, segment_id).score,
+            threshold=threshold,
+            model=f"{card.name} {card.version}",
+            weights_sha256=card.weights_sha256,
+            proposals=(f"{FIRST_RUN}/{segment_id}",),
+        )
+        write_state(segmentation_node, segment_id, state)
+    proposals = _proposal_node(segmentation_node, volume_node)
+    segmentation_node.SetNodeReferenceID(PROPOSAL_ROLE + FIRST_RUN, proposals.GetID())
+    map_node = _probability_node(probability, volume_node)
+    segmentation_node.SetNodeReferenceID(PROBABILITY_ROLE + FIRST_RUN, map_node.GetID())
+
+
+def resume_review(segmentation_node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarVolumeNode) -> None:
+    """Make ``volume_node`` the CT of a segmentation, for example of one loaded from ``.seg.nrrd``; rejected lesions hide.
+
+    What the segments' tags say holds again. The run's map and proposals are there only where the scene was loaded.
+    Raises :class:`InputError` when the segments do not lie on the voxels of the volume.
+    """
+    check_grid(segmentation_node, volume_node)
+    segmentation_node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    show_by_status(segmentation_node)
+
+
+def reviews_of(volume_node: vtkMRMLScalarVolumeNode) -> list[vtkMRMLSegmentationNode]:
+    """The segmentations in the scene whose review on this CT has begun, in the order of the scene."""
+    scene = volume_node.GetScene()
+    nodes = [
+        scene.GetNthNodeByClass(n, "vtkMRMLSegmentationNode")
+        for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"))
+    ]
+    return [
+        node
+        for node in nodes
+        if node.GetNodeReference(PROPOSAL_ROLE + FIRST_RUN) is not None
+        and node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is volume_node
+    ]
+
+
+def card_of(segmentation_node: vtkMRMLSegmentationNode) -> dict[str, str]:
+    """What the card of the model said, by field; empty before a review has begun."""
+    values = {field: segmentation_node.GetAttribute(CARD_ATTRIBUTE + field) for field in CARD_FIELDS}
+    return {field: value for field, value in values.items() if value is not None}
+
+
+def run_threshold(segmentation_node: vtkMRMLSegmentationNode) -> float:
+    """The probability threshold of the run, 0.5 before a review has begun."""
+    return float(segmentation_node.GetAttribute(RUN_THRESHOLD_ATTRIBUTE) or 0.5)
+
+
+def probability_of(segmentation_node: vtkMRMLSegmentationNode, run: str = FIRST_RUN) -> np.ndarray | None:
+    """The probability map of a run, uint8 ``[k, j, i]`` on the voxels of the CT, not a copy; ``None`` if not in the scene."""
+    import slicer
+
+    node = segmentation_node.GetNodeReference(PROBABILITY_ROLE + run)
+    return None if node is None or node.GetImageData() is None else slicer.util.arrayFromVolume(node)
+
+
+def proposals_of(segmentation_node: vtkMRMLSegmentationNode, proposals: Iterable[str]) -> Region | None:
+    """All voxels of these proposals (``run/segment``); ``None`` for none, or where one is not in the scene."""
+    regions = []
+    for proposal in proposals:
+        run, _, segment_id = proposal.partition("/")
+        node = segmentation_node.GetNodeReference(PROPOSAL_ROLE + run)
+        if node is None or node.GetSegmentation().GetSegment(segment_id) is None:
+            return None
+        regions.append(segment_region(node, segment_id))
+    return Region.union(regions) if regions else None
+
+
+def lesion_state(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, region: Region | None = None) -> LesionState:
+    """The state of a lesion; ``region``, its voxels, spares reading them again.
+
+    A new or accepted lesion whose voxels have changed since is edited, whoever changed them: so painting counts, and undoing
+    it counts too.
+    """
+    state = _tag_state(segmentation_node, segment_id)
+    region = region or segment_region(segmentation_node, segment_id)
+    changed = state.voxels not in ("", region.fingerprint)
+    spent = float(segmentation_node.GetAttribute(SECONDS_ATTRIBUTE + segment_id) or 0)
+    return replace(
+        state,
+        status=Status.EDITED if changed and state.status in (Status.NEW, Status.ACCEPTED) else state.status,
+        seconds=max(state.seconds, spent),
+    )
+
+
+def write_state(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, state: LesionState) -> None:
+    """Set the tags of a lesion; see :class:`NLSTSegLib.scene.editor.LesionEditor` for changes that can be undone."""
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    for tag, value in tags_of_state(state).items():
+        if value:
+            segment.SetTag(tag, value)
+        elif segment.HasTag(tag):
+            segment.RemoveTag(tag)
+    segmentation_node.SetAttribute(SECONDS_ATTRIBUTE + segment_id, f"{state.seconds:.1f}")
+
+
+def add_seconds_in_focus(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, seconds: float) -> None:
+    """Count time that a reader has spent on a lesion; it goes into the segment's tag with the next decision on it."""
+    spent = lesion_state(segmentation_node, segment_id).seconds + seconds
+    segmentation_node.SetAttribute(SECONDS_ATTRIBUTE + segment_id, f"{spent:.1f}")
+
+
+def show_by_status(segmentation_node: vtkMRMLSegmentationNode) -> None:
+    """Hide the rejected lesions in all views and show those that are no longer rejected; leave the others as they are."""
+    display = segmentation_node.GetDisplayNode()
+    if display is None:
+        return
+    hidden = set((display.GetAttribute(HIDDEN_ATTRIBUTE) or "").split())
+    ids = segmentation_node.GetSegmentation().GetSegmentIDs()
+    rejected = [each for each in ids if _tag_state(segmentation_node, each).status == Status.REJECTED]
+    for segment_id in ids:
+        if segment_id in rejected:
+            display.SetSegmentVisibility(segment_id, False)
+        elif segment_id in hidden:
+            display.SetSegmentVisibility(segment_id, True)
+    display.SetAttribute(HIDDEN_ATTRIBUTE, " ".join(rejected))
+
+
+def _tag_state(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> LesionState:
+    import vtk
+
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    if segment is None:
+        raise InputError(f"the segmentation '{segmentation_node.GetName()}' has no segment '{segment_id}' any more")
+    tags = {}
+    for tag in STATE_TAGS:
+        value = vtk.mutable("")
+        if segment.GetTag(tag, value):
+            tags[tag] = str(value)
+    return state_of_tags(tags, segment.GetName())
+
+
+def _add_hidden(node: vtkMRMLNode, name: str, volume_node: vtkMRMLScalarVolumeNode) -> vtkMatrix4x4:
+    """Add ``node`` to the scene, unseen, in the place of the volume; returns the volume's RAS from IJK."""
+    import vtk
+
+    scene = volume_node.GetScene()
+    # Hidden before it is added, so that the subject hierarchy makes no item for it. Slicer 5.10 names the files of hidden
+    # nodes by their names alone, so these must be unique.
+    node.SetHideFromEditors(True)
+    node.SetName(scene.GenerateUniqueName(name))
+    scene.AddNode(node)
+    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+def _proposal_node(segmentation_node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarVolumeNode) -> vtkMRMLSegmentationNode:
+    import slicer
+
+    node = slicer.vtkMRMLSegmentationNode()
+    matrix = _add_hidden(node, f"{segmentation_node.GetName()} as proposed", volume_node)
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    for segment_id, region in segment_regions(segmentation_node).items():
+        if region.voxels:
+            segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+            image = region_image(region, matrix)
+            node.AddSegmentFromBinaryLabelmapRepresentation(image, segment.GetName(), segment.GetColor(), segment_id)
+            write_state(node, segment_id, _tag_state(segmentation_node, segment_id))
+    return node
+
+
+def _probability_node(probability: np.ndarray, volume_node: vtkMRMLScalarVolumeNode) -> vtkMRMLScalarVolumeNode:
+    import slicer
+
+    node = slicer.vtkMRMLScalarVolumeNode()
+    node.SetIJKToRASMatrix(_add_hidden(node, f"{volume_node.GetName()} lesion probability", volume_node))
+    slicer.util.updateVolumeFromArray(node, probability)
+    return node

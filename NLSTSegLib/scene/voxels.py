@@ -1,0 +1,200 @@
+"""Segments as regions of voxels on the grid of their CT, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.measurements import Box
+from NLSTSegLib.regions import Region
+from NLSTSegLib.scene.volumes import grid_lps_mm
+from NLSTSegLib.volume import CtVolume
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkOrientedImageData
+    from vtk import vtkMatrix4x4
+
+LABELMAP = "Binary labelmap"
+"""Slicer's name of the representation of segments as voxels."""
+
+GRID_TOLERANCE_MM = 1e-2
+"""A segment is on the grid of the CT when corner voxels are closer; formats with single precision are off by less."""
+
+
+def volume_of(segmentation_node: vtkMRMLSegmentationNode) -> vtkMRMLScalarVolumeNode:
+    """The CT whose lesions the segmentation holds: the one that its reference geometry came from.
+
+    Raises :class:`InputError` where there is none, or the segmentation does not lie on its voxels: with another parent
+    transform, or segments on another grid.
+    """
+    name = segmentation_node.GetName()
+    if segmentation_node.GetScene() is None:
+        raise InputError(f"the segmentation '{name}' is in no scene any more; choose another")
+    volume_node = segmentation_node.GetNodeReference(segmentation_node.GetReferenceImageGeometryReferenceRole())
+    if volume_node is None or volume_node.GetImageData() is None:
+        raise InputError(f"the CT of the segmentation '{name}' is not in the scene; load it and choose it for this segmentation")
+    if segmentation_node.GetParentTransformNode() is not volume_node.GetParentTransformNode():
+        raise InputError(
+            f"the segmentation '{name}' and its CT '{volume_node.GetName()}' lie under different transforms; "
+            "put both under the same"
+        )
+    check_grid(segmentation_node, volume_node)
+    return volume_node
+
+
+def check_grid(segmentation_node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarVolumeNode) -> None:
+    """Raise :class:`InputError` unless every segment consists of voxels of the volume."""
+    import slicer
+    import vtk
+
+    if volume_node.GetImageData() is None:
+        raise InputError(f"the volume '{volume_node.GetName()}' holds no voxels; choose the CT that was segmented")
+    size_ijk = np.array(volume_node.GetImageData().GetDimensions())
+    corners_ijk = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*(size_ijk - 1), 1]
+    expected, own = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(expected)
+    segmentation = segmentation_node.GetSegmentation()
+    for segment_id in segmentation.GetSegmentIDs():
+        layer = _layer(segmentation_node, segment_id)
+        if layer.GetPointData().GetScalars() is None:
+            continue
+        layer.GetImageToWorldMatrix(own)
+        off_mm = corners_ijk @ (slicer.util.arrayFromVTKMatrix(own) - slicer.util.arrayFromVTKMatrix(expected)).T
+        first, last = np.reshape(layer.GetExtent(), (3, 2)).T
+        if np.abs(off_mm).max() > GRID_TOLERANCE_MM or (first < 0).any() or (last >= size_ijk).any():
+            raise InputError(
+                f"the segment '{segmentation.GetSegment(segment_id).GetName()}' does not lie on the voxels of the CT "
+                f"'{volume_node.GetName()}'; choose the CT that it was made on"
+            )
+
+
+def segment_regions(segmentation_node: vtkMRMLSegmentationNode, segment_ids: Iterable[str] | None = None) -> dict[str, Region]:
+    """The voxels of these segments, or of all, on the grid of the CT, in the given order.
+
+    Raises :class:`InputError` for a segment that is not there, or is not made of voxels.
+    """
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    segmentation = segmentation_node.GetSegmentation()
+    ids = list(segmentation.GetSegmentIDs() if segment_ids is None else segment_ids)
+    found: dict[vtkOrientedImageData, tuple[np.ndarray, np.ndarray]] = {}
+    regions = {}
+    for segment_id in ids:
+        layer = _layer(segmentation_node, segment_id)
+        scalars = layer.GetPointData().GetScalars()
+        if scalars is None:
+            regions[segment_id] = Region.union([])
+            continue
+        if layer not in found:
+            # Lesions may share a layer that spans the chest and is nearly empty: it is looked through once.
+            values = vtk_to_numpy(scalars)
+            used = np.flatnonzero(values)
+            found[layer] = used, values[used]
+        used, values = found[layer]
+        own = used[values == segmentation.GetSegment(segment_id).GetLabelValue()]
+        if not len(own):
+            regions[segment_id] = Region.union([])
+            continue
+        at_kji = np.stack(np.unravel_index(own, layer.GetDimensions()[::-1]))
+        low = at_kji.min(axis=1)
+        mask = np.zeros(at_kji.max(axis=1) - low + 1, bool)
+        mask[tuple(at_kji - low[:, None])] = True
+        start_kji = (low + layer.GetExtent()[4::-2]).tolist()
+        k, j, i = (slice(start, start + size) for start, size in zip(start_kji, mask.shape, strict=True))
+        regions[segment_id] = Region((k, j, i), mask)
+    return regions
+
+
+def segment_region(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> Region:
+    """The voxels of one segment, see :func:`segment_regions`."""
+    return segment_regions(segmentation_node, [segment_id])[segment_id]
+
+
+def other_voxels(segmentation_node: vtkMRMLSegmentationNode, segment_ids: Iterable[str], box: Box) -> np.ndarray:
+    """bool ``[k, j, i]`` of the shape of ``box``: what belongs to segments other than these."""
+    own = set(segment_ids)
+    others = [other for other in segmentation_node.GetSegmentation().GetSegmentIDs() if other not in own]
+    taken = np.zeros([side.stop - side.start for side in box], bool)
+    for region in segment_regions(segmentation_node, others).values():
+        taken |= region.within(box)
+    return taken
+
+
+def region_image(region: Region, ras_from_ijk: vtkMatrix4x4) -> vtkOrientedImageData:
+    """A labelmap of ``region`` whose extent says where on the grid it lies."""
+    import slicer
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent([bound for side in reversed(region.box) for bound in (side.start, side.stop - 1)])
+    image.SetImageToWorldMatrix(ras_from_ijk)
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    vtk_to_numpy(image.GetPointData().GetScalars()).reshape(region.mask.shape)[:] = region.mask
+    return image
+
+
+def own_layer(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> None:
+    """Give the segment a labelmap of its own, around its voxels, unless it has one: changing it is fast then.
+
+    Saving a scene puts segments that do not overlap back into one labelmap.
+    """
+    import slicer
+
+    segmentation = segmentation_node.GetSegmentation()
+    if not segmentation.IsSharedBinaryLabelmap(segment_id):
+        return
+    region = segment_region(segmentation_node, segment_id)
+    segmentation.SeparateSegmentLabelmap(segment_id)
+    if not region.voxels:
+        return
+    segment = segmentation.GetSegment(segment_id)
+    whole = segment.GetRepresentation(LABELMAP)
+    # A copy is cut: cutting the labelmap itself would throw the surfaces of all segments away.
+    small = slicer.vtkOrientedImageData()
+    small.ShallowCopy(whole)
+    small.CopyDirections(whole)
+    small.Crop([bound for side in reversed(region.box) for bound in (side.start, side.stop - 1)])
+    segment.AddRepresentation(LABELMAP, small)
+
+
+def cut_out(volume_node: vtkMRMLScalarVolumeNode, box: Box) -> CtVolume:
+    """The part of a CT in ``box``, copied, as a CT of its own in the same place (without the parent transform)."""
+    import SimpleITK as sitk
+    import slicer
+
+    voxels = np.ascontiguousarray(slicer.util.arrayFromVolume(volume_node)[box])
+    spacing_ijk_mm, origin_lps_mm, direction_lps = grid_lps_mm(volume_node)
+    steps_mm = np.reshape(direction_lps, (3, 3)) * spacing_ijk_mm
+    left, posterior, superior = (steps_mm @ [side.start for side in reversed(box)] + origin_lps_mm).tolist()
+    return replace(
+        CtVolume.from_image(sitk.GetImageFromArray(voxels)),
+        spacing_ijk_mm=spacing_ijk_mm,
+        origin_lps_mm=(left, posterior, superior),
+        direction_lps=direction_lps,
+    )
+
+
+def world_from_ras(node: vtkMRMLSegmentationNode | vtkMRMLScalarVolumeNode) -> np.ndarray:
+    """4x4, from the node's own RAS to the world's, through its parent transforms."""
+    import slicer
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    if not slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(node.GetParentTransformNode(), None, matrix):
+        raise InputError(f"'{node.GetName()}' lies under a non-linear transform; harden it on a copy and review the copy")
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def _layer(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> vtkOrientedImageData:
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    if segment is None:
+        raise InputError(f"the segmentation '{segmentation_node.GetName()}' has no segment '{segment_id}' any more")
+    layer = segment.GetRepresentation(LABELMAP)
+    if layer is None:
+        raise InputError(f"the segment '{segment.GetName()}' is not made of voxels; create its binary labelmap first")
+    return layer

@@ -1,0 +1,298 @@
+"""What is no chest CT is refused in one line with exit code 2, or segmented rightly with a warning; never a huge allocation."""
+
+import gzip
+import os
+import struct
+import subprocess
+import sys
+import unittest
+import zlib
+
+import numpy as np
+import SimpleITK as sitk
+from dicom_files import change, write_enhanced, write_series
+from limited_process import can_limit_memory, run_limited
+from placed_chest import chest_ct
+from threshold_model import THRESHOLD_HU
+from whole_command import WholeCommandTest
+
+from NLSTSegLib.reading import FORMATS, read_ct
+
+ENDINGS = (".nii.gz", ".nrrd", ".mha")
+"""One of each format."""
+
+
+class BadInputTest(WholeCommandTest):
+    def setUp(self):
+        super().setUp()
+        self.ct = chest_ct(np.eye(3))
+
+    def write(self, name, hu=None, compress=False):
+        hu = self.ct.hu if hu is None else hu
+        image = sitk.GetImageFromArray(hu)
+        if hu.ndim == 3:
+            image.SetSpacing(self.ct.spacing_ijk_mm)
+            image.SetOrigin(self.ct.origin_lps_mm)
+        sitk.WriteImage(image, str(self.folder / name), compress)
+        return self.folder / name
+
+
+class DamagedFilesTest(BadInputTest):
+    def test_empty_files_text_and_packed_folders_under_every_ending(self):
+        for ending in FORMATS:
+            for content in (b"", b"\0", b"This is a letter.\n" * 50, b"PK\x03\x04" + bytes(400), bytes(400)):
+                with self.subTest(ending=ending, content=content[:4]):
+                    path = self.folder / f"ct{ending}"
+                    path.write_bytes(content)
+                    self.assert_refused(path, path)
+
+    def test_empty_and_text_files_that_should_be_dicom(self):
+        for name, content in (("ct", b""), ("ct.dcm", b"This is a letter.\n" * 50), ("IM0", bytes(128) + b"DICM")):
+            with self.subTest(name):
+                (self.folder / name).write_bytes(content)
+                self.assert_refused(self.folder / name, self.folder / name)
+
+    def test_truncated_files_of_every_format(self):
+        for ending in FORMATS:
+            for compress in (False, True):
+                path = self.write(f"ct{compress}{ending}", compress=compress)
+                data = next((p for p in self.folder.glob(f"ct{compress}*raw*")), path)
+                content = data.read_bytes()
+                for length in (40, len(content) // 2, len(content) - 1):
+                    with self.subTest(ending=ending, compress=compress, length=length):
+                        data.write_bytes(content[:length])
+                        self.assert_refused(path, path)
+                data.unlink()
+
+    def test_truncated_dicom_of_every_encoding(self):
+        for encoding in ("", "RLE", "JPEG", "JPEG2000", "deflated"):
+            file = write_series(self.folder / f"x{encoding}", self.ct.hu[:3], encoding=encoding)[1]
+            content = file.read_bytes()
+            # The last eight bytes of compressed voxels only say that they are over.
+            for length in (140, 200, 600, len(content) // 2, len(content) - 60, len(content) - 12):
+                with self.subTest(encoding=encoding, length=length):
+                    file.write_bytes(content[:length])
+                    self.assert_refused(file.parent, file)
+
+    def test_flipped_bits_in_compressed_voxels(self):
+        for ending in ENDINGS:
+            path = self.write(f"ct{ending}", compress=True)
+            content = path.read_bytes()
+            for share in (0.3, 0.6, 0.9):
+                with self.subTest(ending=ending, share=share):
+                    damaged = bytearray(content)
+                    damaged[int(share * len(content))] ^= 4
+                    path.write_bytes(damaged)
+                    self.assert_refused(path, path, "damaged")
+
+    def test_one_line_though_the_libraries_of_the_formats_say_more(self):
+        series = write_series(self.folder / "jpeg", self.ct.hu[:3], encoding="JPEG")
+        content = bytearray(series[1].read_bytes())
+        # The table of the Huffman code is in the first hundred bytes of the voxels.
+        place = content.index(b"\xff\xc4") + 6
+        content[place : place + 8] = b"\xff" * 8
+        series[1].write_bytes(content)
+        path = self.write("ct.mha")
+        path.write_bytes(path.read_bytes().replace(b"DimSize = 60 56 40", b"DimSize = 60 56 4O"))
+        for damaged in (series[1].parent, path):
+            done = subprocess.run([sys.executable, "-m", "NLSTSegLib", "check", str(damaged)], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 2)
+            self.assertRegex(done.stderr, r"^nlstseg: error: [^\n]*\n$")
+            self.assertEqual(done.stdout, "")
+
+
+class NoVolumeTest(BadInputTest):
+    def test_one_voxel(self):
+        for ending in ENDINGS:
+            self.assert_refused(self.write(f"one{ending}", np.full((1, 1, 1), 40, np.int16)), "All voxels have the value 40")
+        write_series(self.folder / "one", np.full((1, 1, 1), 40, np.int16))
+        self.assert_refused(self.folder / "one", "All voxels have the value 40")
+
+    def test_one_slice_is_told_to_be_no_chest(self):
+        write_series(self.folder / "one", self.ct.hu[20:21], self.ct.spacing_ijk_mm)
+        outcome = self.segmented(self.folder / "one")
+        self.assertEqual(outcome.findings["few_slices"], "warning")
+
+    def test_flat_images_series_of_volumes_and_colour(self):
+        colour = np.zeros((4, 5, 6, 3), np.uint8)
+        for ending in ENDINGS:
+            with self.subTest(ending=ending):
+                path = self.write(f"flat{ending}", self.ct.hu[20])
+                self.assert_refused(path, path, "2D image, not a volume")
+                path = self.folder / f"time{ending}"
+                sitk.WriteImage(sitk.JoinSeries([self.ct.to_image()] * 2), str(path))
+                self.assert_refused(path, path, "60x56x40x2", "give one volume")
+                path = self.folder / f"colour{ending}"
+                sitk.WriteImage(sitk.GetImageFromArray(colour, isVector=True), str(path))
+                self.assert_refused(path, path, "3 values a voxel")
+
+    def test_constant_volumes(self):
+        for value in (-1024, 0, 40):
+            self.assert_refused(self.write("ct.nrrd", np.full((20, 30, 30), value, np.int16)), f"value {value}")
+        self.assert_refused(self.write("ct.nrrd", np.full((20, 30, 30), np.nan, np.float32)), "All voxels")
+
+    def test_things_that_are_no_files(self):
+        os.mkfifo(self.folder / "pipe.nii.gz")
+        for path in (self.folder / "pipe.nii.gz", "/dev/zero", self.folder / ("x" * 5000), self.folder / "a\0b"):
+            done = self.run_command("check", path)
+            self.assertEqual(done.exit_code, 2)
+            self.assertRegex(done.stderr, r"^nlstseg: error: there is no file or folder [^\n]*\n$")
+
+
+class OtherImagesTest(BadInputTest):
+    def test_scaled_images(self):
+        unit = np.clip((self.ct.hu + 1000) / 1400, 0, 1)
+        for name, values in (
+            ("0 to 1", unit.astype(np.float32)),
+            ("-1 to 1", (2 * unit - 1).astype(np.float32)),
+            ("8 bit", (255 * unit).astype(np.uint8)),
+            ("without intercept", (self.ct.hu + np.int16(1024)).astype(np.uint16)),
+        ):
+            for ending in ENDINGS:
+                with self.subTest(name, ending=ending):
+                    self.assert_refused(self.write(f"ct{ending}", values), "not HU", "rescale slope and intercept")
+
+    def test_mr(self):
+        rng = np.random.default_rng(7)
+        tissue = np.interp(self.ct.hu, (-1000, -850, -350, 250), (0, 60, 500, 900))
+        magnitude = np.hypot(tissue + rng.normal(0, 15, tissue.shape), rng.normal(0, 15, tissue.shape)).astype(np.int16)
+        for ending in ENDINGS:
+            self.assert_refused(self.write(f"mr{ending}", magnitude), "not HU")
+        write_series(self.folder / "mr", magnitude, intercept=0.0, Modality="MR", SeriesDescription="T1")
+        self.assert_refused(self.folder / "mr", self.folder / "mr", "is a CT volume", "MR 'T1'")
+
+    def test_labels(self):
+        chest = self.write("ct.nrrd")
+        self.segmented(chest)
+        for name in ("labels.nrrd", "segmentation.seg.nrrd"):
+            self.assert_refused(self.out / "1" / name)
+        labels = sitk.GetArrayFromImage(sitk.ReadImage(str(self.out / "1" / "labels.nrrd")))
+        for largest, dtype in ((1, np.uint8), (3, np.int16), (200, np.uint16), (30000, np.float32)):
+            self.assert_refused(self.write("labels.nii.gz", (labels * (largest / labels.max())).astype(dtype)), "not HU")
+
+    def test_a_head_has_no_lungs(self):
+        k, j, i = np.ogrid[-1:1:48j, -1:1:60j, -1:1:60j]
+        radius = np.sqrt((k / 0.9) ** 2 + (j / 0.85) ** 2 + (i / 0.7) ** 2)
+        hu = np.select([radius < 0.9, radius < 1], [35.0, 900.0], -1000.0)
+        # Sinuses and the airway are air too.
+        hu[((k + 0.5) / 0.15) ** 2 + ((j + 0.6) / 0.12) ** 2 + ((np.abs(i) - 0.2) / 0.1) ** 2 < 1] = -1000
+        hu[np.broadcast_to((j / 0.06) ** 2 + (i / 0.05) ** 2 < 1, hu.shape) & (k < -0.5)] = -1000
+        hu += np.random.default_rng(8).normal(0, 8, hu.shape)
+        self.ct = chest_ct(np.eye(3), spacing_ijk_mm=(4.0, 4.0, 4.0))
+        outcome = self.segmented(self.write("head.nii.gz", hu.astype(np.int16)))
+        self.assertEqual(outcome.findings["no_lungs"], "warning")
+        self.assertIn("No lungs were found", outcome.stderr)
+
+    def test_nan_and_infinity_are_taken_for_air(self):
+        hu = self.ct.hu.astype(np.float32)
+        hu[0, :5] = np.nan
+        hu[-1, 0, :3] = (np.inf, -np.inf, 3e38)
+        for ending in ENDINGS:
+            with self.subTest(ending=ending):
+                outcome = self.assert_in_place(self.write(f"ct{ending}", hu))
+                self.assertEqual(outcome.findings["nonfinite"], "warning")
+                self.assertIn("302 voxels", outcome.stderr)
+
+    def test_other_number_types_with_the_same_values(self):
+        for dtype in (np.int32, np.float32, np.float64):
+            for ending in ENDINGS:
+                with self.subTest(dtype=dtype, ending=ending):
+                    self.assert_in_place(self.write(f"ct{ending}", self.ct.hu.astype(dtype)))
+
+
+class SizeTest(BadInputTest):
+    def test_three_thousand_thin_slices(self):
+        rng = np.random.default_rng(9)
+        hu = np.full((3000, 16, 16), -1000, np.int16)
+        hu[:, 2:14, 2:14] = rng.choice([-850, -350, 40], (3000, 12, 12)).astype(np.int16)
+        thin = self.folder / "thin.nrrd"
+        image = sitk.GetImageFromArray(hu)
+        image.SetSpacing((1.0, 1.0, 0.1))
+        sitk.WriteImage(image, str(thin), True)
+        write_enhanced(self.folder / "thin", hu, (1.0, 1.0, 0.1))
+        for path in (thin, self.folder / "thin"):
+            np.testing.assert_array_equal(read_ct(path).hu, hu)
+            found = sitk.GetArrayFromImage(self.segmented(path, "--lung-field", "none", "--min-volume", 0).labels)
+            np.testing.assert_array_equal(found > 0, hu > THRESHOLD_HU)
+
+    @unittest.skipUnless(can_limit_memory(), "the memory of a process is not known here")
+    def test_what_headers_promise_takes_no_memory(self):
+        files = [*self.absurd_volumes(), *self.absurd_dicom()]
+        outcomes = run_limited([["check", str(file)] for file in files], 1 << 30)
+        for file, (code, text, taken_mb) in zip(files, outcomes, strict=True):
+            with self.subTest(file.name):
+                self.assertEqual(code, 2, text)
+                self.assertRegex(text, r"^nlstseg: error: [^\n]*\n$")
+                self.assertIn(file.name, text)
+                self.assertLess(taken_mb, 60)
+
+    def absurd_volumes(self):
+        """Headers of 14 GiB, and of 1.5 GiB (3000 slices of 512 x 512), which is believed, with few voxels behind."""
+        voxels = bytes(3000)
+        for size, code, bits, kind, meta in ((1500, 64, 64, "double", "DOUBLE"), (512, 4, 16, "short", "SHORT")):
+            sizes = (size, size, 800 if size == 1500 else 3000)
+            header = bytearray(352)
+            struct.pack_into("<i", header, 0, 348)
+            struct.pack_into("<8h", header, 40, 3, *sizes, 1, 1, 1, 1)
+            struct.pack_into("<2h8f", header, 70, code, bits, 1, 1, 1, 1, 1, 1, 1, 1)
+            struct.pack_into("<f", header, 108, 352)
+            header[344:347] = b"n+1"
+            nrrd = f"NRRD0004\ntype: {kind}\ndimension: 3\nsizes: {'{} {} {}'.format(*sizes)}\nendian: little\nspacings: 1 1 1\n"
+            mha = f"ObjectType = Image\nNDims = 3\nDimSize = {'{} {} {}'.format(*sizes)}\nElementType = MET_{meta}\n"
+            packed = gzip.compress(voxels)
+            for name, content in (
+                ("ct.nii", header + voxels),
+                ("ct.nii.gz", gzip.compress(header + voxels)),
+                ("ct.nrrd", f"{nrrd}encoding: raw\n\n".encode() + voxels),
+                ("gz.nrrd", f"{nrrd}encoding: gzip\n\n".encode() + packed),
+                ("ct.mha", f"{mha}ElementDataFile = LOCAL\n".encode() + voxels),
+                (
+                    "gz.mha",
+                    f"{mha}CompressedData = True\nCompressedDataSize = {len(packed)}\nElementDataFile = LOCAL\n".encode()
+                    + packed,
+                ),
+            ):
+                path = self.folder / f"{size}{name}"
+                path.write_bytes(content)
+                yield path
+
+    def absurd_dicom(self):
+        for name, encoding, attributes in (
+            ("native", "", {"Rows": 65535, "Columns": 65535}),
+            ("rle", "RLE", {"Rows": 65535, "Columns": 65535}),
+            ("wide", "JPEG", {"Rows": 4096, "Columns": 65535}),
+            ("jpeg2000", "JPEG2000", {"Rows": 30000, "Columns": 30000}),
+        ):
+            file = write_series(self.folder / name, self.ct.hu[:1], encoding=encoding)[0]
+            change(file, **attributes)
+            yield file.parent
+        # An encoded frame that is larger than the header says, or in a thousand pieces.
+        for name, at, value in (("frame", 8, 60000), ("tiles", 24, 1)):
+            file = write_series(self.folder / name, self.ct.hu[:1], encoding="JPEG2000")[0]
+            content = bytearray(file.read_bytes())
+            place = content.index(b"\xff\x4f\xff\x51")
+            struct.pack_into(">2I", content, place + at, value, value)
+            file.write_bytes(content)
+            yield file.parent
+        file = write_series(self.folder / "length", self.ct.hu[:1])[0]
+        content = file.read_bytes()
+        place = content.index(b"\xe0\x7f\x10\x00OW\x00\x00")
+        file.write_bytes(content[: place + 8] + b"\xf0\xff\xff\xff" + content[place + 12 :])
+        yield file.parent
+        for name, frames in (("frames", 2_000_000_000), ("more", 41)):
+            write_enhanced(self.folder / name, self.ct.hu)
+            change(self.folder / name, NumberOfFrames=frames)
+            yield self.folder / name
+        file = write_series(self.folder / "bomb", self.ct.hu[:1], encoding="deflated")[0]
+        file.write_bytes(deflated_bomb(file.read_bytes()))
+        yield file.parent
+
+
+def deflated_bomb(content: bytes) -> bytes:
+    """A deflated DICOM file of 1 MB that would unpack to more than 1 GiB."""
+    meta_end = 144 + struct.unpack_from("<I", content, 140)[0]
+    packer = zlib.compressobj(wbits=-15)
+    start = packer.compress(zlib.decompress(content[meta_end:], -15)) + packer.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush the stream knows nothing of what came before, so that pieces can be repeated.
+    piece = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return content[:meta_end] + start + piece * 1100 + packer.flush()
