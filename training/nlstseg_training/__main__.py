@@ -11,9 +11,6 @@ import typer
 def train(
     data: Annotated[Path, typer.Option(help="Folder with lidc_nodules/, ct/ and background/.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and log; a run that stopped there goes on.")],
-        16,
-        5,
-    ),
     seed: Annotated[int, typer.Option(help="Seed of split, weights and patches.")] = 0,
 ) -> None:
     """Train the bundled 2.5D U-Net, measure it on the validation patients and write the bundle OUT/lidc-25d."""
