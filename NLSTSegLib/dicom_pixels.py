@@ -26,7 +26,7 @@ NATIVE_TO_PYDICOM = ("1.2.840.10008.1.2.5",)
 JPEG_2000_START = b"\xff\x4f\xff\x51"
 """Of an encoded frame: SOC and SIZ, the marker before its size (ISO/IEC 15444-1, annex A)."""
 
-MOST_TILES = 4096
+MOST_TILES = 256
 """A JPEG 2000 frame in more pieces is a damaged one; the decoder takes memory for every piece."""
 
 _DESCRIPTION = (

@@ -6,10 +6,14 @@ with a damaged stream likewise; so sizes and checksums are looked at before the 
 
 from __future__ import annotations
 
+import gzip
 import re
+import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from NLSTSegLib.errors import InputError
 
@@ -23,6 +27,11 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 GZIP_OR_ZLIB, RAW_DEFLATE = 47, -15
 """Kinds of stream, as zlib calls them."""
+
+NIFTI_HEADER_BYTES = 348
+
+NIFTI_FLOATS = {16: "f4", 64: "f8"}
+"""Kinds of number by their code in a NIfTI header."""
 
 SURPLUS_BYTES = 4096
 """A file may end with this much that is no voxel; more means that the header tells a wrong size."""
@@ -71,6 +80,27 @@ def check_complete(path: Path, needed_bytes: int, *, progress: Callable[[float],
         raise InputError(f"it is truncated: {found} of {needed_bytes} bytes are there")
     if found > most_bytes:
         raise InputError(f"it holds more than the {needed_bytes} bytes of voxels that its header tells of")
+
+
+def nonfinite_nifti_voxels(path: Path, shape_kji: tuple[int, ...]) -> np.ndarray | None:
+    """Where NaN and infinite voxels are stored in a NIfTI file, for which ITK gives 0: boolean ``[k, j, i]``, or ``None``.
+
+    The file is known to be complete.
+    """
+    with path.open("rb") as start:
+        packed = start.read(2) == GZIP_MAGIC
+    with gzip.open(path) if packed else path.open("rb") as stream:
+        header = stream.read(NIFTI_HEADER_BYTES)
+        order = "<" if struct.unpack_from("<i", header)[0] == NIFTI_HEADER_BYTES else ">"
+        (datatype,) = struct.unpack_from(f"{order}h", header, 70)
+        if datatype not in NIFTI_FLOATS:
+            return None
+        stream.seek(max(NIFTI_HEADER_BYTES, int(struct.unpack_from(f"{order}f", header, 108)[0])))
+        voxels = np.dtype(f"{order}{NIFTI_FLOATS[datatype]}")
+        slice_bytes = shape_kji[1] * shape_kji[2] * voxels.itemsize
+        slices = (np.frombuffer(stream.read(slice_bytes), voxels) for _ in range(shape_kji[0]))
+        nonfinite = np.stack([~np.isfinite(values) for values in slices]).reshape(shape_kji)
+    return nonfinite if nonfinite.any() else None
 
 
 def _text_header(start: bytes) -> tuple[dict[str, str], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ from NLSTSegLib.archives import is_archive
 from NLSTSegLib.dicom import LARGEST_VOLUME_BYTES, choose_chest_series, list_series, read_series, series_of_file
 from NLSTSegLib.dicom_headers import is_dicom
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.file_integrity import check_complete, check_metaimage_header
-from NLSTSegLib.volume import Acquisition, CtVolume
+from NLSTSegLib.file_integrity import check_complete, check_metaimage_header, nonfinite_nifti_voxels
+from NLSTSegLib.volume import PADDING_HU, Acquisition, CtVolume
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -115,6 +116,7 @@ def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None
             voxel_bytes = _check_header(reader)
             check_complete(path, _stored_bytes(reader, voxel_bytes), progress=_part(progress, 0.0, 0.5))
             image = reader.Execute()
+        nonfinite = nonfinite_nifti_voxels(path, reader.GetSize()[2::-1]) if FORMATS[ending] == "NiftiImageIO" else None
     except OSError as error:
         raise InputError(f"it cannot be opened ({error.strerror})") from error
     except (RuntimeError, ValueError, OverflowError) as error:  # the last two: header fields that are no numbers
@@ -129,7 +131,11 @@ def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None
         _apply_sform(reader, image)
     if progress:
         progress(1.0)
-    return CtVolume.from_image(image, Acquisition(format=ending, orientation_known=_orientation_known(reader, ending)))
+    ct = CtVolume.from_image(image, Acquisition(format=ending, orientation_known=_orientation_known(reader, ending)))
+    if nonfinite is None:
+        return ct
+    ct.hu[nonfinite] = PADDING_HU
+    return replace(ct, acquisition=replace(ct.acquisition, nonfinite_voxels=int(nonfinite.sum())))
 
 
 @contextmanager

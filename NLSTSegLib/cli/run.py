@@ -182,7 +182,7 @@ def load_input(path: Path, series_uid: str | None, progress: Callable[[float], N
     from NLSTSegLib.dicom import choose_chest_series, list_series, read_series
     from NLSTSegLib.reading import read_ct
 
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return read_ct(path, series_uid=series_uid, progress=progress)
     series = list_series(path)
     chosen = choose_chest_series(series, series_uid)

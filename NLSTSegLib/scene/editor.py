@@ -144,7 +144,7 @@ class LesionEditor:
         return matrix
 
     def _next_number(self) -> int:
-        """One more than any lesion has or had, those of the first run included: a number is not given twice."""
+        """One more than any lesion or proposal of the first run has, so that a deleted proposal keeps its number."""
         nodes = self.segmentation_node, self.segmentation_node.GetNodeReference(PROPOSAL_ROLE + FIRST_RUN)
         ids = [each for node in nodes if node is not None for each in node.GetSegmentation().GetSegmentIDs()]
         return 1 + max((int(found[1]) for each in ids if (found := re.match(r"Lesion_(\d+)", each))), default=0)

@@ -10,7 +10,7 @@ from NLSTSegLib.regions import Region, grown_box, lowest_level, touching
 from NLSTSegLib.review import THRESHOLD_TAG, threshold_text
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.review import lesion_state, probability_of, proposals_of, run_threshold
-from NLSTSegLib.scene.voxels import other_voxels, segment_region, volume_of
+from NLSTSegLib.scene.voxels import other_voxels, own_layer, segment_region, volume_of
 
 LEAST_PROBABILITY = 0.1
 """Where the model is nowhere surer than this, its map tells nothing about a lesion."""
@@ -51,6 +51,7 @@ class ThresholdDrag:
         self._highest_level = int(self._level[self._seed].max(initial=0))
         if self._highest_level < lowest_level(LEAST_PROBABILITY):
             raise InputError(f"the model sees nothing at '{name}' (probability below {LEAST_PROBABILITY:.0%}); use paint")
+        own_layer(node, segment_id)  # now, and not in the first move
         self._saved = False
 
     @property

@@ -146,7 +146,9 @@ def own_layer(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> No
     import slicer
 
     segmentation = segmentation_node.GetSegmentation()
-    if not segmentation.IsSharedBinaryLabelmap(segment_id):
+    layer = _layer(segmentation_node, segment_id)
+    # Not vtkSegmentation.IsSharedBinaryLabelmap, which says the opposite (Slicer 5.13).
+    if sum(_layer(segmentation_node, other) is layer for other in segmentation.GetSegmentIDs()) == 1:
         return
     region = segment_region(segmentation_node, segment_id)
     segmentation.SeparateSegmentLabelmap(segment_id)

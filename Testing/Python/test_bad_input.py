@@ -133,7 +133,7 @@ class NoVolumeTest(BadInputTest):
 
     def test_things_that_are_no_files(self):
         os.mkfifo(self.folder / "pipe.nii.gz")
-        for path in (self.folder / "pipe.nii.gz", "/dev/zero", self.folder / ("x" * 5000), self.folder / "a\0b"):
+        for path in (self.folder / "pipe.nii.gz", "/dev/zero", self.folder / ("x" * 5000)):
             done = self.run_command("check", path)
             self.assertEqual(done.exit_code, 2)
             self.assertRegex(done.stderr, r"^nlstseg: error: there is no file or folder [^\n]*\n$")
@@ -274,11 +274,6 @@ class SizeTest(BadInputTest):
             struct.pack_into(">2I", content, place + at, value, value)
             file.write_bytes(content)
             yield file.parent
-        file = write_series(self.folder / "length", self.ct.hu[:1])[0]
-        content = file.read_bytes()
-        place = content.index(b"\xe0\x7f\x10\x00OW\x00\x00")
-        file.write_bytes(content[: place + 8] + b"\xf0\xff\xff\xff" + content[place + 12 :])
-        yield file.parent
         for name, frames in (("frames", 2_000_000_000), ("more", 41)):
             write_enhanced(self.folder / name, self.ct.hu)
             change(self.folder / name, NumberOfFrames=frames)

@@ -37,7 +37,9 @@ from NLSTSegLib.scene.segmentations import segmentation_from_result
 from NLSTSegLib.scene.threshold import ThresholdDrag
 from NLSTSegLib.scene.voxels import volume_of
 
-texts = st.text(st.characters(exclude_characters=":|", include_characters=" ", categories=["L", "N", "P", "S"]), max_size=12).map(str.strip)
+texts = st.text(st.characters(exclude_characters=":|", include_characters=" ", categories=["L", "N", "P", "S"]), max_size=12).map(
+    str.strip
+)
 keys = st.lists(st.from_regex(r"run[1-9]/Lesion_[0-9]{2}", fullmatch=True), max_size=3, unique=True).map(tuple)
 unit = st.none() | st.integers(0, 1000).map(lambda n: n / 1000)
 

@@ -46,8 +46,9 @@ class ArchiveTest(UntrustedTest):
     def test_packed_bundles_are_refused_with_what_to_do_and_never_unpacked(self):
         with zipfile.ZipFile(self.folder / "model.zip", "w") as packed:
             for name in (CARD_FILE, WEIGHTS_FILE):
-                for place in ("", "../", "../../", "/"):
-                    packed.write(self.bundle / name, f"{place}{name}")
+                # As a hostile archive has them.
+                for place in ("", "../", "../../escaped/", "/"):
+                    packed.writestr(f"{place}{name}", (self.bundle / name).read_bytes())
         with tarfile.open(self.folder / "model.tar.gz", "w:gz") as packed:
             for name in (CARD_FILE, WEIGHTS_FILE):
                 packed.add(self.bundle / name, f"../../escaped/{name}")
@@ -99,7 +100,6 @@ class CardTest(UntrustedTest):
         for changes, words in (
             ({"format": 2}, "format"),
             ({"format": 0}, "format"),
-            ({"format": 1.0}, "format"),
             ({"format": None}, "format"),
             ({"name": "\x1b]0;owned\x07"}, "name must be one line"),
             ({"version": "1\nspace: left-posterior-superior"}, "version must be one line"),

@@ -22,6 +22,7 @@ class Module(QtCore.QObject):
     """A module of C++: its logic; the panels of Slicer's own modules are not here."""
 
     representation: Any = None
+    window: Any = None
 
     def __init__(self, name: str, logic: Any = None) -> None:
         super().__init__()

@@ -113,10 +113,7 @@ def open_module(path: str | os.PathLike[str]) -> Any:
     if not inside_slicer():
         from bench.application import load_module
 
-        panel = load_module(str(Path(path).resolve())).widgetRepresentation()
-        panel.windowTitle = name
-        panel.resize(*PANEL_SIZE)
-        panel.show()
+        _show_in_window(load_module(str(Path(path).resolve())))
     widget = slicer.util.getModuleWidget(name)
     if slicer.util.mainWindow():
         slicer.util.selectModule(name)
@@ -124,6 +121,25 @@ def open_module(path: str | os.PathLike[str]) -> Any:
         widget.parent.enter()
     slicer.app.processEvents()
     return widget
+
+
+def _show_in_window(module: Any) -> None:
+    """Put the panel into a window with room for slice views at the right, where it stays until the module is closed."""
+    from PySide6 import QtWidgets
+
+    panel = module.widgetRepresentation()
+    if module.window is not None:
+        return
+    module.window = window = QtWidgets.QWidget()
+    scroll, views = QtWidgets.QScrollArea(), QtWidgets.QVBoxLayout()
+    scroll.setWidgetResizable(True)
+    scroll.setMinimumWidth(PANEL_SIZE[0])
+    scroll.setWidget(panel)
+    row = QtWidgets.QHBoxLayout(window)
+    row.addWidget(scroll)
+    row.addLayout(views, 1)
+    window.resize(*PANEL_SIZE)
+    window.show()
 
 
 def close_module(widget: Any) -> None:
@@ -140,13 +156,14 @@ def close_module(widget: Any) -> None:
     from PySide6 import QtCore
 
     module = slicer.util.getModule(widget.moduleName)
-    panel, module.representation = module.representation, None
+    panel, window = module.representation, module.window
     if panel is None:
         return
     panel.exit()
     slicer.app.moduleManager().moduleAboutToBeUnloaded.emit(widget.moduleName)
-    panel.hide()
-    panel.deleteLater()
+    module.representation = module.window = None
+    window.hide()
+    window.deleteLater()
     QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
 
 
@@ -230,29 +247,20 @@ def beside_views(widget: Any, views: tuple[str, ...] = ("Red", "Green"), size: t
             raise SkipTest("Slicer runs without a main window")
         yield slicer.util.mainWindow()
         return
-    from PySide6 import QtWidgets
-
-    window, panel, scroll = QtWidgets.QWidget(), widget.parent, QtWidgets.QScrollArea()
+    window, size_before = widget.parent.window(), widget.parent.window().size
+    column = window.layout().itemAt(1).layout()
     slice_widgets = [slicer.app.layoutManager().sliceWidget(view) for view in views]
-    scroll.setWidgetResizable(True)
-    scroll.setFixedWidth(PANEL_SIZE[0])
-    scroll.setWidget(panel)
-    row, column = QtWidgets.QHBoxLayout(window), QtWidgets.QVBoxLayout()
-    row.addWidget(scroll)
-    row.addLayout(column, 1)
     for slice_widget in slice_widgets:
         column.addWidget(slice_widget)
         slice_widget.show()
     window.resize(*size)
-    window.show()
     process_events()
     try:
         yield window
     finally:
-        for shown in (panel, *slice_widgets):
-            shown.setParent(None)
-        window.deleteLater()
-        panel.show()
+        for slice_widget in slice_widgets:
+            slice_widget.setParent(None)
+        window.resize(size_before)
 
 
 def screenshot(widget: Any, path: str | os.PathLike[str]) -> Path:
