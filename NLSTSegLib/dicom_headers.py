@@ -42,6 +42,9 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 LARGEST_INFLATED_BYTES = 1 << 30
 """A deflated file that holds more is taken for damaged."""
 
+LONGEST_TEXT = 128
+"""Of a text in a header; DICOM allows 64 characters."""
+
 LONGEST_META_BYTES = 4096
 """The transfer syntax is told within these."""
 
@@ -242,6 +245,10 @@ def _items(group: Any) -> list[Any]:
     return [element.value[0] for element in group if element.VR == "SQ" and element.value]
 
 
+def _text(value: Any) -> str:
+    return printable(str(value))[:LONGEST_TEXT].strip()
+
+
 def _slice(file: Path, dataset: pydicom.Dataset, frame: int, frames: int, groups: list[Any]) -> DicomSlice:
     def find(*names: str) -> Any:
         values = (group.get(name) for name in names for group in groups)
@@ -254,7 +261,7 @@ def _slice(file: Path, dataset: pydicom.Dataset, frame: int, frames: int, groups
         return found if len(found) == count else (math.nan,) * count
 
     def text(name: str) -> str:
-        return printable(str(dataset.get(name) or "")).strip()
+        return _text(dataset.get(name) or "")
 
     syntax = dataset.file_meta.get("TransferSyntaxUID", "")
     stored = syntax and not (syntax.is_compressed or syntax.is_deflated)
@@ -270,7 +277,7 @@ def _slice(file: Path, dataset: pydicom.Dataset, frame: int, frames: int, groups
         modality=text("Modality"),
         image_type=(image_type,) if isinstance(image_type, str) else tuple(image_type),
         transfer_syntax=str(syntax),
-        acquisition="" if acquisition is None else printable(str(acquisition)),
+        acquisition="" if acquisition is None else _text(acquisition),
         rows=int(dataset.Rows),
         columns=int(dataset.Columns),
         frames=frames,

@@ -69,7 +69,7 @@ def check_complete(path: Path, needed_bytes: int, *, progress: Callable[[float],
         data, offset = (path, length) if name.upper() == "LOCAL" else (path.parent / name, 0)
         compressed = encoding != "raw" or fields.get("CompressedData", "").lower() == "true"
         if not data.is_file():
-            raise InputError(f"its data file {data.name} is missing")
+            raise InputError(f"its data file {data.name[:100]} is missing")
         # MetaIO unpacks as much as the header says; where it does not say, right only for a data file of its own.
         told = fields.get("CompressedDataSize", "" if data == path else str(data.stat().st_size))
         if "CompressedData" in fields and compressed and told != str(data.stat().st_size - offset):
