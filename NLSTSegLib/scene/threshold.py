@@ -51,8 +51,7 @@ class ThresholdDrag:
         self._highest_level = int(self._level[self._seed].max(initial=0))
         if self._highest_level < lowest_level(LEAST_PROBABILITY):
             raise InputError(f"the model sees nothing at '{name}' (probability below {LEAST_PROBABILITY:.0%}); use paint")
-        own_layer(node, segment_id)  # now, and not in the first move
-        self._saved = False
+        self._region, self._saved = region, False
 
     @property
     def threshold(self) -> float:
@@ -70,6 +69,7 @@ class ThresholdDrag:
             raise InputError(f"the threshold {threshold} is not a probability: give a number from 0 to 1")
         if not self._saved:
             self._editor.save_state()
+            own_layer(self._editor.segmentation_node, self.segment_id, self._region)
             self._saved = True
         above = self._level >= min(lowest_level(threshold), self._highest_level)
         region = Region.of(touching(above, self._seed), self._box)

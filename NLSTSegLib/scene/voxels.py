@@ -138,10 +138,11 @@ def region_image(region: Region, ras_from_ijk: vtkMatrix4x4) -> vtkOrientedImage
     return image
 
 
-def own_layer(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> None:
+def own_layer(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, region: Region | None = None) -> None:
     """Give the segment a labelmap of its own, around its voxels, unless it has one: changing it is fast then.
 
-    Saving a scene puts segments that do not overlap back into one labelmap.
+    ``region``, its voxels, spares reading them again. It belongs into a step to undo, after the state was saved: the undo
+    history takes it for a change. Saving a scene puts segments that do not overlap back into one labelmap.
     """
     import slicer
 
@@ -150,7 +151,7 @@ def own_layer(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> No
     # Not vtkSegmentation.IsSharedBinaryLabelmap, which says the opposite (Slicer 5.13).
     if sum(_layer(segmentation_node, other) is layer for other in segmentation.GetSegmentIDs()) == 1:
         return
-    region = segment_region(segmentation_node, segment_id)
+    region = region or segment_region(segmentation_node, segment_id)
     segmentation.SeparateSegmentLabelmap(segment_id)
     if not region.voxels:
         return
