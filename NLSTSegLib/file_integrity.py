@@ -64,7 +64,8 @@ def check_complete(path: Path, needed_bytes: int, *, progress: Callable[[float],
         name = next((fields[key] for key in ("data file", "datafile", "ElementDataFile") if key in fields), "LOCAL")
         skips = any(fields.get(key, "0") != "0" for key in ("line skip", "lineskip", "byte skip", "byteskip", "HeaderSize"))
         encoding = fields.get("encoding", "raw").lower()
-        if encoding not in ("raw", "gz", "gzip") or skips or name.startswith("LIST") or "%" in name:
+        as_text = encoding not in ("raw", "gz", "gzip") or fields.get("BinaryData", "").lower() == "false"
+        if as_text or skips or name.startswith("LIST") or "%" in name:
             return
         data, offset = (path, length) if name.upper() == "LOCAL" else (path.parent / name, 0)
         compressed = encoding != "raw" or fields.get("CompressedData", "").lower() == "true"

@@ -71,15 +71,25 @@ class LesionState:
 
 
 STATUS_TAG = "NLSTSeg.Status"
+"""Segment tag with the :class:`Status`, as it was decided: painting since then does not show in it."""
 ORIGIN_TAG = "NLSTSeg.Origin"
+"""Segment tag with the :class:`Origin`."""
 VOXELS_TAG = "NLSTSeg.Voxels"
+"""Segment tag with the fingerprint of the voxels that were decided on."""
 READER_TAG = "NLSTSeg.Reader"
+"""Segment tag with the reader's name."""
 SECONDS_TAG = "NLSTSeg.Seconds"
+"""Segment tag with the seconds in focus at the last decision."""
 THRESHOLD_TAG = "NLSTSeg.Threshold"
+"""Segment tag with the lesion's own threshold."""
 WEIGHTS_TAG = "NLSTSeg.Weights"
+"""Segment tag with the SHA-256 of the weights that proposed the lesion."""
 RUN_TAG = "NLSTSeg.Run"
+"""Segment tag with the key of the lesion's run."""
 PROPOSALS_TAG = "NLSTSeg.Proposals"
+"""Segment tag with the proposals, separated by blanks."""
 REPLACES_TAG = "NLSTSeg.Replaces"
+"""Segment tag with the proposals that gave way, separated by blanks."""
 
 STATE_TAGS = (
     *(STATUS_TAG, ORIGIN_TAG, VOXELS_TAG, READER_TAG, SECONDS_TAG, SCORE_TAG, THRESHOLD_TAG),

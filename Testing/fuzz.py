@@ -95,6 +95,7 @@ def run_child(first: int, count: int, seed: int) -> None:
     import resource
 
     import torch
+
     from fuzz_inputs import Inputs
 
     torch.set_num_threads(1)

@@ -100,7 +100,8 @@ def start_review(
 def resume_review(segmentation_node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarVolumeNode) -> None:
     """Make ``volume_node`` the CT of a segmentation, for example of one loaded from ``.seg.nrrd``; rejected lesions hide.
 
-    What the segments' tags say holds again. The run's map and proposals are there only where the scene was loaded.
+    What the segments' tags say holds again. The run's map and proposals are there only where the scene was loaded. A CT with
+    left-handed axes cannot be resumed: Slicer turns such a volume round when it loads it, and leaves the segments.
     Raises :class:`InputError` when the segments do not lie on the voxels of the volume.
     """
     check_grid(segmentation_node, volume_node)

@@ -25,7 +25,8 @@ LINES = (
 )
 """Lines that a header may have besides those of the good one."""
 
-LARGEST_REPEAT = 200_000
+LONG = 20_000
+"""Characters of a text or items of a list."""
 
 
 def pick(rng: Rng, choices: Any) -> Any:
@@ -171,12 +172,14 @@ def json_value(rng: Rng, depth: int = 0) -> Any:
     if kind <= 2:
         return pick(rng, (*NUMBERS, *FLOATS))
     if kind == 3:
-        return pick(rng, (None, True, False, "unet", "published", "batch", "group", "LPS", 1.5, "x" * LARGEST_REPEAT))
+        return pick(
+            rng, (None, True, False, "unet", "published", "batch", "group", "LPS", 1.5, "x" * (LONG if depth == 0 else 5))
+        )
     if kind == 4:
         return pick(rng, WORDS)
     if kind == 5:
         return {pick(rng, WORDS): json_value(rng, depth + 1) for _ in range(rng.integers(4))}
-    return [json_value(rng, depth + 1) for _ in range(rng.integers(6))] * int(pick(rng, (1, 1, 1, 200)))
+    return [json_value(rng, depth + 1) for _ in range(rng.integers(6))] * int(pick(rng, (1, 1, 1, LONG if depth == 0 else 5)))
 
 
 def spoil_safetensors(data: bytes, rng: Rng) -> bytes:

@@ -11,11 +11,11 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 import torch
+
 from dicom_files import small_chest, write_enhanced, write_series
 from fuzz_damage import Rng, pick, several, spoil_bytes, spoil_dicom, spoil_json, spoil_nifti, spoil_safetensors, spoil_text
-from threshold_model import CARD, threshold_network, write_threshold_bundle
-
 from NLSTSegLib.models import CARD_FILE, WEIGHTS_FILE, ModelFiles
+from threshold_model import CARD, threshold_network, write_threshold_bundle
 
 
 def set_uids(file: Path, number: int) -> None:

@@ -1,8 +1,8 @@
 """Nodes to test with: volumes and transforms made from numbers, and what a segmentation node holds as numbers."""
 
 import numpy as np
-from example_results import oblique_direction
 
+from example_results import oblique_direction
 from NLSTSegLib.volume import CtVolume
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from threshold_model import THRESHOLD_HU
 
 from NLSTSegLib.volume import CtVolume
+from threshold_model import THRESHOLD_HU
 
 LESIONS: tuple[tuple[tuple[float, float, float], float], ...] = (
     ((-38.0, 12.0, 20.0), 11.0),

@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+
 from example_results import oblique_direction, result_for
 from mrml_host import MrmlTestCase
 from mrml_nodes import add_volume, ras_from_ijk, world_from_node
-
 from NLSTSegLib.lesions import find_lesions
 from NLSTSegLib.pipeline import SegmentationResult
 from NLSTSegLib.scene.editor import LesionEditor

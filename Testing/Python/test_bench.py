@@ -11,6 +11,7 @@ from unittest import mock
 
 import numpy as np
 from PIL import Image
+
 from shared_data import shared_data
 
 TESTING = Path(__file__).resolve().parents[1]

@@ -4,13 +4,13 @@ import unittest
 from pathlib import Path
 
 import numpy as np
-from shared_data import shared_data
 
 from NLSTSegLib.cli.demo import found_lesions
 from NLSTSegLib.models import DEFAULT_MODEL, find_model, load_model
 from NLSTSegLib.phantom import make_phantom
 from NLSTSegLib.pipeline import segment
 from NLSTSegLib.reading import read_ct
+from shared_data import shared_data
 
 ATTRIBUTION = "10.7937/K9/TCIA.2015.LO9QL9SX"
 """DOI of LIDC-IDRI, which its licence asks to name."""

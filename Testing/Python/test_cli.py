@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from dicom_files import write_series
-from threshold_model import write_threshold_bundle
 
+from dicom_files import write_series
 from NLSTSegLib.cli.run import output_folders
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.volume import CtVolume
+from threshold_model import write_threshold_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 

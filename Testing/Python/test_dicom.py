@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from dicom_files import change, small_chest, write_directory, write_enhanced, write_series
-from shared_data import shared_data
 
+from dicom_files import change, small_chest, write_directory, write_enhanced, write_series
 from NLSTSegLib.dicom import choose_chest_series, list_series, read_series, series_of_file
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.regular_grid import slice_stack
+from shared_data import shared_data
 
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 

@@ -7,14 +7,14 @@ import zipfile
 
 import numpy as np
 import pydicom
-from dicom_files import change, write_directory, write_enhanced, write_series
-from placed_chest import LESIONS, chest_ct, rotation
 from pydicom.fileset import FileSet
-from shared_data import shared_data
-from whole_command import WholeCommandTest
 
+from dicom_files import change, write_directory, write_enhanced, write_series
 from NLSTSegLib.dicom import list_series
 from NLSTSegLib.reading import read_ct
+from placed_chest import LESIONS, chest_ct, rotation
+from shared_data import shared_data
+from whole_command import WholeCommandTest
 
 LEGACY_CONVERTED_CT, SC_IMAGE, MULTI_FRAME_SC = (f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2.2", "7", "7.3"))
 

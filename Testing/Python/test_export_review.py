@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+
 from example_results import oblique_direction
 from mrml_nodes import add_volume
-from review_scene import FAINT, UNSEEN, ReviewTestCase, begin, ct_with_balls, soft_result, voxels_of
-
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.export.reviewed import AUDIT_COLUMNS, TABLE_COLUMNS, audit_rows, write_review
 from NLSTSegLib.export.training_case import write_training_case
@@ -26,6 +25,7 @@ from NLSTSegLib.scene.segmentation_file import write_segmentation_node
 from NLSTSegLib.scene.sizes import reviewed_case
 from NLSTSegLib.scene.threshold import ThresholdDrag
 from NLSTSegLib.volume import CtVolume
+from review_scene import FAINT, UNSEEN, ReviewTestCase, begin, ct_with_balls, soft_result, voxels_of
 
 
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from limited_process import can_limit_memory
-from threshold_model import CARD
 
+from limited_process import can_limit_memory
 from NLSTSegLib.errors import InputError, ModelError
 from NLSTSegLib.models import CARD_FILE, ModelCard, read_card
 from NLSTSegLib.reading import FORMATS, read_ct
+from threshold_model import CARD
 
 INPUTS = 450
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from dicom_files import change, write_enhanced, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dicom_files import change, write_enhanced, write_series
 from mrml_host import MrmlTestCase
 from mrml_nodes import (
     add_grid_transform,
@@ -22,6 +23,14 @@ from mrml_nodes import (
     world_centroid_ras_mm,
     world_from_node,
 )
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.export.results import LABELS_FILE, write_result
+from NLSTSegLib.lesions import find_lesions
+from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions, segment
+from NLSTSegLib.reading import read_ct
+from NLSTSegLib.scene.segmentations import segmentation_from_result
+from NLSTSegLib.scene.volumes import ct_from_volume_node
+from NLSTSegLib.volume import CtVolume
 from placed_chest import (
     AXES,
     LESIONS,
@@ -36,15 +45,6 @@ from placed_chest import (
     voxel_places_lps_mm,
 )
 from threshold_model import THRESHOLD_HU, threshold_model
-
-from NLSTSegLib.errors import InputError
-from NLSTSegLib.export.results import LABELS_FILE, write_result
-from NLSTSegLib.lesions import find_lesions
-from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions, segment
-from NLSTSegLib.reading import read_ct
-from NLSTSegLib.scene.segmentations import segmentation_from_result
-from NLSTSegLib.scene.volumes import ct_from_volume_node
-from NLSTSegLib.volume import CtVolume
 
 ROTATIONS = [axes for axes in AXES if np.linalg.det(axes) > 0]
 """The 24 of :data:`placed_chest.AXES` whose k runs along i x j, as that of DICOM does."""

@@ -6,13 +6,13 @@ import unittest
 
 import numpy as np
 import torch
-from test_networks import SingleThreadTest, randomized
-from threshold_model import CARD, expected_probability, threshold_network
 from torch import nn
 
 from NLSTSegLib.inference import MAXIMUM_INPUT_SLICES, InputSpec, predict_slices
 from NLSTSegLib.networks.unet import UNet, UNetConfig
 from NLSTSegLib.volume import PADDING_HU, CtVolume
+from test_networks import SingleThreadTest, randomized
+from threshold_model import CARD, expected_probability, threshold_network
 
 SPEC = CARD.input
 

@@ -4,12 +4,12 @@ import itertools
 import unittest
 
 import numpy as np
-from shared_data import shared_data
 
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions import find_lesions, label_map
 from NLSTSegLib.measurements import measure
 from NLSTSegLib.volume import CtVolume, from_canonical, to_canonical
+from shared_data import shared_data
 
 SPACING_MM = (0.7, 0.7, 2.0)
 VOXEL_MM3 = 0.98

@@ -3,7 +3,6 @@
 import unittest
 
 import numpy as np
-from shared_data import shared_data
 
 from NLSTSegLib.lungs import GRID_MM, MARGIN_MM, lung_field
 from NLSTSegLib.phantom import make_phantom
@@ -11,6 +10,7 @@ from NLSTSegLib.phantom_body import lung_level
 from NLSTSegLib.preflight import check_lungs
 from NLSTSegLib.reading import read_ct
 from NLSTSegLib.volume import CtVolume, to_canonical
+from shared_data import shared_data
 
 AIR_HU, LUNG_HU, TISSUE_HU = -1000, -850, 40
 

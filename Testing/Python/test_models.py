@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from threshold_model import CARD, threshold_network, write_threshold_bundle
 
 from NLSTSegLib.errors import ModelError
 from NLSTSegLib.models import (
@@ -34,6 +33,7 @@ from NLSTSegLib.models import (
 from NLSTSegLib.networks.published import PublishedUNet
 from NLSTSegLib.networks.unet import UNet, UNetConfig
 from NLSTSegLib.resources import MODELS_VARIABLE
+from threshold_model import CARD, threshold_network, write_threshold_bundle
 
 PUBLISHED_FILE_BYTES = 14_400_000
 

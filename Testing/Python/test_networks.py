@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from shared_data import shared_data
 from torch import nn
 
 from NLSTSegLib.models import published_card
 from NLSTSegLib.networks.published import PublishedUNet
 from NLSTSegLib.networks.unet import MAXIMUM_LEVELS, MAXIMUM_WIDTH, UNet, UNetConfig, fold_batch_norm
+from shared_data import shared_data
 
 NORMALIZATIONS = ("batch", "group", "instance", "none")
 

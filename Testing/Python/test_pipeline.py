@@ -8,9 +8,8 @@ import unittest
 
 import numpy as np
 import torch
-from example_results import BACKGROUND_HU, LESION_HU, SPHERES, ct_with_spheres, oblique_direction
-from threshold_model import CARD, expected_probability, threshold_model
 
+from example_results import BACKGROUND_HU, LESION_HU, SPHERES, ct_with_spheres, oblique_direction
 from NLSTSegLib.devices import choose_device
 from NLSTSegLib.errors import InputError, ModelError
 from NLSTSegLib.models import Architecture, Model
@@ -18,6 +17,7 @@ from NLSTSegLib.networks.unet import UNet, UNetConfig
 from NLSTSegLib.phantom import make_phantom
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.volume import Acquisition, CtVolume
+from threshold_model import CARD, expected_probability, threshold_model
 
 EVERYWHERE = SegmentOptions(lung_field="none", device="cpu")
 

@@ -4,15 +4,15 @@ import unittest
 from dataclasses import replace
 
 import numpy as np
-from dicom_files import small_chest
-from placed_chest import leaning
-from shared_data import shared_data
 
+from dicom_files import small_chest
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lungs import lung_field
 from NLSTSegLib.preflight import CUT_AREA_MM2, RESAMPLED, Finding, check_ct, check_lungs, stop_on_errors
 from NLSTSegLib.reading import read_ct
 from NLSTSegLib.volume import Acquisition, CtVolume
+from placed_chest import leaning
+from shared_data import shared_data
 
 SPACING = (0.7, 0.8, 2.5)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from dicom_files import change, small_chest, write_directory, write_enhanced, write_series
-from placed_chest import leaning
 
+from dicom_files import change, small_chest, write_directory, write_enhanced, write_series
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading import FORMATS, NIFTI_UNITS_MM, SFORM_SWITCH, read_ct, read_mask
 from NLSTSegLib.volume import PADDING_HU, CtVolume
+from placed_chest import leaning
 
 SPACING = (0.7, 0.8, 2.5)
 ORIGIN = (-150.0, -160.5, 12.25)

@@ -6,6 +6,9 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from NLSTSegLib.regular_grid import LEAN_PIXELS, from_regular, nearest_voxel, regular_shape, slice_stack, to_regular
+from NLSTSegLib.volume import PADDING_HU, CtVolume
 from placed_chest import (
     AXES,
     LESIONS,
@@ -20,9 +23,6 @@ from placed_chest import (
     voxel_places_lps_mm,
 )
 from threshold_model import THRESHOLD_HU
-
-from NLSTSegLib.regular_grid import LEAN_PIXELS, from_regular, nearest_voxel, regular_shape, slice_stack, to_regular
-from NLSTSegLib.volume import PADDING_HU, CtVolume
 
 SPACING = (1.1, 0.9, 2.5)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from example_results import LESION_HU, ct_with_spheres, oblique_direction, result_for
 from PIL import Image
 
+from example_results import LESION_HU, ct_with_spheres, oblique_direction, result_for
 from NLSTSegLib import __version__
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.export import preview

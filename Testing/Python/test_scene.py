@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
 from example_results import SPHERES, ct_with_spheres, oblique_direction, result_for
 from mrml_host import MrmlTestCase
 from mrml_nodes import (
@@ -18,8 +19,6 @@ from mrml_nodes import (
     world_centroid_ras_mm,
     world_from_node,
 )
-from placed_chest import leaning
-
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.export.segmentation_file import write_segmentation
 from NLSTSegLib.preflight import check_ct
@@ -27,6 +26,7 @@ from NLSTSegLib.scene.segmentations import segmentation_from_result
 from NLSTSegLib.scene.volumes import ct_from_volume_node
 from NLSTSegLib.segments import MODEL_TAG, SCORE_TAG, TERMINOLOGY, segment_color
 from NLSTSegLib.volume import PADDING_HU, CtVolume
+from placed_chest import leaning
 
 FLIPPED = oblique_direction((1, 0, 2), (1, -1, -1))
 """Oblique, with i and j exchanged and j and k flipped."""

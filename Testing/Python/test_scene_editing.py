@@ -3,7 +3,18 @@
 import unittest
 
 import numpy as np
+
 from mrml_nodes import add_transform, add_volume, rigid_motion
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.lesions import BOX_MARGIN_MM
+from NLSTSegLib.regions import Region, components
+from NLSTSegLib.review import Origin, Status
+from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
+from NLSTSegLib.scene.correction import delete_lesion, merge_lesions, split_lesion
+from NLSTSegLib.scene.review import lesion_state, probability_of
+from NLSTSegLib.scene.threshold import ThresholdDrag
+from NLSTSegLib.scene.voxels import own_layer
+from NLSTSegLib.segments import TERMINOLOGY, segment_color
 from review_scene import (
     FAINT,
     LARGE,
@@ -19,17 +30,6 @@ from review_scene import (
     soft_result,
     world_ras_mm,
 )
-
-from NLSTSegLib.errors import InputError
-from NLSTSegLib.lesions import BOX_MARGIN_MM
-from NLSTSegLib.regions import Region, components
-from NLSTSegLib.review import Origin, Status
-from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
-from NLSTSegLib.scene.correction import delete_lesion, merge_lesions, split_lesion
-from NLSTSegLib.scene.review import lesion_state, probability_of
-from NLSTSegLib.scene.threshold import ThresholdDrag
-from NLSTSegLib.scene.voxels import own_layer
-from NLSTSegLib.segments import TERMINOLOGY, segment_color
 
 
 def whole(mask: np.ndarray) -> tuple[slice, slice, slice]:

@@ -3,7 +3,16 @@
 import unittest
 
 import numpy as np
+
 from mrml_nodes import add_volume
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.review import Origin, Status
+from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
+from NLSTSegLib.scene.correction import delete_lesion
+from NLSTSegLib.scene.rerun import compare_runs, remove_run, take_over
+from NLSTSegLib.scene.review import lesion_state, probability_of, proposals_of, reviews_of
+from NLSTSegLib.scene.sizes import reviewed_case, reviewed_lesion
+from NLSTSegLib.scene.threshold import ThresholdDrag
 from review_scene import (
     FAINT,
     LARGE,
@@ -17,15 +26,6 @@ from review_scene import (
     soft_result,
     tags_of,
 )
-
-from NLSTSegLib.errors import InputError
-from NLSTSegLib.review import Origin, Status
-from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
-from NLSTSegLib.scene.correction import delete_lesion
-from NLSTSegLib.scene.rerun import compare_runs, remove_run, take_over
-from NLSTSegLib.scene.review import lesion_state, probability_of, proposals_of, reviews_of
-from NLSTSegLib.scene.sizes import reviewed_case, reviewed_lesion
-from NLSTSegLib.scene.threshold import ThresholdDrag
 
 LATER = LARGE, NEIGHBOUR._replace(radius_mm=4.6), FAINT._replace(peak=1.0)
 """What the later run sees: the first lesion as before, the second larger, not the third, and one more."""

@@ -6,13 +6,12 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-from example_results import oblique_direction
 from hypothesis import given
 from hypothesis import strategies as st
+
+from example_results import oblique_direction
 from mrml_host import MrmlTestCase, mrml_scene
 from mrml_nodes import add_transform, add_volume, rigid_motion
-from review_scene import FAINT, LARGE, ReviewTestCase, begin, ct_with_balls, soft_result, tags_of, voxels_of, world_ras_mm
-
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.review import STATE_TAGS, LesionState, Origin, Status, state_of_tags, tags_of_state
 from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
@@ -36,6 +35,7 @@ from NLSTSegLib.scene.segmentation_file import write_segmentation_node
 from NLSTSegLib.scene.segmentations import segmentation_from_result
 from NLSTSegLib.scene.threshold import ThresholdDrag
 from NLSTSegLib.scene.voxels import volume_of
+from review_scene import FAINT, LARGE, ReviewTestCase, begin, ct_with_balls, soft_result, tags_of, voxels_of, world_ras_mm
 
 texts = st.text(st.characters(exclude_characters=":|", include_characters=" ", categories=["L", "N", "P", "S"]), max_size=12).map(
     str.strip

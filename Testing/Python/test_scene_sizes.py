@@ -5,11 +5,10 @@ import unittest
 from dataclasses import replace
 
 import numpy as np
+
 from example_results import ct_with_spheres, oblique_direction, result_for
 from mrml_host import MrmlTestCase
 from mrml_nodes import add_transform, add_volume, rigid_motion, world_centroid_ras_mm, world_from_node
-from review_scene import FAINT, ReviewTestCase, begin, ct_with_balls, soft_result
-
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.measurements import Measurements
 from NLSTSegLib.regions import Region
@@ -21,6 +20,7 @@ from NLSTSegLib.scene.threshold import ThresholdDrag
 from NLSTSegLib.scene.views import hide_rulers, jump_to_lesion, show_rulers
 from NLSTSegLib.scene.voxels import segment_region
 from NLSTSegLib.volume import CtVolume
+from review_scene import FAINT, ReviewTestCase, begin, ct_with_balls, soft_result
 
 LINES = "vtkMRMLMarkupsLineNode"
 

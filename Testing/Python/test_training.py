@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from nlstseg_training.bundle import write_bundle
 from nlstseg_training.evaluate import dice, evaluate_nodules
 from nlstseg_training.fit import FitOptions, fit, mine
 from nlstseg_training.patches import TARGET_OF_VOTES, Mined, PatchBatches, PatchRecipe, aerated, without_lesion
 from nlstseg_training.sources import Stack, is_validation, load_nodules
-from shared_data import shared_data
-
 from NLSTSegLib.inference import InputSpec
 from NLSTSegLib.models import Architecture, Model, find_model, load_model, published_card
 from NLSTSegLib.networks.unet import UNet, UNetConfig
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.volume import CtVolume
+from shared_data import shared_data
 
 SPEC = InputSpec(window_hu=(-1000.0, 400.0), slices=3, slice_step_mm=2.0, margin_px=16)
 RECIPE = PatchRecipe(side_px=32, batch=8)

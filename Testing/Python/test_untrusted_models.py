@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import torch
+
 from limited_process import can_limit_memory, run_limited
+from NLSTSegLib.errors import ModelError
+from NLSTSegLib.models import CARD_FILE, WEIGHTS_FILE, ModelFiles, find_model, load_model
 from placed_chest import chest_ct
 from threshold_model import CARD, threshold_network, write_threshold_bundle
 from whole_command import WholeCommandTest
-
-from NLSTSegLib.errors import ModelError
-from NLSTSegLib.models import CARD_FILE, WEIGHTS_FILE, ModelFiles, find_model, load_model
 
 
 class UntrustedTest(WholeCommandTest):

@@ -6,10 +6,10 @@ import numpy as np
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from placed_chest import AXES, leaning, rotation
 
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.volume import PADDING_HU, Acquisition, CtVolume, from_canonical, to_canonical
+from placed_chest import AXES, leaning, rotation
 
 SHAPE_KJI = (4, 5, 7)
 SPACING = (0.7, 1.3, 2.5)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nlstseg_training.bundle import write_bundle
 
+from nlstseg_training.bundle import write_bundle
 from NLSTSegLib.inference import InputSpec
 from NLSTSegLib.models import Architecture, Model, ModelCard
 from NLSTSegLib.networks.unet import UNet, UNetConfig

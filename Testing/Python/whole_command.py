@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from placed_chest import label_centroids_lps_mm, off_voxels, true_centres_lps_mm, voxel_places_lps_mm
-from threshold_model import write_threshold_bundle
 from typer.testing import CliRunner
 
 from NLSTSegLib.cli.app import app
 from NLSTSegLib.reading import read_ct
+from placed_chest import label_centroids_lps_mm, off_voxels, true_centres_lps_mm, voxel_places_lps_mm
+from threshold_model import write_threshold_bundle
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any
 
 import slicer
 import vtk
-from mrml_host import add_module_logics
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
 from bench.file_io import qSlicerCoreIOManager
 from bench.mrml_widgets import qMRMLWidget
 from bench.slice_views import qSlicerLayoutManager
+from mrml_host import add_module_logics
 
 
 class Module(QtCore.QObject):

@@ -3,9 +3,10 @@
 from typing import Any
 
 import slicer
-from bench.ctk_widgets import stored
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
+
+from bench.ctk_widgets import stored
 
 
 def observations_of(widget: QtWidgets.QWidget) -> Any:

@@ -4,8 +4,9 @@ import xml.etree.ElementTree as ET
 from types import ModuleType
 from typing import Any
 
-from bench.pythonqt import QT_MODULES, connect
 from PySide6 import QtCore, QtUiTools
+
+from bench.pythonqt import QT_MODULES, connect
 
 ONLY_PYSIDE = {"ClassInfo", "Property", "QEnum", "QFlag", "SIGNAL", "SLOT", "Signal", "SignalInstance", "Slot"}
 """Names that PythonQt does not have."""

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import slicer
-from bench.ctk_widgets import stored
-from bench.mrml_widgets import observations_of, qMRMLWidget
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Signal
+
+from bench.ctk_widgets import stored
+from bench.mrml_widgets import observations_of, qMRMLWidget
 
 EFFECTS = (
     "Threshold",

@@ -4,9 +4,10 @@ from typing import Any
 
 import slicer
 import vtk
-from bench.mrml_widgets import qMRMLWidget
 from PySide6 import QtCore, QtGui, QtWidgets
 from vtk.util.numpy_support import vtk_to_numpy
+
+from bench.mrml_widgets import qMRMLWidget
 
 VIEWS = {
     "Red": ("Axial", (0.95, 0.29, 0.20)),
