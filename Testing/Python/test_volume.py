@@ -30,7 +30,10 @@ def world_of(ct: CtVolume, value: int) -> np.ndarray:
 class CanonicalTest(unittest.TestCase):
     def check(self, ct: CtVolume) -> CtVolume:
         canonical = to_canonical(ct)
-        self.assertEqual(canonical.orientation, "LPS")
+        nearest = np.sort(np.abs(ct.direction_matrix), axis=0)
+        if (nearest[2] - nearest[1]).min() > 1e-6:
+            # Half way between two sides an axis has no letter of its own.
+            self.assertEqual(canonical.orientation, "LPS")
         np.testing.assert_allclose(canonical.voxel_volume_mm3, ct.voxel_volume_mm3)
         for value in {0, ct.hu.size // 2, ct.hu.size - 1}:
             np.testing.assert_allclose(world_of(canonical, value), world_of(ct, value), atol=1e-9)
