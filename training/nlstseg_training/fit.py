@@ -1,100 +1,145 @@
-"""Fitting a 2.5D U-Net with Lightning: soft targets, averaged weights, false positives mined as the training goes."""
+"""Fitting a network by a recipe with Lightning: soft targets, averaged weights, false positives mined as the training goes."""
 
 from __future__ import annotations
 
-import copy
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from monai.losses import DiceLoss
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from nlstseg_training.patches import Mined, PatchBatches, PatchRecipe
-from nlstseg_training.sources import Stack
-from NLSTSegLib.inference import InputSpec, predict_slices
-from NLSTSegLib.networks.unet import UNet, UNetConfig, fold_batch_norm
-from NLSTSegLib.volume import CtVolume
+from nlstseg_training.cases import CaseEntry
+from nlstseg_training.interruption import Interruption, StepSampler, Stopped, kept_signal_handlers
+from nlstseg_training.mining import mine
+from nlstseg_training.recipe import Phase, Recipe
+from nlstseg_training.sampling import Batches, Mined
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.networks.published import PublishedUNet
+from NLSTSegLib.networks.unet import UNet, UNetConfig
 
-ENTROPY_WEIGHT = 5.0
-"""Lesions fill about a hundredth of a patch, so the mean cross entropy is small beside Dice."""
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """Length and pace of the training; an epoch is ``epoch_steps`` batches, and false positives are mined between epochs."""
-
-    epochs: int = 20
-    epoch_steps: int = 250
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    warmup: float = 0.05
-    average_decay: float = 0.998
-    mine_every_epochs: int = 3
-    seed: int = 0
+LAST, BEST, FINISHED = "last.ckpt", "best.ckpt", "weights.safetensors"
+"""In the folder of a phase: where it goes on, the epoch with the lowest loss on the validation cases, and the result."""
 
 
-class PatchData(lightning.LightningDataModule):
-    """Training batches of the epoch that runs; ``mined`` false positives join in as they are found."""
+def build_network(recipe: Recipe) -> torch.nn.Module:
+    """The network of a recipe with new weights."""
+    architecture = recipe.architecture
+    if architecture.kind == "published":
+        return PublishedUNet()
+    return UNet(
+        UNetConfig(
+            dimensions=architecture.dimensions,
+            input_slices=recipe.input.slices,
+            channels=architecture.channels,
+            normalization=architecture.normalization,
+            residual=architecture.residual,
+        )
+    )
+
+
+class TrainingData(lightning.LightningDataModule):
+    """Batches of the training and the validation cases; ``mined`` false positives join in as they are found."""
 
     def __init__(
-        self, nodules: Sequence[Stack], lungs: Sequence[Stack], spec: InputSpec, options: FitOptions, recipe: PatchRecipe
+        self,
+        cache: Path,
+        train: Sequence[CaseEntry],
+        validation: Sequence[CaseEntry],
+        recipe: Recipe,
+        phase: Phase,
+        *,
+        seed: int,
+        workers: int,
     ):
         super().__init__()
-        self.nodules, self.lungs, self.spec, self.options, self.recipe = nodules, lungs, spec, options, recipe
+        self.cache, self.train, self.validation = cache, train, validation
+        self.recipe, self.phase, self.seed, self.workers = recipe, phase, seed, workers
         self.mined: list[Mined] = []
 
     def train_dataloader(self) -> torch.utils.data.DataLoader:
-        count = self.options.epoch_steps
-        batches = PatchBatches(
-            self.nodules,
-            self.lungs,
-            self.spec,
+        steps, trainer = self.recipe.epoch_steps, self.trainer
+        batches = Batches(
+            self.cache,
+            self.train,
             self.recipe,
-            seed=self.options.seed,
-            first=self.trainer.current_epoch * count,
-            count=count,
+            self.phase.sampling,
+            seed=self.seed,
+            count=self.phase.epochs * steps * trainer.world_size,
             mined=self.mined,
         )
-        return torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
+        return self._loader(batches, StepSampler(trainer.global_step, steps, trainer.global_rank, trainer.world_size))
+
+    def val_dataloader(self) -> torch.utils.data.DataLoader:
+        batches = Batches(
+            self.cache,
+            self.validation,
+            self.recipe,
+            self.phase.sampling,
+            seed=self.seed + 1,
+            count=self.recipe.validation_steps,
+            augment=False,
+        )
+        return self._loader(batches, None)
+
+    def _loader(self, batches: Batches, sampler: StepSampler | None) -> torch.utils.data.DataLoader:
+        # A forked process would wait for threads of SimpleITK that only its parent has.
+        ahead = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if self.workers else {}
+        return torch.utils.data.DataLoader(batches, batch_size=None, sampler=sampler, num_workers=self.workers, **ahead)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"mined": [(m.stack, *m.kji) for m in self.mined]}
+        return {"mined": [(place.case_id, *place.kji) for place in self.mined]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.mined = [Mined(stack, (k, j, i)) for stack, k, j, i in state["mined"]]
+        self.mined = [Mined(case_id, (k, j, i)) for case_id, k, j, i in state["mined"]]
 
 
 class SegmentationTask(lightning.LightningModule):
-    """Binary segmentation of lesions: cross entropy on the soft votes plus Dice over the whole batch."""
+    """Binary segmentation of lesions: cross entropy on the soft target plus Dice over the whole batch."""
 
-    def __init__(self, network: UNet, spec: InputSpec, options: FitOptions):
+    def __init__(self, network: torch.nn.Module, recipe: Recipe, phase: Phase):
         super().__init__()
-        self.network, self.spec, self.options = network, spec, options
+        self.network, self.recipe, self.phase = network, recipe, phase
         # Over the whole batch, an empty patch still has a gradient: what it marks lowers the one common score.
         self.dice = DiceLoss(sigmoid=True, batch=True, smooth_nr=0.0, smooth_dr=1.0)
+        self.layout = torch.channels_last if recipe.architecture.dimensions == 2 else torch.channels_last_3d
 
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
-        x, target = batch
-        logits = self.network(x.to(memory_format=torch.channels_last)).float()
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor, list[str]], index: int) -> torch.Tensor:
+        loss = self._loss(batch, "")
+        if not bool(loss.isfinite()):
+            cases = ", ".join(batch[2])
+            raise InputError(
+                f"the loss is {float(loss)} in step {self.global_step}, whose patches came from the cases {cases}; look at "
+                "those, or lower the learning rate, and start again from the last checkpoint"
+            )
+        return loss
+
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor, list[str]], index: int) -> None:
+        self._loss(batch, "validation_")
+
+    def _loss(self, batch: tuple[torch.Tensor, torch.Tensor, list[str]], prefix: str) -> torch.Tensor:
+        x, target, _ = batch
+        logits = self.network(x.to(memory_format=self.layout)).float()
         entropy = functional.binary_cross_entropy_with_logits(logits, target)
         dice = self.dice(logits, (target > 0.5).float())
-        self.log_dict(
-            {"cross_entropy": entropy, "dice_loss": dice}, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(x)
-        )
-        return ENTROPY_WEIGHT * entropy + dice
+        loss = self.recipe.loss.cross_entropy * entropy + self.recipe.loss.dice * dice
+        values = {f"{prefix}loss": loss, f"{prefix}cross_entropy": entropy, f"{prefix}dice_loss": dice}
+        self.log_dict(values, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(x), sync_dist=True)
+        return loss
 
     def configure_optimizers(self) -> dict[str, Any]:
-        options = self.options
-        optimizer = torch.optim.AdamW(self.parameters(), options.learning_rate, weight_decay=options.weight_decay)
+        recipe, phase = self.recipe, self.phase
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+        optimizer = kind(self.parameters(), phase.learning_rate, weight_decay=recipe.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, options.learning_rate, total_steps=options.epochs * options.epoch_steps, pct_start=options.warmup
+            optimizer, phase.learning_rate, total_steps=phase.epochs * recipe.epoch_steps, pct_start=recipe.warmup
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -103,70 +148,115 @@ class FalsePositiveMining(lightning.Callback):
     """Every few epochs, looks for what the network wrongly marks and hands it to the data."""
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: SegmentationTask) -> None:
-        data, done = trainer.datamodule, trainer.current_epoch + 1
-        if done % data.options.mine_every_epochs == 0 and done < data.options.epochs:
-            data.mined = mine(pl_module.network, pl_module.spec, data.lungs)
+        data, done, every = trainer.datamodule, trainer.current_epoch + 1, pl_module.phase.mine_every_epochs
+        if every and done % every == 0 and done < pl_module.phase.epochs:
+            data.mined = mine_chests(pl_module.network, data)
             pl_module.log("mined", float(len(data.mined)))
 
 
-def mine(network: UNet, spec: InputSpec, lungs: Sequence[Stack], threshold: float = 0.4, per_stack: int = 400) -> list[Mined]:
-    """Where the network marks lung that no reader marked, one place per blob and slice pair, the surest first."""
-    import SimpleITK as sitk
+def mine_chests(network: torch.nn.Module, data: TrainingData) -> list[Mined]:
+    """False positives in the training chests; in those that are not marked completely a mark may be right."""
+    ids = [entry.id for entry in data.train if entry.kind != "crop" and entry.complete]
+    return mine(network, data.recipe.input, data.cache, ids)
 
-    device = next(network.parameters()).device
-    frozen = fold_batch_norm(copy.deepcopy(network).eval()).to(torch.bfloat16)
-    found = []
-    for n, stack in enumerate(lungs):
-        ct = CtVolume(stack.hu, stack.spacing_kji_mm[::-1])
-        probability = predict_slices(frozen, spec, ct, stack.lungs, dtype=torch.bfloat16, device=str(device))
-        wrong = (probability > 255 * threshold) & stack.lungs
-        labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(wrong.astype(np.uint8)), True))
-        lesion_labels = set(np.unique(labels[stack.votes > 0]).tolist())
-        places: dict[tuple[int, int], tuple[int, tuple[int, int, int]]] = {}
-        for k, j, i in np.argwhere(wrong):
-            label, sureness = int(labels[k, j, i]), int(probability[k, j, i])
-            key = (label, k // 2)
-            if label not in lesion_labels and sureness > places.get(key, (0, (0, 0, 0)))[0]:
-                places[key] = (sureness, (int(k), int(j), int(i)))
-        surest = sorted(places.values(), reverse=True)[:per_stack]
-        found += [Mined(n, place) for _, place in surest]
-    return found
+
+@dataclass(frozen=True)
+class Machine:
+    """Where Lightning runs; several processes come from ``torchrun`` or SLURM, or from ``devices``."""
+
+    accelerator: str = "auto"
+    devices: str | int = 1
+    nodes: int = 1
+    workers: int = 1
+    """Processes that make batches ahead, for each that trains; 0: none."""
 
 
 def fit(
-    config: UNetConfig,
-    spec: InputSpec,
-    nodules: Sequence[Stack],
-    lungs: Sequence[Stack],
+    recipe: Recipe,
+    cache: Path,
+    train: Sequence[CaseEntry],
+    validation: Sequence[CaseEntry],
     out: Path,
     *,
-    options: FitOptions,
-    recipe: PatchRecipe,
-    start: UNet | None = None,
-    accelerator: str = "auto",
-) -> UNet:
-    """Train, or go on from ``out/last.ckpt``; returns the network with averaged weights in evaluation mode.
+    seed: int = 0,
+    start: torch.nn.Module | None = None,
+    machine: Machine | None = None,
+) -> torch.nn.Module:
+    """Train all phases of a recipe, or go on where a training stopped; returns the network on the CPU, evaluating.
 
-    With ``start`` the training begins from its weights and from the false positives it makes.
+    Each phase has a folder of its name in ``out`` with checkpoints and logs. ``start`` gives the first weights. The weights of
+    a phase are those of its epoch with the lowest loss on the validation cases; without such cases, its last.
+
+    Raises :class:`InputError` when there is nothing to train on, the loss is no number (with the cases that it came from), or
+    a checkpoint cannot be written; and :class:`KeyboardInterrupt`, with everything saved, when asked to stop.
     """
-    lightning.seed_everything(options.seed, workers=True, verbose=False)
-    task = SegmentationTask(UNet(config).to(memory_format=torch.channels_last), spec, options)
-    data = PatchData(nodules, lungs, spec, options, recipe)
-    last = out / "last.ckpt"
-    if start is not None and not last.exists():
-        task.network.load_state_dict(start.state_dict())
-        data.mined = mine(task.network, spec, lungs)
-    average = EMAWeightAveraging(decay=options.average_decay, use_buffers=True)
+    if not train:
+        raise InputError("there is no case to train on; look at the split and at what the cache refused")
+    machine = machine or Machine()
+    for n, phase in enumerate(recipe.phases):
+        finished = out / phase.name / FINISHED
+        torch.manual_seed(seed + n)
+        network = build_network(recipe)
+        if finished.exists():
+            network.load_state_dict(load_file(finished))
+        else:
+            if start is not None:
+                network.load_state_dict(start.state_dict())
+            data = TrainingData(cache, train, validation, recipe, phase, seed=seed + n, workers=machine.workers)
+            network = _fit_phase(network, data, out / phase.name, start is not None, machine)
+        start = network
+    return network.float().cpu().eval()
+
+
+def _fit_phase(
+    network: torch.nn.Module, data: TrainingData, folder: Path, from_weights: bool, machine: Machine
+) -> torch.nn.Module:
+    recipe, phase = data.recipe, data.phase
+    task = SegmentationTask(network, recipe, phase)
+    last = folder / LAST
+    if from_weights and phase.mine_every_epochs and not last.exists():
+        data.mined = mine_chests(network, data)
+    monitor = "validation_loss" if data.validation else None
+    callbacks = [
+        FalsePositiveMining(),
+        ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor, save_last=True, enable_version_counter=False),
+    ]
+    if recipe.average_decay:
+        callbacks.append(EMAWeightAveraging(decay=recipe.average_decay, use_buffers=True))
+    if phase.patience_epochs and monitor:
+        callbacks.append(EarlyStopping(monitor, patience=phase.patience_epochs))
+    interruption = Interruption(last)
+    # After the averaging, which belongs to the step.
+    callbacks.append(interruption)
     trainer = lightning.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision="bf16-mixed",
-        max_epochs=options.epochs,
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        num_nodes=machine.nodes,
+        precision=recipe.precision,
+        max_epochs=phase.epochs,
+        limit_val_batches=None if data.validation else 0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
         reload_dataloaders_every_n_epochs=1,
-        callbacks=[average, FalsePositiveMining(), ModelCheckpoint(out, save_last=True, every_n_epochs=1)],
-        logger=CSVLogger(out, name="log"),
+        callbacks=callbacks,
+        logger=[CSVLogger(folder, "log"), TensorBoardLogger(folder, "tensorboard")],
         enable_model_summary=False,
         log_every_n_steps=50,
     )
-    trainer.fit(task, data, ckpt_path=last if last.exists() else None)
-    return task.network.eval()
+    try:
+        with kept_signal_handlers():
+            trainer.fit(task, data, ckpt_path=last if last.exists() else None)
+    except Stopped:
+        raise KeyboardInterrupt from None
+    except OSError as error:
+        raise InputError(f"'{folder}' could not be written ({error.strerror}); make room, and start it again") from error
+    if monitor:
+        best = torch.load(folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
+        network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in best.items()})
+    if trainer.is_global_zero:
+        partial = folder / f".{FINISHED}.partial"
+        save_file({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, partial)
+        os.replace(partial, folder / FINISHED)
+    if interruption.asked:
+        raise KeyboardInterrupt
+    return network

@@ -1,0 +1,25 @@
+"""``nlstseg-train``: from data to a model bundle. What takes long to import is imported when a command needs it."""
+
+from __future__ import annotations
+
+import typer
+
+from nlstseg_training import commands_data, commands_evaluation
+
+
+def make_app() -> typer.Typer:
+    """All commands; each is a function of a file ``commands_*.py``."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        help="Training of lesion models for chest CT. Research only; not for clinical use.",
+    )
+    for command in (commands_data.prepare, commands_data.split, commands_evaluation.evaluate):
+        app.command()(command)
+    return app
+
+
+def main() -> None:
+    """Entry point of ``nlstseg-train`` and ``python -m nlstseg_training``."""
+    make_app()(prog_name="nlstseg-train")

@@ -1,0 +1,198 @@
+"""A model on one part of a split: predicted, measured case by case, pooled, and written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nlstseg_training.cases import Case, CaseEntry, load_case, read_manifest, read_split, write_json
+from nlstseg_training.evaluation.measure import measure_case
+from nlstseg_training.evaluation.pooled import pooled_figures
+from nlstseg_training.evaluation.predictions import Prediction, field_of, network_digest, predict, prediction_state
+from nlstseg_training.evaluation.records import RECORD_FORMAT, CaseRecord, Kept, digest, read_kept
+from NLSTSegLib.devices import DeviceChoice
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.models import Model
+from NLSTSegLib.progress import Progress, silent
+
+Part = Literal["train", "validation", "test"]
+
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""Tried on the validation part."""
+
+EVALUATION_FILE = "evaluation.json"
+
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model on the cases of one part; everything is kept in the folder ``out``, so an interrupted run goes on."""
+
+    model: Model
+    cache: Path
+    entries: tuple[CaseEntry, ...]
+    out: Path
+    device: DeviceChoice = "auto"
+    threads: int | None = None
+
+    def predict(self, case: Case, entry: CaseEntry, network: str, progress: Progress = silent) -> Prediction:
+        """From the network, or as it was kept."""
+        path = self.out / "probability" / f"{entry.id}.nrrd"
+        state = prediction_state(network, entry)
+        return predict(self.model, case, path, state, device=self.device, threads=self.threads, progress=progress)
+
+
+def evaluate(
+    model: Model,
+    cache: Path,
+    split: Path,
+    part: Part,
+    out: Path,
+    *,
+    threshold: float | None = None,
+    device: DeviceChoice = "auto",
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Measure ``model`` on a part of the split and write ``evaluation.json`` and ``report.html`` to ``out``.
+
+    On the validation part the threshold with the highest mean Dice of the cases that have a lesion is chosen among
+    :data:`THRESHOLDS` (the higher one of equals), unless ``threshold`` is given; on the others it is ``threshold``, by
+    default that of the model's card. Returns what ``evaluation.json`` holds: ``None`` where a figure is not defined.
+
+    Raises :class:`InputError` for an empty part, a case that cannot be read or segmented, a threshold out of range, or a
+    folder that cannot be written.
+    """
+    from nlstseg_training.evaluation.report import write_report
+
+    if threshold is not None and not 0 < threshold < 1:
+        raise InputError(f"the threshold must lie between 0 and 1, not {threshold}")
+    manifest = read_manifest(cache)
+    entries = tuple(manifest.entry(case_id) for case_id in getattr(read_split(split), part))
+    if not entries:
+        raise InputError(f"the part '{part}' of '{split}' has no cases; name another part, or make the split again")
+    make_folder(out)
+    job = Job(model, cache, entries, out, device, threads)
+    sweep: list[dict[str, Any]] = []
+    chosen_by = "given" if threshold is not None else "model card"
+    if part == "validation" and threshold is None:
+        sweep = sweep_rows(measure(job, THRESHOLDS, folder="sweep", surfaces=False, progress=progress))
+        threshold, chosen_by = best_threshold(sweep), "highest mean Dice on these cases"
+    used = model.card.threshold if threshold is None else threshold
+    records = [kept[0] for kept in measure(job, (used,), folder="cases", surfaces=True, progress=progress)]
+    content = {
+        "format": RECORD_FORMAT,
+        "notice": "Research only; not for clinical use.",
+        "model": {"name": model.card.name, "version": model.card.version, "weights_sha256": model.card.weights_sha256},
+        "part": part,
+        "cases": len(records),
+        "patients": len({record.patient for record in records}),
+        "lesions": sum(len(record.lesions) for record in records),
+        "incompletely_annotated_cases": sum(not record.complete for record in records),
+        "cases_known_to_the_model": sum("trained_on" in record.findings for record in records),
+        "resampled_to_kji_mm": manifest.spacing_kji_mm,
+        "threshold": {"value": used, "chosen_by": chosen_by},
+        "min_volume_mm3": model.card.min_volume_mm3,
+        "sweep": sweep,
+        **pooled_figures(records),
+        "by_case": [dataclasses.asdict(record) for record in records],
+    }
+    content = plain(content)
+    write_text(out / EVALUATION_FILE, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_report(content, job, out / REPORT_FILE)
+    progress(1.0, "done")
+    return content
+
+
+def measure(
+    job: Job, thresholds: Sequence[float], *, folder: str, surfaces: bool, progress: Progress = silent
+) -> list[tuple[CaseRecord, ...]]:
+    """Records of every case, one for each threshold, from ``out/<folder>`` where they are there already."""
+    network = network_digest(job.model)
+    minimum = job.model.card.min_volume_mm3
+    measured = []
+    for n, entry in enumerate(job.entries):
+        path = job.out / folder / f"{entry.id}.json"
+        state = digest(RECORD_FORMAT, prediction_state(network, entry), list(thresholds), minimum, surfaces)
+        records = read_kept(path, state)
+        if records is None:
+
+            def case_progress(fraction: float, stage: str, n: int = n) -> None:
+                progress((n + fraction) / len(job.entries), f"case {n + 1} of {len(job.entries)}: {stage}")
+
+            case_progress(0.0, "reading")
+            case = load_case(job.cache, entry.id)
+            prediction = job.predict(case, entry, network, case_progress)
+            field = field_of(case)
+            records = tuple(
+                measure_case(case, entry, prediction, field, threshold=threshold, min_volume_mm3=minimum, surfaces=surfaces)
+                for threshold in thresholds
+            )
+            make_folder(path.parent)
+            write_json(path, Kept(state, records))
+        measured.append(records)
+    return measured
+
+
+def sweep_rows(measured: Sequence[tuple[CaseRecord, ...]]) -> list[dict[str, Any]]:
+    """What each threshold gives on all cases."""
+    from nlstseg_training.evaluation.pooled import Pool, detection, overlap_row
+
+    rows = []
+    for records in zip(*measured, strict=True):
+        pool = Pool(records)
+        with_lesion = [record for record in records if record.lesions]
+        lesions = [(record, lesion.dice) for record in records for lesion in record.lesions]
+        found = detection(pool, "lenient")
+        rows.append(
+            {
+                "threshold": records[0].threshold,
+                "dice": overlap_row(pool, "with a lesion", with_lesion)["dice"],
+                "lesion_dice": dataclasses.asdict(pool.mean(lesions)),
+                "sensitivity": found["sensitivity"],
+                "f1": found["f1"],
+                "outside_per_case": found["outside_per_case"],
+            }
+        )
+    return rows
+
+
+def best_threshold(sweep: Sequence[dict[str, Any]]) -> float:
+    """The one with the highest mean Dice, the higher one of equals; raises :class:`InputError` without a lesion."""
+    if any(math.isnan(row["dice"]["value"]) for row in sweep):
+        raise InputError("no case of the validation part has a lesion to choose the threshold by; name one, or split again")
+    return float(max(sweep, key=lambda row: (row["dice"]["value"], row["threshold"]))["threshold"])
+
+
+def plain(value: Any) -> Any:
+    """For JSON, which knows no NaN and no infinity: they become None."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def make_folder(folder: Path) -> None:
+    """With the folders above it; raises :class:`InputError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder '{folder}' cannot be made ({error.strerror}); choose another place") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all; raises :class:`InputError`."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"'{path}' could not be written ({error.strerror}); make room, or choose another place") from error

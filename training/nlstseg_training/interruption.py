@@ -1,0 +1,88 @@
+"""A training that can be stopped at any step and goes on as if it had not been."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""They ask a training to stop."""
+
+SAVE_EVERY_S = 300.0
+"""Between the checkpoints within an epoch: what a power cut takes at most."""
+
+
+class Stopped(Exception):  # noqa: N818
+    """The training was asked to stop, and its checkpoint is written."""
+
+
+@contextlib.contextmanager
+def kept_signal_handlers() -> Iterator[None]:
+    """Put the handlers back that were there before the block, whoever replaced them (Lightning does not)."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+class StepSampler(torch.utils.data.Sampler[int]):
+    """Numbers of the batches of the epoch that runs, from the step that comes next; each process takes its own share."""
+
+    def __init__(self, step: int, epoch_steps: int, rank: int, processes: int):
+        self.step, self.epoch_steps, self.rank, self.processes = step, epoch_steps, rank, processes
+
+    def __len__(self) -> int:
+        # Lightning counts the batches before an interruption too.
+        return self.epoch_steps
+
+    def __iter__(self) -> Iterator[int]:
+        end = (self.step // self.epoch_steps + 1) * self.epoch_steps
+        return (step * self.processes + self.rank for step in range(self.step, end))
+
+
+class Interruption(lightning.Callback):
+    """Writes the checkpoint ``path`` every few minutes and when asked to stop (Ctrl-C, SIGTERM), after the step that runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._saved_s = time.monotonic()
+        self.asked = False
+        self._handlers: dict[int, Any] = {}
+        self._random_state: torch.Tensor | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        for number in SIGNALS:
+            self._handlers[number] = signal.signal(number, self._ask)
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.asked = True
+        # Once more stops at once.
+        signal.signal(number, self._handlers[number])
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        # The last step of an epoch has its checkpoint after the validation, which belongs to the epoch.
+        if trainer.is_last_batch:
+            return
+        if self.asked or time.monotonic() - self._saved_s > SAVE_EVERY_S:
+            trainer.save_checkpoint(self.path)
+            self._saved_s = time.monotonic()
+        if self.asked:
+            raise Stopped
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        # For dropout; what the batches are made of depends on their numbers alone.
+        checkpoint["random_state"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        self._random_state = checkpoint.get("random_state")
