@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.models import ModelCard
+from NLSTSegLib.model_card import ModelCard, ModelIdentity
 from NLSTSegLib.regions import Region
 from NLSTSegLib.review import (
     FIRST_RUN,
@@ -35,7 +35,7 @@ PROPOSAL_ROLE = "NLSTSeg.Proposal/"
 CARD_ATTRIBUTE = "NLSTSeg.Card."
 """With the name of a field of the model's card: the node attributes that say what proposed the lesions."""
 
-CARD_FIELDS = (*("name", "version", "description", "licence", "attribution", "training_data", "intended_use", "weights_sha256"),)
+CARD_FIELDS = tuple(field.name for field in fields(ModelIdentity))
 """The fields of the card that are kept."""
 
 RUN_THRESHOLD_ATTRIBUTE = "NLSTSeg.Threshold"
@@ -54,7 +54,7 @@ def start_review(
     volume_node: vtkMRMLScalarVolumeNode,
     *,
     probability: np.ndarray,
-    card: ModelCard,
+    card: ModelCard | ModelIdentity,
     threshold: float,
 ) -> None:
     """Begin the review of a run's result: all its lesions are new, and its map and proposals are kept in the scene.
@@ -123,6 +123,12 @@ def reviews_of(volume_node: vtkMRMLScalarVolumeNode) -> list[vtkMRMLSegmentation
         if node.GetNodeReference(PROPOSAL_ROLE + FIRST_RUN) is not None
         and node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is volume_node
     ]
+
+
+def is_touched(segmentation_node: vtkMRMLSegmentationNode) -> bool:
+    """Whether a reader has decided on, changed or added any lesion, so that a new run goes beside the segmentation."""
+    regions = segment_regions(segmentation_node)
+    return any(lesion_state(segmentation_node, segment_id, region).is_reviewed for segment_id, region in regions.items())
 
 
 def card_of(segmentation_node: vtkMRMLSegmentationNode) -> dict[str, str]:

@@ -9,41 +9,53 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.lesions import Box, Lesion
 from NLSTSegLib.pipeline import SegmentationResult
+from NLSTSegLib.regions import Region
+from NLSTSegLib.saved_result import SavedResult
 from NLSTSegLib.scene.volumes import grid_lps_mm
-from NLSTSegLib.segments import segment_color, segment_id, segment_tags
+from NLSTSegLib.scene.voxels import region_image
+from NLSTSegLib.segments import NamedLesion, segment_color, segment_id, segment_tags
+from NLSTSegLib.volume import Grid
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkOrientedImageData
-    from vtk import vtkMatrix4x4
+    from slicer import vtkMRMLDisplayableNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
 GRID_TOLERANCE_MM = 1e-3
 """Grids count as the same when their corner voxels are closer; file formats round to less."""
 
 
 def segmentation_from_result(
-    result: SegmentationResult, volume_node: vtkMRMLScalarVolumeNode, name: str | None = None
+    result: SegmentationResult | SavedResult,
+    volume_node: vtkMRMLScalarVolumeNode,
+    name: str | None = None,
+    segmentation_node: vtkMRMLSegmentationNode | None = None,
 ) -> vtkMRMLSegmentationNode:
-    """A new segmentation node with one segment per lesion, beside ``volume_node``, the CT that was segmented.
+    """A segmentation node with one segment per lesion, beside ``volume_node``, the CT that was segmented.
 
-    It has the volume's grid as its reference geometry, hangs under the same parent transform and in the same study of
-    the subject hierarchy, and has a display node; no 3D surface is made. Names, colours, terminology and tags are those
-    of :mod:`NLSTSegLib.segments`. ``name`` is by default that of the volume and "lesions", made unique in the scene.
+    It is ``segmentation_node``, which must have no segments and keeps its name, or a new one. It has the volume's grid as
+    its reference geometry, hangs under the same parent transform and in the same study of the subject hierarchy, and has a
+    display node; no 3D surface is made. Names, colours, terminology and tags of the segments are those of
+    :mod:`NLSTSegLib.segments`. ``name`` of a new node is by default that of the volume and "lesions", made unique in the
+    scene.
 
-    Raises :class:`InputError` when the volume is in no scene or its grid is not that of ``result.ct``. After any error
-    the scene is as before.
+    Raises :class:`InputError` when the volume is in no scene, its grid is not that of ``result``, or the segmentation is in
+    another scene or not empty. After any error the scene is as before.
     """
     scene = volume_node.GetScene()
     if scene is None:
         raise InputError(f"the volume '{volume_node.GetName()}' is in no scene; add it to one first")
     _check_grid(result, volume_node)
-    if name is None:
-        name = scene.GenerateUniqueName(f"{volume_node.GetName()} lesions")
+    if segmentation_node is not None:
+        check_empty(segmentation_node, volume_node)
 
     with ExitStack() as undo:
-        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-        undo.callback(scene.RemoveNode, node)
+        if segmentation_node is None:
+            name = name or scene.GenerateUniqueName(f"{volume_node.GetName()} lesions")
+            node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+            undo.callback(scene.RemoveNode, node)
+        else:
+            node = segmentation_node
+            undo.callback(node.GetSegmentation().RemoveAllSegments)
         # The transform comes first: the reference geometry is taken into the frame that the node has by then.
         node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
@@ -51,19 +63,26 @@ def segmentation_from_result(
         undo.pop_all()
     # Only now, so that an undone node leaves no display node behind.
     node.CreateDefaultDisplayNodes()
-    _join_study(volume_node, node)
+    join_study(volume_node, node)
     return node
 
 
-def _check_grid(result: SegmentationResult, volume_node: vtkMRMLScalarVolumeNode) -> None:
+def check_empty(segmentation_node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarVolumeNode) -> None:
+    """Raise :class:`InputError` unless a result of the volume can go into the segmentation."""
+    name, count = segmentation_node.GetName(), segmentation_node.GetSegmentation().GetNumberOfSegments()
+    if segmentation_node.GetScene() is not volume_node.GetScene():
+        raise InputError(f"the segmentation '{name}' is not in the scene of the CT; choose another, or none for a new one")
+    if count:
+        raise InputError(f"the segmentation '{name}' has {count} segment(s) already; choose an empty one, or none for a new one")
+
+
+def _check_grid(result: SegmentationResult | SavedResult, volume_node: vtkMRMLScalarVolumeNode) -> None:
     image = volume_node.GetImageData()
-    same = image is not None and image.GetDimensions() == result.ct.hu.shape[::-1]
+    same = image is not None and image.GetDimensions() == result.labels.shape[::-1]
     if same:
-        spacing_ijk_mm, origin_lps_mm, direction_lps = grid_lps_mm(volume_node)
-        steps_mm = np.reshape(direction_lps, (3, 3)) * spacing_ijk_mm
         corners_ijk = np.array(list(np.ndindex(2, 2, 2))) * (np.array(image.GetDimensions()) - 1)
-        corners_lps_mm = corners_ijk @ steps_mm.T + origin_lps_mm
-        same = np.allclose(corners_lps_mm, result.ct.lps_from_ijk_mm(corners_ijk), rtol=0, atol=GRID_TOLERANCE_MM)
+        here, there = (_places_lps_mm(grid, corners_ijk) for grid in (grid_lps_mm(volume_node), result.grid))
+        same = np.allclose(here, there, rtol=0, atol=GRID_TOLERANCE_MM)
     if not same:
         raise InputError(
             f"the voxel grid of the volume '{volume_node.GetName()}' is not that of the CT that was segmented; "
@@ -71,15 +90,22 @@ def _check_grid(result: SegmentationResult, volume_node: vtkMRMLScalarVolumeNode
         )
 
 
-def _add_segments(result: SegmentationResult, volume_node: vtkMRMLScalarVolumeNode, node: vtkMRMLSegmentationNode) -> None:
+def _places_lps_mm(grid: Grid, ijk: np.ndarray) -> np.ndarray:
+    spacing_ijk_mm, origin_lps_mm, direction_lps = grid
+    return ijk @ (np.reshape(direction_lps, (3, 3)) * spacing_ijk_mm).T + origin_lps_mm
+
+
+def _add_segments(
+    result: SegmentationResult | SavedResult, volume_node: vtkMRMLScalarVolumeNode, node: vtkMRMLSegmentationNode
+) -> None:
     import vtk
 
     ras_from_ijk = vtk.vtkMatrix4x4()
     volume_node.GetIJKToRASMatrix(ras_from_ijk)
     segmentation = node.GetSegmentation()
     model = f"{result.card.name} {result.card.version}"
-    for lesion, box, mask in _masks(result):
-        image = _oriented_image(mask, box, ras_from_ijk)
+    for lesion, region in _regions(result):
+        image = region_image(region, ras_from_ijk)
         color = segment_color(lesion.label)
         segment = segmentation.GetSegment(
             node.AddSegmentFromBinaryLabelmapRepresentation(image, lesion.name, color, segment_id(lesion))
@@ -92,8 +118,8 @@ def _add_segments(result: SegmentationResult, volume_node: vtkMRMLScalarVolumeNo
     segmentation.CollapseBinaryLabelmaps(False)
 
 
-def _masks(result: SegmentationResult) -> Iterator[tuple[Lesion, Box, np.ndarray]]:
-    """Each lesion with its bounding box on the source voxels and the bool ``[k, j, i]`` mask in it."""
+def _regions(result: SegmentationResult | SavedResult) -> Iterator[tuple[NamedLesion, Region]]:
+    """Each lesion with its voxels on the grid of the source."""
     import SimpleITK as sitk
 
     shapes = sitk.LabelShapeStatisticsImageFilter()
@@ -102,24 +128,11 @@ def _masks(result: SegmentationResult) -> Iterator[tuple[Lesion, Box, np.ndarray
     for lesion in result.lesions:
         i, j, k, size_i, size_j, size_k = shapes.GetBoundingBox(lesion.label)
         box = (slice(k, k + size_k), slice(j, j + size_j), slice(i, i + size_i))
-        yield lesion, box, result.labels[box] == lesion.label
+        yield lesion, Region(box, result.labels[box] == lesion.label)
 
 
-def _oriented_image(mask: np.ndarray, box: Box, ras_from_ijk: vtkMatrix4x4) -> vtkOrientedImageData:
-    import slicer
-    import vtk
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    image = slicer.vtkOrientedImageData()
-    # The extent says where the box lies in the volume, so the volume's own matrix holds for it.
-    image.SetExtent([bound for part in reversed(box) for bound in (part.start, part.stop - 1)])
-    image.SetImageToWorldMatrix(ras_from_ijk)
-    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
-    vtk_to_numpy(image.GetPointData().GetScalars()).reshape(mask.shape)[:] = mask
-    return image
-
-
-def _join_study(volume_node: vtkMRMLScalarVolumeNode, node: vtkMRMLSegmentationNode) -> None:
+def join_study(volume_node: vtkMRMLScalarVolumeNode, node: vtkMRMLDisplayableNode) -> None:
+    """Put ``node`` beside ``volume_node`` in the subject hierarchy."""
     hierarchy = volume_node.GetScene().GetSubjectHierarchyNode()
     volume_item = hierarchy.GetItemByDataNode(volume_node)
     study = hierarchy.GetItemParent(volume_item) if volume_item else hierarchy.GetSceneItemID()

@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.measurements import Measurements, Point
+from NLSTSegLib.measurements import Measurements, Point, round_half_up
 from NLSTSegLib.scene.sizes import measure_region
 from NLSTSegLib.scene.volumes import LPS_FROM_RAS
 from NLSTSegLib.scene.voxels import segment_region, volume_of, world_from_ras
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLMarkupsLineNode, vtkMRMLSegmentationNode, vtkMRMLSegmentEditorNode
+    from slicer import vtkMRMLMarkupsLineNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLSegmentEditorNode
 
 Axis = Literal["long", "short"]
 
 RULER_ATTRIBUTE = "NLSTSeg.Ruler"
 """Node attribute of a ruler: which axis of which segmentation it is."""
+
+SURFACE = "Closed surface"
+"""Slicer's name of the representation of segments as surfaces."""
 
 
 def jump_to_lesion(
@@ -43,6 +46,41 @@ def jump_to_lesion(
     return right, anterior, superior
 
 
+def show_on_its_ct(
+    segmentation_node: vtkMRMLSegmentationNode,
+    volume_node: vtkMRMLScalarVolumeNode,
+    instead_of: vtkMRMLSegmentationNode | None = None,
+) -> None:
+    """Show the lesions over their CT, which comes into the slice views unless it is in one; ``instead_of`` is hidden."""
+    import slicer
+
+    scene = segmentation_node.GetScene()
+    layers = [
+        scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode")
+        for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode"))
+    ]
+    shown = {each for layer in layers for each in (layer.GetBackgroundVolumeID(), layer.GetForegroundVolumeID())}
+    if volume_node.GetID() not in shown:
+        slicer.util.setSliceViewerLayers(background=volume_node)
+    for node, on in ((instead_of, False), (segmentation_node, True)):
+        if node is not None and node.GetDisplayNode() is not None:
+            node.GetDisplayNode().SetVisibility(on)
+
+
+def has_surfaces(segmentation_node: vtkMRMLSegmentationNode) -> bool:
+    """Whether surfaces of the lesions have been made, which 3D views show."""
+    return bool(segmentation_node.GetSegmentation().ContainsRepresentation(SURFACE))
+
+
+def show_surfaces(segmentation_node: vtkMRMLSegmentationNode, on: bool) -> None:
+    """Make surfaces of the lesions for the 3D views, which then follow every edit, or take them away."""
+    if on:
+        segmentation_node.CreateClosedSurfaceRepresentation()
+        segmentation_node.GetDisplayNode().SetVisibility3D(True)
+    else:
+        segmentation_node.RemoveClosedSurfaceRepresentation()
+
+
 def show_rulers(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> tuple[vtkMRMLMarkupsLineNode, ...]:
     """Draw the long and the short axis of a lesion; rulers of the segmentation that are there already move to it.
 
@@ -52,10 +90,16 @@ def show_rulers(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> 
     sizes = _sizes(segmentation_node, segment_id)
     rulers = []
     axis: Axis
-    for axis, ends_lps_mm in (("long", sizes.long_axis_ends_lps_mm), ("short", sizes.short_axis_ends_lps_mm)):
+    for axis, length_mm, ends_lps_mm in (
+        ("long", sizes.long_axis_mm, sizes.long_axis_ends_lps_mm),
+        ("short", sizes.short_axis_mm, sizes.short_axis_ends_lps_mm),
+    ):
         ruler = _ruler(segmentation_node, axis) or _new_ruler(segmentation_node, axis)
         for n, end_lps_mm in enumerate(ends_lps_mm):
             ruler.SetNthControlPointPositionWorld(n, *_world_ras_mm(segmentation_node, end_lps_mm))
+        # At one end each: the middles lie on each other.
+        ruler.SetNthControlPointLabel(0, "")
+        ruler.SetNthControlPointLabel(1, f"{round_half_up(length_mm, 1)} mm")
         rulers.append(ruler)
     return tuple(rulers)
 
@@ -107,7 +151,10 @@ def _new_ruler(segmentation_node: vtkMRMLSegmentationNode, axis: Axis) -> vtkMRM
     ruler.SetAttribute(RULER_ATTRIBUTE, f"{axis} {segmentation_node.GetID()}")
     segmentation_node.GetScene().AddNode(ruler)
     ruler.CreateDefaultDisplayNodes()
-    ruler.GetDisplayNode().SetSaveWithScene(False)
+    display = ruler.GetDisplayNode()
+    display.SetSaveWithScene(False)
+    display.SetPropertiesLabelVisibility(False)
+    display.SetPointLabelsVisibility(True)
     for _ in range(2):
         ruler.AddControlPoint(vtk.vtkVector3d(0.0, 0.0, 0.0))
     ruler.SetLocked(True)

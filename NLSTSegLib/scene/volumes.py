@@ -1,4 +1,4 @@
-"""From a volume node to a CT."""
+"""From a volume node to a CT, and back."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.volume import Acquisition, CtVolume
+from NLSTSegLib.volume import Acquisition, CtVolume, Grid
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLScalarVolumeNode
+    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLScene
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
 """Left and posterior are minus right and minus anterior; superior is the same."""
+
+LUNG_WINDOW_HU = (1500.0, -500.0)
+"""Width and level, in that order as in MRML."""
 
 RIGID_TOLERANCE = 1e-3
 """How far the axes of a parent transform may be from unit length and right angles; a lesion of 100 mm gains 0.1 mm."""
 
 
-def ct_from_volume_node(node: vtkMRMLScalarVolumeNode) -> CtVolume:
-    """Copy a scalar volume node holding HU.
+def ct_from_volume_node(node: vtkMRMLScalarVolumeNode, *, copy: bool = True) -> CtVolume:
+    """Copy a scalar volume node holding HU; without ``copy``, to look at it only, the voxels are the node's own if they can.
 
     Voxel types are brought to int16 or float32 as by :meth:`CtVolume.from_image`. The geometry is the node's own
     (``IJKToRAS``, in LPS, no rounding): a rigid parent transform moves the patient as a whole and is left out, so
@@ -41,29 +44,68 @@ def ct_from_volume_node(node: vtkMRMLScalarVolumeNode) -> CtVolume:
     if image_data.GetNumberOfScalarComponents() != 1:
         count = image_data.GetNumberOfScalarComponents()
         raise InputError(f"the volume '{name}' has {count} values in each voxel, which a CT has not; choose a CT")
-    _check_parent_transform(node)
+    check_parent_transform(node)
 
     spacing_ijk_mm, origin_lps_mm, direction_lps = grid_lps_mm(node)
-    voxels = CtVolume.from_image(sitk.GetImageFromArray(slicer.util.arrayFromVolume(node)), _acquisition(node))
+    hu, acquisition = slicer.util.arrayFromVolume(node), _acquisition(node)
+    if not copy:
+        hu = _as_hu_type(hu)
+        if hu.dtype == np.int16 or np.isfinite(hu).all():
+            return CtVolume(hu, spacing_ijk_mm, origin_lps_mm, direction_lps, acquisition)
+    voxels = CtVolume.from_image(sitk.GetImageFromArray(hu), acquisition)
     return replace(voxels, spacing_ijk_mm=spacing_ijk_mm, origin_lps_mm=origin_lps_mm, direction_lps=direction_lps)
 
 
-def grid_lps_mm(
-    node: vtkMRMLScalarVolumeNode,
-) -> tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, ...]]:
-    """Spacing of i, j, k, origin and directions (as in :class:`CtVolume`) of a volume node, in LPS mm, without parents."""
+def volume_node_of_ct(ct: CtVolume, scene: vtkMRMLScene, name: str) -> vtkMRMLScalarVolumeNode:
+    """A new volume node with a copy of the voxels and the geometry of ``ct``, shown with a window for lungs."""
+    import slicer
+    import vtk
+
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    slicer.util.updateVolumeFromArray(node, ct.hu)
+    ras_from_ijk = np.eye(4)
+    ras_from_ijk[:3, :3] = LPS_FROM_RAS @ ct.direction_matrix * ct.spacing_ijk_mm
+    ras_from_ijk[:3, 3] = LPS_FROM_RAS @ ct.origin_lps_mm
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(ras_from_ijk.ravel())
+    node.SetIJKToRASMatrix(matrix)
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetAutoWindowLevel(False)
+    node.GetDisplayNode().SetWindowLevel(*LUNG_WINDOW_HU)
+    return node
+
+
+def grid_lps_mm(node: vtkMRMLScalarVolumeNode) -> Grid:
+    """Spacing of i, j, k, origin and directions (as in :class:`CtVolume`) of a volume node, in LPS mm, without parents.
+
+    A node may have negative spacings; those of the grid are positive, and its directions turned instead.
+    """
     import slicer
     import vtk
 
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASDirectionMatrix(matrix)
+    signs = np.where(np.array(node.GetSpacing()) < 0, -1.0, 1.0)
     # + 0.0 turns the -0.0 of a negated zero into 0.0.
-    direction = LPS_FROM_RAS @ slicer.util.arrayFromVTKMatrix(matrix)[:3, :3] + 0.0
+    direction = LPS_FROM_RAS @ slicer.util.arrayFromVTKMatrix(matrix)[:3, :3] * signs + 0.0
     left, posterior, superior = (LPS_FROM_RAS @ node.GetOrigin() + 0.0).tolist()
-    return node.GetSpacing(), (left, posterior, superior), tuple(direction.ravel().tolist())
+    i, j, k = map(abs, node.GetSpacing())
+    return (i, j, k), (left, posterior, superior), tuple(direction.ravel().tolist())
 
 
-def _check_parent_transform(node: vtkMRMLScalarVolumeNode) -> None:
+def _as_hu_type(voxels: np.ndarray) -> np.ndarray:
+    """``voxels`` itself, or their copy, as int16 or float32, as :meth:`CtVolume.from_image` makes them."""
+    if voxels.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return voxels.astype(np.float32, copy=False)
+    limits = np.iinfo(np.int16)
+    if voxels.dtype != np.int16:
+        voxels = np.clip(voxels, max(limits.min, np.iinfo(voxels.dtype).min), limits.max)
+    return voxels.astype(np.int16, copy=False)
+
+
+def check_parent_transform(node: vtkMRMLScalarVolumeNode) -> None:
+    """Raise :class:`InputError` when the node lies under a transform that is not rigid."""
     import slicer
     import vtk
 

@@ -92,7 +92,7 @@ def segment_regions(segmentation_node: vtkMRMLSegmentationNode, segment_ids: Ite
         if layer not in found:
             # Lesions may share a layer that spans the chest and is nearly empty: it is looked through once.
             values = vtk_to_numpy(scalars)
-            used = np.flatnonzero(values)
+            used = np.flatnonzero(values != 0)  # several times faster on bool than on the labels themselves
             found[layer] = used, values[used]
         used, values = found[layer]
         own = used[values == segmentation.GetSegment(segment_id).GetLabelValue()]

@@ -37,7 +37,8 @@ What a test has (:class:`bench.case.ModuleTestCase`)
     one fails the test. A test that expects one looks at it and empties the list.
 
 What it can do (:mod:`bench.host`)
-    ``click(button)`` as a user can: not on what is hidden or disabled. ``press_key(widget, "N", "Ctrl+")``.
+    ``click(button)`` as a user can: not on what is hidden or disabled. ``click_at(widget, x, y)``, for rows and headers of
+    tables. ``press_key(widget, "N", "Ctrl+")``.
     ``click_slice("Red", ras_mm)``, for example to place a markups point. ``process_events(until=..., timeout_s=...)``: child
     processes, timers. ``screenshot(widget, path)`` of a module's widget object or any Qt widget, such as
     ``slicer.app.layoutManager().sliceWidget("Red")``; ``with beside_views(widget, ("Red", "Green")) as window`` for the panel

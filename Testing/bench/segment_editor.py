@@ -107,10 +107,24 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._effects = [qSlicerSegmentEditorAbstractEffect(name, self) for name in EFFECTS]
         self._effect_order: list[str] = []
         self._segments, self._effect_box = QtWidgets.QListWidget(), QtWidgets.QWidget()
+        self._segments.setObjectName("SegmentsTableView")
+        self._undo_button, self._redo_button = QtWidgets.QToolButton(), QtWidgets.QToolButton()
+        steps = QtWidgets.QHBoxLayout()
+        for button, text, slot in ((self._undo_button, "Undo", self.undo), (self._redo_button, "Redo", self.redo)):
+            button.setObjectName(f"{text}Button")
+            button.setText(text)
+            button.clicked.connect(slot)
+            steps.addWidget(button)
+        steps.addStretch(1)
+        self._observed_history = observations_of(self)
+        history_changed = self._logic.SegmentationHistoryChangedEvent
+        self._observed_history.addObserver(self._logic, history_changed, self._update_undo_buttons)
+        self._update_undo_buttons(None, "")
         column = QtWidgets.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._segments)
         column.addWidget(self._effect_box)
+        column.addLayout(steps)
         self._segments.currentItemChanged.connect(self._segment_chosen)
         QtWidgets.QGridLayout(self._effect_box)
         self.updateEffectList()
@@ -177,7 +191,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         blocker = QtCore.QSignalBlocker(self._segments)
         self._segments.clear()
         for segment_id in ids:
-            item = QtWidgets.QListWidgetItem(segmentation.GetSegment(segment_id).GetName(), self._segments)
+            item = QtWidgets.QListWidgetItem(segmentation.GetSegment(segment_id).GetName() or "", self._segments)
             item.setData(QtCore.Qt.UserRole, segment_id)
             if segment_id == self.currentSegmentID():
                 self._segments.setCurrentItem(item)
@@ -243,6 +257,10 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         if self._node:
             self._node.SetActiveEffectName(name)
         self._check_buttons()
+
+    def _update_undo_buttons(self, caller: Any, event: str) -> None:
+        self._undo_button.setEnabled(bool(self._logic.CanUndo()))
+        self._redo_button.setEnabled(bool(self._logic.CanRedo()))
 
     def saveStateForUndo(self) -> None:
         self._logic.SaveStateForUndo()

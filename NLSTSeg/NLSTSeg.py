@@ -1,0 +1,214 @@
+"""The module NLSTSeg of 3D Slicer: segments lung lesions in a chest CT and lets a reader correct them."""
+
+import importlib.util
+import sys
+import unittest
+from pathlib import Path
+
+import ctk
+import qt
+import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+VOLUME_ROLE, SEGMENTATION_ROLE = "InputVolume", "Segmentation"
+"""Node references of the parameter node: the CT, and the lesions under review."""
+
+
+class NLSTSeg(ScriptedLoadableModule):
+    """What the module says about itself."""
+
+    def __init__(self, parent):
+        super().__init__(parent)
+        source = Path(__file__).resolve().parents[1]
+        found = importlib.util.find_spec("NLSTSegLib")
+        if (found is None or found.origin is None) and (source / "NLSTSegLib" / "__init__.py").is_file():
+            # A source folder that was added by hand; after installation the library lies beside this file. Without an
+            # origin it is a bare folder of that name.
+            sys.path.append(str(source))
+        from NLSTSegLib.resources import resources_folder
+
+        parent.title = _("NLSTSeg")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = ["Segmentations", "SegmentEditor", "Volumes", "Markups"]
+        parent.contributors = ["NLSTSeg contributors"]
+        parent.helpText = _(
+            "Finds and segments lung lesions in a chest CT with a U-Net, one segment for each, and lets a reader accept, "
+            "reject and correct them. Research only; not for clinical use."
+        )
+        parent.acknowledgementText = _("The cards of the models name the data that they were trained on.")
+        parent.icon = qt.QIcon(str(resources_folder() / "Icons" / "NLSTSeg.png"))
+
+
+class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Joins the panels: which CT and which lesions they are about."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+
+    def setup(self):
+        super().setup()
+        from NLSTSegLib.widgets.export_panel import ExportPanel
+        from NLSTSegLib.widgets.input_panel import InputPanel
+        from NLSTSegLib.widgets.lesion_panel import LesionPanel
+        from NLSTSegLib.widgets.requirements import ensure_requirements
+        from NLSTSegLib.widgets.run_panel import RunPanel
+
+        self.logic = NLSTSegLogic()
+        self.input = InputPanel(self.onInputChanged)
+        self.run = RunPanel(self.input.reasons, self.request, ensure_requirements, self.onResult)
+        self.lesions = LesionPanel()
+        self.export = ExportPanel()
+        self.panels = (self.input, self.run, self.lesions, self.export)
+        self.segmentationSelector = self.makeSegmentationSelector()
+        self.addSection(_("CT and model"), self.input.widget, self.run.widget)
+        self.addSection(_("Lesions"), self.segmentationSelector, self.lesions.widget)
+        self.addSection(_("Export"), self.export.widget)
+        self.layout.addStretch(1)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        for event in (scene.EndCloseEvent, scene.EndImportEvent):
+            self.addObserver(scene, event, self.onSceneChanged)
+        self.onSceneChanged()
+
+    def addSection(self, title, *widgets):
+        section = ctk.ctkCollapsibleButton()
+        section.text = title
+        column = qt.QVBoxLayout(section)
+        for widget in widgets:
+            column.addWidget(widget)
+        self.layout.addWidget(section)
+
+    def makeSegmentationSelector(self):
+        selector = slicer.qMRMLNodeComboBox()
+        selector.nodeTypes = ["vtkMRMLSegmentationNode"]
+        selector.noneEnabled, selector.addEnabled, selector.removeEnabled = True, False, False
+        selector.noneDisplay = _("No segmentation: run the model, or choose one")
+        selector.toolTip = _("The segmentation whose lesions are reviewed")
+        selector.setMRMLScene(slicer.mrmlScene)
+        selector.connect("currentNodeChanged(vtkMRMLNode*)", self.onSegmentationChanged)
+        return selector
+
+    def enter(self):
+        if self.input.volume_node is None:
+            # The CT that was loaded last, as in Slicer's other modules.
+            active = slicer.app.applicationLogic().GetSelectionNode().GetActiveVolumeID()
+            self.input.select_volume(slicer.mrmlScene.GetNodeByID(active or ""))
+        self.lesions.enter()
+
+    def exit(self):
+        self.lesions.exit()
+
+    def cleanup(self):
+        self.removeObservers()
+        for panel in self.panels:
+            panel.close()
+
+    def onReload(self):
+        self.cleanup()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "NLSTSegLib"]:
+            del sys.modules[name]
+        super().onReload()
+
+    def request(self):
+        """The CT and the options of the next run."""
+        return self.input.volume_node, self.input.options()
+
+    def onInputChanged(self):
+        from NLSTSegLib.scene.review import reviews_of
+
+        volume = self.input.volume_node
+        node = self.logic.getParameterNode()
+        if volume is not node.GetNodeReference(VOLUME_ROLE):
+            node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID() if volume else None)
+            # Lesions of another CT are not reviewed on this one.
+            self.segmentationSelector.setCurrentNode(next(reversed(reviews_of(volume)), None) if volume else None)
+        self.run.refresh()
+
+    def onSegmentationChanged(self, segmentation=None):
+        from NLSTSegLib.errors import NLSTSegError
+
+        shown = None
+        try:
+            if segmentation is not None:
+                self.logic.bringToReview(segmentation, self.input.volume_node)
+                self.input.select_volume(segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole()))
+                shown = segmentation
+        except NLSTSegError as error:
+            slicer.util.errorDisplay(str(error))
+            self.segmentationSelector.setCurrentNode(None)
+        self.logic.getParameterNode().SetNodeReferenceID(SEGMENTATION_ROLE, shown.GetID() if shown else None)
+        for panel in (self.lesions, self.export):
+            panel.show(shown)
+
+    def onResult(self, segmentation):
+        from NLSTSegLib.scene.review import is_touched
+
+        shown = self.lesions.segmentation_node
+        if shown is not None and is_touched(shown):
+            self.lesions.offer_run(segmentation)
+        else:
+            self.segmentationSelector.setCurrentNode(segmentation)
+        slicer.util.setSliceViewerLayers(background=self.input.volume_node)
+
+    def onSceneStartClose(self, caller=None, event=None):
+        self.run.stop(_("The scene was closed, so the run was stopped."))
+        self.segmentationSelector.setCurrentNode(None)
+
+    def onSceneChanged(self, caller=None, event=None):
+        node = self.logic.getParameterNode()
+        volume, segmentation = node.GetNodeReference(VOLUME_ROLE), node.GetNodeReference(SEGMENTATION_ROLE)
+        self.input.select_volume(volume)
+        self.segmentationSelector.setCurrentNode(segmentation)
+        self.run.refresh()
+
+
+class NLSTSegLogic(ScriptedLoadableModuleLogic):
+    """What the module does, without a panel."""
+
+    def process(self, volumeNode, segmentationNode=None, options=None, progress=None):
+        """Segment the lesions of a CT and begin their review; returns the segmentation node.
+
+        ``segmentationNode`` must be empty; without one a new node is made beside the CT. ``options`` are
+        :class:`NLSTSegLib.child_run.RunOptions`. ``progress(fraction, stage)`` is called about ten times a second and stops
+        the run by raising. Raises :class:`NLSTSegLib.errors.NLSTSegError` with one sentence.
+        """
+        from NLSTSegLib.scene.run import run_and_wait
+
+        return run_and_wait(volumeNode, segmentationNode, options, progress)
+
+    def bringToReview(self, segmentationNode, volumeNode=None):
+        """Make a segmentation that lies on no CT yet, such as one loaded from a file, one of ``volumeNode``."""
+        from NLSTSegLib.errors import InputError
+        from NLSTSegLib.scene.review import resume_review
+
+        role = segmentationNode.GetReferenceImageGeometryReferenceRole()
+        volumeNode = segmentationNode.GetNodeReference(role) or volumeNode
+        if volumeNode is None:
+            raise InputError(f"choose the CT of '{segmentationNode.GetName()}' first")
+        resume_review(segmentationNode, volumeNode)
+
+
+class NLSTSegTest(ScriptedLoadableModuleTest):
+    """The self-test behind "Reload and Test"; the module's other tests lie in Testing/Python."""
+
+    def test_phantom(self):
+        from NLSTSegLib.phantom import make_phantom
+        from NLSTSegLib.scene.volumes import volume_node_of_ct
+        from NLSTSegLib.widgets.requirements import missing_requirements
+
+        if missing_requirements():
+            raise unittest.SkipTest("torch is not installed")
+        slicer.mrmlScene.Clear()
+        phantom = make_phantom(0)
+        segmentation = NLSTSegLogic().process(volume_node_of_ct(phantom.ct, slicer.mrmlScene, "Phantom"))
+        self.assertGreaterEqual(segmentation.GetSegmentation().GetNumberOfSegments(), len(phantom.lesions))
+        self.delayDisplay(_("The lesions of the phantom were found."))

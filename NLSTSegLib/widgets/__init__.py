@@ -1,0 +1,1 @@
+"""The panels of the Slicer module: Qt alone; what they decide lies in the library and is tested without Qt."""

@@ -1,0 +1,238 @@
+"""Apply, progress, Cancel, and what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from NLSTSegLib.child_run import RunOptions
+from NLSTSegLib.diagnostics import diagnostics_text, model_facts
+from NLSTSegLib.errors import InputError, NLSTSegError
+from NLSTSegLib.run_time import duration_text
+from NLSTSegLib.saved_result import SavedResult
+from NLSTSegLib.scene.run import SceneRun
+from NLSTSegLib.widgets.panel import Panel
+from NLSTSegLib.widgets.run_times import RunTimes
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+
+POLL_MS = 100
+
+DIAGNOSTICS_FILE = "NLSTSeg-last-run.txt"
+"""In the application's folder for temporary files: what "Copy diagnostics" copies, of the last run."""
+
+
+class RunPanel(Panel):
+    """Runs what ``request`` gives, a CT and options, after ``prepare``; hands the segmentation to ``on_result``.
+
+    ``reasons`` are whole sentences why no run is possible now. ``prepare`` may ask the user and takes its time; it raises
+    :class:`NLSTSegError` where the run cannot begin. All of it runs on the main thread, the work in a child process.
+    """
+
+    def __init__(
+        self,
+        reasons: Callable[[], list[str]],
+        request: Callable[[], tuple[vtkMRMLScalarVolumeNode, RunOptions]],
+        prepare: Callable[[], None],
+        on_result: Callable[[vtkMRMLSegmentationNode], None],
+    ) -> None:
+        super().__init__("RunPanel")
+        self._reasons, self._request, self._prepare, self._on_result = reasons, request, prepare, on_result
+        self._run: SceneRun | None = None
+        self._is_preparing = self._is_closed = False
+        self.diagnostics = ""
+        self._times = RunTimes(self.refresh)
+        self._timer = qt.QTimer()
+        self._timer.connect("timeout()", self._poll)
+        self.ui.applyButton.connect("clicked()", self._apply)
+        self.ui.cancelButton.connect("clicked()", self._cancel)
+        self.ui.copyButton.connect("clicked()", self._copy)
+        self._show_end("", log=None)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a child is at work."""
+        return self._run is not None
+
+    def refresh(self) -> None:
+        """Look again whether a run is possible, and how long it would take."""
+        if self._is_closed:
+            return
+        is_busy = self.is_running or self._is_preparing
+        reasons = [_("A run is under way.")] if is_busy else self._reasons()
+        self.ui.applyButton.enabled = not reasons
+        self.ui.applyButton.toolTip = "\n".join(reasons) or _("Find the lesions in the CT; each becomes a segment")
+        self.ui.progressWidget.visible = self.is_running
+        estimate = ""
+        if not reasons:
+            volume_node, options = self._request()
+            estimate = self._estimate_text(volume_node, options)
+            self._times.measure(options)
+        self.ui.estimateLabel.text = estimate
+        self.ui.estimateLabel.visible = bool(estimate)
+
+    def stop(self, sentence: str) -> None:
+        """Kill the run if there is one, and say ``sentence``. The scene stays as it is, nothing of the run is left."""
+        if self._run is not None:
+            self._leave(self._run, sentence, is_failed=False)
+
+    def close(self) -> None:
+        """The panel goes away, and with it a run that is under way."""
+        self.stop(_("The run was stopped, because the module was closed."))
+        self._is_closed = True
+        self._times.stop()
+
+    def _apply(self) -> None:
+        if self.is_running or self._is_preparing:
+            return
+        self._times.stop()
+        self._is_preparing = True
+        self._show_end("", log=None)
+        self.refresh()
+        names: list[str] = []
+        try:
+            self._prepare()
+            # While it asked and installed, the scene may have been closed, or the panel.
+            reasons = self._reasons()
+            if reasons:
+                raise InputError(reasons[0])
+            if not self._is_closed:
+                volume_node, options = self._request()
+                names.append(volume_node.GetName())
+                self._run = SceneRun(volume_node, options)
+        except NLSTSegError as error:
+            self._keep_diagnostics(None, str(error), names)
+            self._show_end(str(error), log="")
+        else:
+            if self._run is not None:
+                self._show_progress(self._run)
+                self._timer.start(POLL_MS)
+        finally:
+            self._is_preparing = False
+            self.refresh()
+
+    def _poll(self) -> None:
+        run = self._run
+        if run is None:
+            return
+        if not run.volume_is_there:
+            sentence = _("The run was stopped, because the CT '{name}' is no longer in the scene.")
+            self._leave(run, sentence.format(name=run.volume_name), is_failed=False)
+        elif run.child.update():
+            self._finish(run)
+        else:
+            self._show_progress(run)
+
+    def _finish(self, run: SceneRun) -> None:
+        elapsed_s = run.child.elapsed_s
+        try:
+            node = run.finish()
+        except NLSTSegError as error:
+            self._leave(run, str(error), is_failed=True)
+            return
+        except BaseException:
+            self._leave(run, _("The result could not be shown."), is_failed=True)
+            raise
+        result = run.result
+        assert result is not None, "a finished run has a result"
+        self._times.learn(run.options, elapsed_s, result.seconds["total"], run.ct_facts.size_ijk)
+        self._leave(run, _end_text(result, elapsed_s), is_failed=False)
+        self._on_result(node)
+
+    def _leave(self, run: SceneRun, sentence: str, *, is_failed: bool) -> None:
+        """The run is over, however it ended."""
+        self._timer.stop()
+        self._run = None
+        run.cancel()
+        self._keep_diagnostics(run, sentence, [run.volume_name])
+        self._show_end(sentence, log=run.child.details if is_failed else None)
+        self.refresh()
+
+    def _cancel(self) -> None:
+        self.stop(_("The run was cancelled; the scene is as it was."))
+
+    def _copy(self) -> None:
+        slicer.app.clipboard().setText(self.diagnostics)
+        slicer.util.showStatusMessage(_("The diagnostics are in the clipboard."), 3000)
+
+    def _keep_diagnostics(self, run: SceneRun | None, sentence: str, names: list[str]) -> None:
+        slicer_version = f"{slicer.app.applicationVersion} revision {slicer.app.revision}"
+        if run is None:
+            self.diagnostics = diagnostics_text(slicer_version=slicer_version, sentence=sentence, log="", names=names)
+        else:
+            facts = model_facts(run.options.model)
+            facts |= {"stage": run.child.stage, "seconds": f"{run.child.elapsed_s:.1f}", "exit code": str(run.child.exit_code)}
+            if run.result is not None:
+                facts |= {"device": run.result.device_note, "weights_sha256": run.result.card.weights_sha256}
+                facts |= {f"seconds of {stage}": str(value) for stage, value in run.result.seconds.items()}
+            self.diagnostics = diagnostics_text(
+                slicer_version=slicer_version,
+                sentence=sentence,
+                log=run.child.details,
+                options=run.options,
+                ct=run.ct_facts,
+                findings=run.result.findings if run.result else (),
+                facts=facts,
+                names=names,
+            )
+        try:
+            Path(slicer.app.temporaryPath, DIAGNOSTICS_FILE).write_text(self.diagnostics, encoding="utf-8")
+        except OSError as error:
+            # The panel still has them; a full disk must not keep it from showing how the run ended.
+            logging.getLogger(__name__).warning("the log of the run was not kept: %s", error.strerror)
+
+    def _show_progress(self, run: SceneRun) -> None:
+        child = run.child
+        text, remaining_s = _stage_text(child.stage), child.remaining_s
+        if remaining_s:
+            text = _("{stage}, about {time} left").format(stage=text, time=duration_text(remaining_s))
+        self.ui.stageLabel.text = text
+        # Nothing is known of the start; a bar without an end says so.
+        self.ui.progressBar.maximum = 0 if child.stage == "start" else 1000
+        self.ui.progressBar.value = round(1000 * child.fraction)
+
+    def _show_end(self, sentence: str, log: str | None) -> None:
+        """``log`` is ``None`` where there is nothing to look into."""
+        self.ui.statusLabel.text = sentence
+        self.ui.statusLabel.visible = bool(sentence)
+        self.ui.reportWidget.visible = log is not None
+        self.ui.detailsButton.collapsed = True
+        self.ui.logEdit.plainText = log or _("The child process has written nothing.")
+
+    def _estimate_text(self, volume_node: vtkMRMLScalarVolumeNode, options: RunOptions) -> str:
+        """Empty where nothing is known."""
+        run_time, image = self._times.of(options), volume_node.GetImageData()
+        if run_time is None or image is None:
+            return ""
+        seconds = run_time.estimate_s(image.GetDimensions())
+        return _("about {time} on this computer").format(time=duration_text(seconds))
+
+
+def _end_text(result: SavedResult, elapsed_s: float) -> str:
+    count, time = len(result.lesions), duration_text(elapsed_s)
+    text = _("No lesions were found ({time}).") if count == 0 else _("{count} lesions were found ({time}).")
+    text = _("One lesion was found ({time}).") if count == 1 else text
+    lines = [text.format(count=count, time=time)]
+    lines += [f"• {f.message} {f.fix}".strip() for f in result.findings if f.severity == "warning"]
+    return "\n".join(lines)
+
+
+def _stage_text(stage: str) -> str:
+    texts = {
+        "start": _("Starting"),
+        "read": _("Reading the CT"),
+        "check": _("Checking the CT"),
+        "lung field": _("Finding the lungs"),
+        "network": _("Searching for lesions"),
+        "lesions": _("Outlining the lesions"),
+        "write": _("Writing the result"),
+        "done": _("Showing the result"),
+    }
+    return texts.get(stage, stage)
