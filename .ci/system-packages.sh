@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Debian packages that the tests of the Slicer module need: Qt, offscreen drawing, a font. Installs what is missing.
+# Debian packages that the tests of the Slicer module need: Qt, offscreen drawing, a font; cmake builds the extension.
+# Installs what is missing.
 set -euo pipefail
 packages=(libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 fonts-dejavu-core)
+packages+=(cmake)
 
 if ! command -v apt-get > /dev/null; then
     echo "There is no apt-get here; the tests of the Slicer module need what Debian calls ${packages[*]}."

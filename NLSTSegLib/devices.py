@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from NLSTSegLib.errors import InputError
 
@@ -48,6 +49,16 @@ def choose_device(choice: DeviceChoice = "auto", threads: int | None = None) -> 
         return Device("mps", torch.float32, GPU_BATCH_SLICES, "Apple graphics, float32")
     dtype = torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
     return Device("cpu", dtype, 1, f"CPU, {torch.get_num_threads()} threads, {str(dtype).removeprefix('torch.')}")
+
+
+def device_notes() -> dict[DeviceChoice, str]:
+    """What each choice means on this computer, as the note of its :class:`Device`; without those that are not there."""
+    notes: dict[DeviceChoice, str] = {}
+    for choice in get_args(DeviceChoice):
+        # What is not there is left out.
+        with contextlib.suppress(InputError):
+            notes[choice] = choose_device(choice).note
+    return notes
 
 
 def _cpu_has_bfloat16() -> bool:

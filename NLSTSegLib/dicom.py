@@ -144,6 +144,8 @@ def read_series(series: DicomSeries, *, progress: Callable[[float], None] | None
         Acquisition(
             format="DICOM",
             modality=series.modality,
+            patient_id=series.slices[0].patient_id,
+            study_uid=series.slices[0].study_uid,
             series_uid=series.uid,
             series_description=series.description,
             slice_origins_lps_mm=tuple((x, y, z) for x, y, z in (s.position_lps_mm for s in series.slices)),
@@ -192,6 +194,8 @@ def _check_placed(series: DicomSeries) -> None:
         own, shared = (np.array([*s.cosines_lps, *s.spacing_ji_mm]) for s in (one, first))
         if np.abs(own - shared).max() > SAME_GEOMETRY:
             raise InputError(f"{one.path} has another orientation or pixel spacing than its series; take the file out")
+    if not min(first.spacing_ji_mm) > 0:
+        raise InputError(f"{first.path} has a PixelSpacing that is not positive ({first.spacing_ji_mm}); export the series anew")
     if not series.spacing_ijk_mm[2] > 0:
         raise InputError(
             f"{first.path} is a single slice without SliceThickness, so its third spacing is not known; give more slices"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     import pydicom
 
 _TAGS = [
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "ImageType"),
+    *("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID"),
+    *("SeriesNumber", "SeriesDescription", "Modality", "ImageType"),
     *(
         "AcquisitionNumber",
         "NumberOfFrames",
@@ -45,6 +48,9 @@ LARGEST_INFLATED_BYTES = 1 << 30
 LONGEST_TEXT = 128
 """Of a text in a header; DICOM allows 64 characters."""
 
+MOST_FRAMES = 20_000
+"""Of a file; more, or another number than the file itself says, is damage. A long chest has 3000 slices."""
+
 LONGEST_META_BYTES = 4096
 """The transfer syntax is told within these."""
 
@@ -55,8 +61,10 @@ class DicomSlice:
 
     path: Path
     frame: int
-    sop_uid: str
+    patient_id: str
+    study_uid: str
     series_uid: str
+    sop_uid: str
     series_number: int
     description: str
     modality: str
@@ -171,6 +179,23 @@ class DicomSeries:
         return f"{kind}{name} ({len(self.slices)} slices, {self.coverage_mm:.0f} mm, {self.key})"
 
 
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """No warnings of pydicom about values that break the standard, on stderr or in the log of a hosting program.
+
+    They show the value, which may say whose CT it is; what matters of them is checked here.
+    """
+    logger = logging.getLogger("pydicom")
+    disabled = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = disabled
+
+
 def read_headers(file: Path) -> Iterator[DicomSlice]:
     """The slices of a DICOM file; none when it is not DICOM or holds no image.
 
@@ -182,9 +207,7 @@ def read_headers(file: Path) -> Iterator[DicomSlice]:
         return
     damaged = f"{file} is a damaged DICOM file; copy it again or remove it"
     try:
-        # pydicom warns on stderr about values that break the standard; what matters of them is checked here.
-        with warnings.catch_warnings(), file.open("rb") as stream:
-            warnings.simplefilter("ignore")
+        with quiet_pydicom(), file.open("rb") as stream:
             _check_deflated(file, stream)
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS)
             syntax = dataset.file_meta.get("TransferSyntaxUID")
@@ -231,6 +254,8 @@ def is_dicom(file: Path) -> bool:
 
 def _slices(file: Path, dataset: pydicom.Dataset) -> list[DicomSlice]:
     frames = _frame_groups(dataset)
+    if len(frames) > 1 and not len(frames) == int(dataset.get("NumberOfFrames") or 1) <= MOST_FRAMES:
+        raise ValueError(f"{len(frames)} frames are described")
     return [_slice(file, dataset, frame, len(frames), groups) for frame, groups in enumerate(frames)]
 
 
@@ -270,8 +295,10 @@ def _slice(file: Path, dataset: pydicom.Dataset, frame: int, frames: int, groups
     return DicomSlice(
         path=file,
         frame=frame,
-        sop_uid=text("SOPInstanceUID"),
+        patient_id=text("PatientID"),
+        study_uid=text("StudyInstanceUID"),
         series_uid=text("SeriesInstanceUID"),
+        sop_uid=text("SOPInstanceUID"),
         series_number=int(dataset.get("SeriesNumber") or 0),
         description=text("SeriesDescription"),
         modality=text("Modality"),

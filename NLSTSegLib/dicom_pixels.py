@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
-import tempfile
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from NLSTSegLib.dicom_headers import DicomSlice
+from NLSTSegLib.dicom_headers import DicomSlice, quiet_pydicom
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import pydicom
@@ -23,8 +21,17 @@ LARGEST_FILE_BYTES = 4 << 30
 NATIVE_TO_PYDICOM = ("1.2.840.10008.1.2.5",)
 """Compressed transfer syntaxes that pydicom decodes without help: RLE."""
 
+JPEG_START = b"\xff\xd8"
+"""Of a JPEG or JPEG-LS frame."""
+
 JPEG_2000_START = b"\xff\x4f\xff\x51"
-"""Of an encoded frame: SOC and SIZ, the marker before its size (ISO/IEC 15444-1, annex A)."""
+"""SOC and SIZ, the marker before the size of a frame; a file header may come before."""
+
+JPEG_FRAME_MARKERS = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
+"""Second bytes of the markers before the size of a JPEG (SOF) or JPEG-LS (SOF 55) frame."""
+
+MOST_BITS = 16
+"""Of a JPEG pixel; the decoder fails badly on more."""
 
 MOST_TILES = 256
 """A JPEG 2000 frame in more pieces is a damaged one; the decoder takes memory for every piece."""
@@ -48,8 +55,7 @@ def read_stored(one: DicomSlice) -> np.ndarray:
         # No memory is taken by what the header tells before the file is known to hold it.
         if not one.native_bytes <= one.path.stat().st_size <= LARGEST_FILE_BYTES or one.frames_stored != one.frames:
             raise InputError(damaged)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_pydicom():
             content = io.BytesIO(one.path.read_bytes())
             dataset = pydicom.dcmread(content, specific_tags=[*_DESCRIPTION, "NumberOfFrames", "PixelData"])
             syntax = dataset.file_meta.TransferSyntaxUID
@@ -62,6 +68,9 @@ def read_stored(one: DicomSlice) -> np.ndarray:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # decoders let through whatever damaged data provoke
+        if isinstance(error, OSError) and error.errno:
+            fix = "make room on the disk for temporary files, or look after the disk that it is on"
+            raise InputError(f"{one.path} cannot be read ({error.strerror}); {fix}") from error
         encoding = pydicom.uid.UID(one.transfer_syntax).name or "unknown encoding"
         what = f"cannot be decoded ({encoding}): it is damaged or of a rare kind"
         raise InputError(f"{one.path} {what}; copy it again, or export it uncompressed") from error
@@ -81,10 +90,10 @@ def _decode_with_gdcm(dataset: pydicom.Dataset, frames: int) -> np.ndarray:
     clean.file_meta = pydicom.dataset.FileMetaDataset()
     clean.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
     decoded = []
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "frame.dcm"
+    with scratch_folder() as folder:
+        file = folder / "frame.dcm"
         for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
-            _check_jpeg_2000(frame, clean.Rows, clean.Columns)
+            _check_frame(frame, clean.Rows, clean.Columns)
             clean.PixelData = encapsulate([frame])
             clean.save_as(file, enforce_file_format=True)
             reader = sitk.ImageFileReader()
@@ -94,13 +103,34 @@ def _decode_with_gdcm(dataset: pydicom.Dataset, frames: int) -> np.ndarray:
     return np.concatenate(decoded)
 
 
-def _check_jpeg_2000(frame: bytes, rows: int, columns: int) -> None:
-    """Raise :class:`ValueError` where a JPEG 2000 frame says that it is of another size: its decoder believes it."""
-    at = frame.find(JPEG_2000_START)
-    if at < 0:
-        return
-    right, bottom, left, top, tile_width, tile_height, tile_left, tile_top = struct.unpack_from(">8I", frame, at + 8)
-    if (bottom - top, right - left) != (rows, columns):
-        raise ValueError("the encoded frame has another size")
+def _check_frame(frame: bytes, rows: int, columns: int) -> None:
+    """Raise :class:`ValueError` where an encoded frame tells another size, or too much detail: its decoder believes it."""
+    told = _jpeg_size(frame) if frame.startswith(JPEG_START) else _jpeg_2000_size(frame)
+    if told != (rows, columns, 1):
+        raise ValueError(f"the encoded frame has {told} rows, columns and values a pixel")
+
+
+def _jpeg_size(frame: bytes) -> tuple[int, int, int]:
+    """Rows, columns and values a pixel of a JPEG or JPEG-LS frame, by its frame header (ISO/IEC 10918-1, annex B)."""
+    at = len(JPEG_START)
+    while at + 10 <= len(frame):
+        mark, length, precision, rows, columns, components = struct.unpack_from(">2sHBHHB", frame, at)
+        if mark == b"\xff\xff":
+            # Markers may have any number of these before them.
+            at += 1
+            continue
+        if mark[1] in JPEG_FRAME_MARKERS:
+            if precision > MOST_BITS:
+                raise ValueError(f"the encoded frame has {precision} bits a pixel")
+            return rows, columns, components
+        at += 2 + length
+    raise ValueError("the encoded frame has no frame header")
+
+
+def _jpeg_2000_size(frame: bytes) -> tuple[int, int, int]:
+    """Rows, columns and values a pixel of a JPEG 2000 frame, by its SIZ marker (ISO/IEC 15444-1, annex A)."""
+    at = frame.index(JPEG_2000_START) + 8
+    right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, components = struct.unpack_from(">8IH", frame, at)
     if -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height) > MOST_TILES:
         raise ValueError("the encoded frame is in too many pieces")
+    return bottom - top, right - left, components

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from NLSTSegLib.errors import is_out_of_memory
 from NLSTSegLib.volume import PADDING_HU, CtVolume
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ MAXIMUM_INPUT_SLICES = 63
 MAXIMUM_HU, MAXIMUM_STEP_MM, MAXIMUM_MARGIN_PX = 100_000.0, 100.0, 4096
 """Nor does any chest need a wider window, farther neighbours or a broader margin."""
 
+MAXIMUM_PATCH, MAXIMUM_PATCH_VOXELS, LEAST_SPACING_MM = 512, 2**24, 0.2
+"""A larger patch or a finer grid would fill the memory."""
 
 Crop = tuple[slice, slice, slice]
 """Slices, rows and columns that run together; rows and columns may reach beyond the image."""
@@ -48,6 +51,10 @@ class InputSpec:
     slice_step_mm: float = 0.0
     margin_px: int = 48
     """How far beyond the lung field the crop reaches, so that what is inside is seen with its surroundings."""
+    patch_kji: tuple[int, int, int] | None = None
+    """Size of the patches of a 3D network, in voxels; only for one."""
+    spacing_kji_mm: tuple[float, float, float] | None = None
+    """Voxel spacing that the CT is resampled to for a 3D network; as it is without."""
 
     def __post_init__(self) -> None:
         if not -MAXIMUM_HU <= self.window_hu[0] < self.window_hu[1] <= MAXIMUM_HU:
@@ -57,6 +64,15 @@ class InputSpec:
         if not 0 <= self.slice_step_mm <= MAXIMUM_STEP_MM or not 0 <= self.margin_px <= MAXIMUM_MARGIN_PX:
             most = f"slice_step_mm and margin_px must be 0 to {MAXIMUM_STEP_MM:g} and {MAXIMUM_MARGIN_PX}"
             raise ValueError(f"{most}, not {self.slice_step_mm} and {self.margin_px}")
+        if self.patch_kji is not None:
+            sides_fit = all(1 <= side <= MAXIMUM_PATCH for side in self.patch_kji)
+            if not sides_fit or np.prod(self.patch_kji) > MAXIMUM_PATCH_VOXELS:
+                most = f"three sides of 1 to {MAXIMUM_PATCH}, at most {MAXIMUM_PATCH_VOXELS} voxels"
+                raise ValueError(f"patch_kji must be {most}, not {self.patch_kji}")
+        if self.spacing_kji_mm is not None and not all(LEAST_SPACING_MM <= s <= MAXIMUM_STEP_MM for s in self.spacing_kji_mm):
+            raise ValueError(
+                f"spacing_kji_mm must be three steps of {LEAST_SPACING_MM:g} to {MAXIMUM_STEP_MM:g} mm, not {self.spacing_kji_mm}"
+            )
 
     def scale(self, hu: np.ndarray) -> np.ndarray:
         """Network input values, float32, of ``hu`` (any shape)."""
@@ -82,13 +98,15 @@ def predict_slices(
     dtype: torch.dtype | None = None,
     batch_slices: int = 1,
     progress: Callable[[float], None] | None = None,
+    smaller_batch: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Probability of lesion per voxel, uint8 ``[k, j, i]`` (255 is 1), of a canonical ``ct``.
 
     ``network`` is one of :mod:`NLSTSegLib.networks`. Slices without ``field`` (boolean, the CT's shape) are skipped and
     stay 0; the others are cropped to it plus ``spec.margin_px``. ``progress(fraction)`` is called after every batch and
     may raise to stop. The network runs in a worker thread while the next batch is prepared, so the calling thread stays
-    open to interrupts.
+    open to interrupts. Where the memory does not hold ``batch_slices`` at once, fewer are tried, down to one, and
+    ``smaller_batch(slices)`` is told; what torch raises when it does not hold one is passed on.
     """
     import torch
 
@@ -96,11 +114,32 @@ def predict_slices(
     probability = np.zeros(ct.hu.shape, np.uint8)
     offsets = spec.slice_offsets(ct.spacing_ijk_mm[2])
 
-    def run(batch: np.ndarray) -> np.ndarray:
+    def run_at_once(batch: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             x = torch.from_numpy(batch).to(device, dtype, memory_format=torch.channels_last)
             y = torch.sigmoid(network(x).float()).mul_(255).round_().to(torch.uint8)
             return y[:, 0].cpu().numpy()
+
+    at_once = batch_slices
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        nonlocal at_once
+        done: list[np.ndarray] = []
+        while len(batch):
+            try:
+                done.append(run_at_once(batch[:at_once]))
+                batch = batch[at_once:]
+                continue
+            except (MemoryError, RuntimeError) as error:
+                at_once = min(at_once, len(batch)) // 2
+                if not at_once or not is_out_of_memory(error):
+                    raise
+            # Here, since the error held what the attempt had taken.
+            if device != "cpu":
+                torch.get_device_module(device).empty_cache()
+            if smaller_batch is not None:
+                smaller_batch(at_once)
+        return np.concatenate(done)
 
     multiple = max(CROP_MULTIPLE, cast(int, network.side_multiple))
     batches = list(_batches(ct.hu.shape, field, spec.margin_px, multiple, batch_slices))

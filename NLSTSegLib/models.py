@@ -6,13 +6,15 @@ import hashlib
 import io
 import os.path
 import zipfile
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from NLSTSegLib.archives import is_archive
 from NLSTSegLib.errors import ModelError
 from NLSTSegLib.inference import InputSpec
+from NLSTSegLib.model_card import CARD_FILE, Architecture, ModelCard, published_card, read_card, read_limited
 from NLSTSegLib.resources import resources_folder, user_models_folder
 
 if TYPE_CHECKING:
@@ -21,66 +23,16 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "lidc-25d"
 """Name of the bundled model that is used when none is named."""
 
-CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 
-MAXIMUM_CARD_BYTES = 1_000_000
-"""A larger ``model.json`` is not read."""
+CHECKPOINT_ENDINGS = (".pth", ".pt")
+"""Of a published checkpoint."""
 
 MAXIMUM_WEIGHTS_BYTES = 2_000_000_000
 """A larger file of weights is not read; the published checkpoint with its optimizer has 0.05 GB."""
 
 MAXIMUM_PARAMETERS = 500_000_000
 """A larger network is not built: it is a broken card, not a model for a workstation."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Which network to build; ``published`` takes no further values, ``unet`` those of ``UNetConfig``."""
-
-    kind: Literal["unet", "published"]
-    dimensions: Literal[2, 3] = 2
-    channels: tuple[int, ...] = ()
-    normalization: Literal["batch", "group", "instance", "none"] = "batch"
-    residual: bool = True
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What ``model.json`` says; every field but those with a default must be there, and no other."""
-
-    format: Literal[1]
-    name: str
-    version: str
-    description: str
-    architecture: Architecture
-    input: InputSpec
-    orientation: Literal["LPS"]
-    spacing_note: str
-    """Voxel spacings the model was trained on."""
-    threshold: float
-    min_volume_mm3: float
-    classes: tuple[str, ...]
-    training_data: str
-    attribution: str
-    licence: str
-    intended_use: str
-    metrics: dict[str, Any] = field(default_factory=dict)
-    weights_sha256: str = ""
-    """Hash of the weights file; empty only for a checkpoint that has no card."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold must lie between 0 and 1, not {self.threshold}")
-        if not 0 <= self.min_volume_mm3 < 1e9:
-            raise ValueError(f"min_volume_mm3 must be 0 or more, not {self.min_volume_mm3}")
-        for field_ in fields(self):
-            text = getattr(self, field_.name)
-            # These texts go to the terminal and into headers of files.
-            if isinstance(text, str) and not text.isprintable():
-                raise ValueError(f"{field_.name} must be one line without control characters")
-        if self.architecture.kind == "published" and self.input.slices != 1:
-            raise ValueError(f"the published network takes 1 input slice, not {self.input.slices}")
 
 
 @dataclass(frozen=True)
@@ -93,6 +45,18 @@ class ModelFiles:
 
 
 @dataclass(frozen=True)
+class BrokenModel:
+    """What lies in a folder of models and cannot be used, and why."""
+
+    name: str
+    """That of its folder: its own may be unreadable."""
+    folder: Path
+    reason: str
+    """One sentence."""
+    origin: Literal["bundled", "installed"]
+
+
+@dataclass(frozen=True)
 class Model:
     """A model ready to run: ``network`` is in evaluation mode, on the CPU, in float32."""
 
@@ -101,12 +65,41 @@ class Model:
 
 
 def list_models() -> list[ModelFiles]:
-    """Every bundled and installed model, the default first; a folder with a broken card raises :class:`ModelError`."""
-    bundled = sorted((resources_folder() / "Models").glob(f"*/{CARD_FILE}"))
-    installed = sorted(user_models_folder().glob(f"*/{CARD_FILE}"))
-    found = [ModelFiles(read_card(card), card.parent / WEIGHTS_FILE, "bundled") for card in bundled]
-    found += [ModelFiles(read_card(card), card.parent / WEIGHTS_FILE, "installed") for card in installed]
-    return sorted(found, key=lambda model: model.card.name != DEFAULT_MODEL)
+    """Every bundled and installed model, the default first; those that cannot be used are :func:`broken_models`."""
+    models = [model for model in _all_models() if isinstance(model, ModelFiles)]
+    return sorted(models, key=lambda model: model.card.name != DEFAULT_MODEL)
+
+
+def broken_models() -> list[BrokenModel]:
+    """What lies in the folders of the models and has a card that cannot be used."""
+    return [model for model in _all_models() if isinstance(model, BrokenModel)]
+
+
+def _all_models() -> Iterator[ModelFiles | BrokenModel]:
+    """The bundled ones first, so that none of the user's takes the name of one."""
+    folders: tuple[tuple[Path, Literal["bundled", "installed"]], ...]
+    folders = ((resources_folder() / "Models", "bundled"), (user_models_folder(), "installed"))
+    for parent, origin in folders:
+        for folder in sorted(parent.glob("[!.]*/")):
+            for path in models_in(folder):
+                try:
+                    yield ModelFiles(*_card_and_weights(path), origin)
+                except ModelError as error:
+                    yield BrokenModel(folder.name, folder, str(error), origin)
+
+
+def models_in(folder: Path) -> list[Path]:
+    """The bundle that ``folder`` is, else the published checkpoints in it; empty when it is neither."""
+    if (folder / CARD_FILE).exists():
+        return [folder]
+    return sorted(path for path in folder.glob("*") if path.suffix in CHECKPOINT_ENDINGS and path.is_file())
+
+
+def _card_and_weights(path: Path) -> tuple[ModelCard, Path]:
+    """Of a bundle folder or a published checkpoint."""
+    if path.suffix in CHECKPOINT_ENDINGS and not os.path.isdir(path):
+        return published_card(path), path
+    return read_card(path / CARD_FILE), path / WEIGHTS_FILE
 
 
 def find_model(name_or_path: str = DEFAULT_MODEL) -> ModelFiles:
@@ -119,55 +112,18 @@ def find_model(name_or_path: str = DEFAULT_MODEL) -> ModelFiles:
     if path.name == CARD_FILE:
         path = path.parent
     # Not Path.is_dir, which raises on a name that is too long for a file.
-    if os.path.isdir(path):
-        return ModelFiles(read_card(path / CARD_FILE), path / WEIGHTS_FILE, "file")
-    if os.path.isfile(path) and path.suffix in (".pth", ".pt"):
-        return ModelFiles(published_card(path), path, "file")
+    if os.path.isdir(path) or (os.path.isfile(path) and path.suffix in CHECKPOINT_ENDINGS):
+        return ModelFiles(*_card_and_weights(path), "file")
     if os.path.isfile(path) and is_archive(path):
         raise ModelError(f"'{path}' is an archive; unpack it and name the folder with {CARD_FILE} that was in it")
     if os.path.isfile(path):
         raise ModelError(f"'{path}' is no model: name a bundle folder with {CARD_FILE}, or a published checkpoint (.pth)")
+    for broken in broken_models():
+        if broken.name == name_or_path:
+            raise ModelError(broken.reason)
     names = ", ".join(model.card.name for model in models) or "none"
     raise ModelError(
         f"there is no model '{name_or_path}': the installed ones are {names}; or name a bundle folder or a .pth file"
-    )
-
-
-def read_card(path: Path) -> ModelCard:
-    """Read and check a ``model.json``; raises :class:`ModelError` that names the file and the field."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-
-    text = _content(path, MAXIMUM_CARD_BYTES)
-    strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    adapter = TypeAdapter(with_config(strict)(ModelCard))
-    try:
-        return adapter.validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ModelError(f"'{path}' is not a valid model card: {place}: {reason}") from error
-
-
-def published_card(weights: Path) -> ModelCard:
-    """The card of a checkpoint of the published U-Net, whose file says nothing about itself."""
-    return ModelCard(
-        format=1,
-        name=weights.stem,
-        version="published",
-        description="Checkpoint of the published NLSTseg 2D U-Net, supplied by the user.",
-        architecture=Architecture("published"),
-        # Window centre -500 width 1400; the procedure truncates to whole grey values.
-        input=InputSpec(window_hu=(-1200.0, 200.0), as_uint8=True, margin_px=44),
-        orientation="LPS",
-        spacing_note="native in-plane pixels, each axial slice alone",
-        threshold=0.5,
-        min_volume_mm3=0.0,
-        classes=("lesion",),
-        training_data="NLSTseg training slices (Chen et al., Scientific Data 2025, doi 10.1038/s41597-025-05742-x)",
-        attribution="Chen et al. 2025, doi 10.1038/s41597-025-05742-x",
-        licence="unknown: the publication's repository states none",
-        intended_use="Research only; not for clinical use.",
     )
 
 
@@ -215,31 +171,17 @@ def _describe(architecture: Architecture, spec: InputSpec) -> torch.nn.Module:
 def _read_weights(files: ModelFiles) -> tuple[ModelCard, dict[str, torch.Tensor]]:
     """The state dict, and the card with the hash of what was read."""
     path = files.weights
-    data = _content(path, MAXIMUM_WEIGHTS_BYTES)
+    data = read_limited(path, MAXIMUM_WEIGHTS_BYTES)
     digest = hashlib.sha256(data).hexdigest()
     if files.card.weights_sha256 not in ("", digest):
         raise ModelError(f"the weights '{path}' do not have the hash that the model card states; get the model again")
-    if path.suffix in (".pth", ".pt"):
+    if path.suffix in CHECKPOINT_ENDINGS:
         state = _checkpoint_state(data, path)
     elif not files.card.weights_sha256:
         raise ModelError(f"the model card beside '{path}' states no weights_sha256; export the bundle again")
     else:
         state = _safetensors_state(data, path)
     return replace(files.card, weights_sha256=digest), state
-
-
-def _content(path: Path, most_bytes: int) -> bytes:
-    """Raises :class:`ModelError` when the file cannot be read or is larger."""
-    try:
-        # A pipe would be waited for, and a device may have no end.
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise ModelError(f"'{path}' is not a file; get the model again")
-        if path.stat().st_size > most_bytes:
-            raise ModelError(f"'{path}' is larger than {most_bytes / 1e6:.0f} MB, so it is damaged; get the model again")
-        return path.read_bytes()
-    except OSError as error:
-        what = f"cannot be read ({error.strerror}): a bundle folder holds {CARD_FILE} and {WEIGHTS_FILE}; get the model again"
-        raise ModelError(f"'{path}' {what}") from error
 
 
 def _safetensors_state(data: bytes, path: Path) -> dict[str, torch.Tensor]:
@@ -249,7 +191,7 @@ def _safetensors_state(data: bytes, path: Path) -> dict[str, torch.Tensor]:
     try:
         return load(data)
     except SafetensorError as error:
-        raise ModelError(f"'{path}' is not a whole safetensors file ({error}); get the model again") from error
+        raise ModelError(f"'{path}' is not a whole safetensors file ({str(error)[:200]}); get the model again") from error
 
 
 def _checkpoint_state(data: bytes, path: Path) -> dict[str, torch.Tensor]:
@@ -288,7 +230,7 @@ def _check_state(network: torch.nn.Module, state: dict[str, torch.Tensor], path:
     floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     wanted = network.state_dict()
     faults = [f"{name} is missing" for name in sorted(set(wanted) - set(state))]
-    faults += [f"{name} is not part of the network" for name in sorted(set(state) - set(wanted))]
+    faults += [f"{name[:100]} is not part of the network" for name in sorted(set(state) - set(wanted))]
     for name in sorted(set(wanted) & set(state)):
         tensor = state[name]
         types = floats if wanted[name].is_floating_point() else (wanted[name].dtype,)

@@ -12,15 +12,17 @@ from typing import get_args
 import numpy as np
 
 from NLSTSegLib.devices import DeviceChoice, choose_device
-from NLSTSegLib.errors import InputError, ModelError
+from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory
 from NLSTSegLib.inference import predict_slices
 from NLSTSegLib.lesions import Lesion, find_lesions, label_map
 from NLSTSegLib.lungs import lung_field
 from NLSTSegLib.models import Model, ModelCard
+from NLSTSegLib.patch_inference import predict_patches
 from NLSTSegLib.preflight import Finding, check_ct, check_lungs, stop_on_errors
 from NLSTSegLib.progress import Progress, silent, stage_of
 from NLSTSegLib.regular_grid import SliceStack, from_regular, nearest_voxel, slice_stack, to_regular
-from NLSTSegLib.volume import CtVolume, from_canonical, to_canonical
+from NLSTSegLib.trained_on import check_trained_on
+from NLSTSegLib.volume import CtVolume, Grid, from_canonical, to_canonical
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class SegmentationResult:
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of each stage."""
 
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels of ``labels`` and ``probability`` lie."""
+        return self.ct.grid
+
     @cached_property
     def labels(self) -> np.ndarray:
         """uint8 or uint16 ``[k, j, i]`` on the source voxels: k is lesion k, which has one voxel at least."""
@@ -112,6 +119,7 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         progress(0.0, "check")
         findings = check_ct(ct)
         stop_on_errors(findings)
+        findings += check_trained_on(ct, model.card)
         stack = slice_stack(ct)
         regular = to_regular(ct, stack)
         canonical = to_canonical(regular)
@@ -119,7 +127,7 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         progress(0.02, "lung field")
         where, lung_findings, field_note = _field(ct, stack, canonical, options)
         findings += lung_findings
-    with _timed(seconds, "network"):
+    with _timed(seconds, "network", ModelError):
         progress(0.06, "network")
         probability, device_note = _predict(canonical, model, options, where, progress)
     with _timed(seconds, "lesions"):
@@ -168,13 +176,19 @@ def _predict(
 
     from NLSTSegLib.networks.unet import UNet, fold_batch_norm
 
-    if model.card.architecture.dimensions == 3:
-        raise ModelError(f"model '{model.card.name}' is a 3D network, which this version does not run yet")
     device = choose_device(options.device, options.threads)
     network = copy.deepcopy(model.network)
     if isinstance(network, UNet):
         fold_batch_norm(network)
+    report = stage_of(progress, "network", 0.06, 0.95)
+    if model.card.architecture.dimensions == 3:
+        network = network.to(device.name, device.dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        probability = predict_patches(
+            network, model.card.input, canonical, where, device=device.name, dtype=device.dtype, progress=report
+        )
+        return probability, device.note
     network = network.to(device.name, device.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    at_once: list[int] = []
     probability = predict_slices(
         network,
         model.card.input,
@@ -183,13 +197,22 @@ def _predict(
         device=device.name,
         dtype=device.dtype,
         batch_slices=device.batch_slices,
-        progress=stage_of(progress, "network", 0.06, 0.95),
+        progress=report,
+        smaller_batch=at_once.append,
     )
-    return probability, device.note
+    fewer = f", {at_once[-1]} of {device.batch_slices} slices at once for lack of memory" if at_once else ""
+    return probability, device.note + fewer
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(seconds: dict[str, float], stage: str, without_memory: type[NLSTSegError] = InputError) -> Iterator[None]:
+    """Note how long the block takes; raise ``without_memory`` when the memory does not suffice for it."""
     start = time.perf_counter()
-    yield
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        fix = "close other programs, use --device cpu if it ran on a graphics card, or take a computer with more"
+        raise without_memory(f"there is too little memory for this CT (stage: {stage}); {fix}") from error
     seconds[stage] = round(time.perf_counter() - start, 3)

@@ -15,7 +15,9 @@ from NLSTSegLib.archives import is_archive
 from NLSTSegLib.dicom import LARGEST_VOLUME_BYTES, choose_chest_series, list_series, read_series, series_of_file
 from NLSTSegLib.dicom_headers import is_dicom
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.file_integrity import check_complete, check_metaimage_header, nonfinite_nifti_voxels
+from NLSTSegLib.file_integrity import check_complete
+from NLSTSegLib.nifti import apply_sform, check_nifti_header, nonfinite_voxels
+from NLSTSegLib.text_headers import check_text_header
 from NLSTSegLib.volume import PADDING_HU, Acquisition, CtVolume
 
 if TYPE_CHECKING:
@@ -34,11 +36,8 @@ FORMATS = {
 SFORM_SWITCH = "ITK_NIFTI_SFORM_PERMISSIVE"
 """Environment variable with which ITK reads NIfTI files whose sform is sheared, making its axes right-angled."""
 
-SFORM_ROUNDING = 0.5
-"""A sform that places every voxel within this share of a voxel of where ITK has read it is no other geometry."""
-
-NIFTI_UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
-"""Millimetres in the unit of a NIfTI header's lengths (metre, millimetre, micrometre) by its code."""
+MOST_LABELS = 9999
+"""Higher values of a label map are taken for a CT or another image."""
 
 ORIENTED_NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior", "lps", "ras", "las")
 """The NRRD spaces that say which way the axes run in the patient."""
@@ -87,6 +86,27 @@ def read_mask(path: Path | str, ct: CtVolume) -> np.ndarray:
 
     Raises :class:`InputError` when it cannot be read or does not lie on the voxels of ``ct``.
     """
+    return _read_on_voxels(path, ct) != 0
+
+
+def read_labels(path: Path | str, ct: CtVolume) -> np.ndarray:
+    """The label map at ``path`` (one of :data:`FORMATS`): int16 ``[k, j, i]``, 0 where nothing is marked.
+
+    Raises :class:`InputError` when it cannot be read, does not lie on the voxels of ``ct``, or holds anything else than
+    whole numbers from 0 to :data:`MOST_LABELS`.
+    """
+    labels = _read_on_voxels(path, ct)
+    odd = (labels < 0) | (labels > MOST_LABELS)
+    if labels.dtype.kind == "f":
+        odd |= labels != np.rint(labels)
+    if odd.any():
+        what = f"holds the value {labels[odd][0]:g} where labels are whole numbers from 0 to {MOST_LABELS}"
+        raise InputError(f"{path} {what}; give a label map")
+    return labels.astype(np.int16, copy=False)
+
+
+def _read_on_voxels(path: Path | str, ct: CtVolume) -> np.ndarray:
+    """Values, int16 or float32 ``[k, j, i]``, of a volume that lies on the voxels of ``ct``."""
     mask = read_ct(path)
     if mask.hu.shape != ct.hu.shape:
         raise InputError(f"{path} has {mask.hu.shape} voxels [k, j, i] where the CT has {ct.hu.shape}; give a mask on its voxels")
@@ -94,7 +114,7 @@ def read_mask(path: Path | str, ct: CtVolume) -> np.ndarray:
     off_mm = np.abs(mask.lps_from_ijk_mm(corners) - ct.lps_from_ijk_mm(corners)).max()
     if off_mm > 0.1 * min(ct.spacing_ijk_mm):
         raise InputError(f"{path} lies {off_mm:.2f} mm off the CT's voxels; give a mask on its voxels")
-    return mask.hu != 0
+    return mask.hu
 
 
 def _part(progress: Callable[[float], None] | None, start: float, end: float) -> Callable[[float], None] | None:
@@ -107,16 +127,15 @@ def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None
     reader = sitk.ImageFileReader()
     reader.SetImageIO(FORMATS[ending])
     reader.SetFileName(str(path))
+    is_nifti = FORMATS[ending] == "NiftiImageIO"
     try:
-        path.open("rb").close()
-        if FORMATS[ending] == "MetaImageIO":
-            check_metaimage_header(path)
+        (check_nifti_header if is_nifti else check_text_header)(path)
         with _lenient_itk():
             reader.ReadImageInformation()
             voxel_bytes = _check_header(reader)
             check_complete(path, _stored_bytes(reader, voxel_bytes), progress=_part(progress, 0.0, 0.5))
             image = reader.Execute()
-        nonfinite = nonfinite_nifti_voxels(path, reader.GetSize()[2::-1]) if FORMATS[ending] == "NiftiImageIO" else None
+        nonfinite = nonfinite_voxels(path, reader.GetSize()[2::-1]) if is_nifti else None
     except OSError as error:
         raise InputError(f"it cannot be opened ({error.strerror})") from error
     except (RuntimeError, ValueError, OverflowError) as error:  # the last two: header fields that are no numbers
@@ -127,8 +146,8 @@ def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None
         image = image[(slice(None),) * 3 + (0,) * (image.GetDimension() - 3)]
     if "vector" in image.GetPixelIDTypeAsString():
         image = sitk.VectorIndexSelectionCast(image, 0)
-    if FORMATS[ending] == "NiftiImageIO":
-        _apply_sform(reader, image)
+    if is_nifti:
+        apply_sform(reader, image)
     if progress:
         progress(1.0)
     ct = CtVolume.from_image(image, Acquisition(format=ending, orientation_known=_orientation_known(reader, ending)))
@@ -181,32 +200,6 @@ def _stored_bytes(reader: sitk.ImageFileReader, voxel_bytes: int) -> int:
     if reader.HasMetaDataKey("vox_offset"):
         return int(float(reader.GetMetaData("vox_offset"))) + voxels * int(reader.GetMetaData("bitpix")) // 8
     return voxels * voxel_bytes
-
-
-def _apply_sform(reader: sitk.ImageFileReader, image: sitk.Image) -> None:
-    """Give ``image`` the axes of a sheared sform, for which ITK took the nearest right-angled ones or the qform.
-
-    Raises :class:`InputError` where the header contradicts itself.
-    """
-    if any(float(reader.GetMetaData(f"pixdim[{axis}]")) < 0 for axis in (1, 2, 3)):
-        raise InputError("it has a negative voxel size, so it may be flipped; write it again with positive ones")
-    if int(reader.GetMetaData("sform_code")) <= 0:
-        return
-    mm = NIFTI_UNITS_MM.get(int(reader.GetMetaData("xyzt_units")) & 7, 1.0)
-    sform = np.array([reader.GetMetaData(f"srow_{axis}").split() for axis in "xyz"], float) * [[-mm], [-mm], [mm]]
-    if not np.isfinite(sform).all():
-        raise InputError("its sform is not made of finite numbers")
-    steps_mm, origin_mm = sform[:, :3], sform[:, 3]
-    spacing_mm = np.array(image.GetSpacing())
-    read_mm = np.array(image.GetDirection()).reshape(3, 3) * spacing_mm
-    off_mm = np.abs((steps_mm - read_mm) @ image.GetSize()).max() + np.abs(origin_mm - image.GetOrigin()).max()
-    if off_mm < SFORM_ROUNDING * spacing_mm.min():
-        return
-    axes = steps_mm / spacing_mm
-    same_size = np.allclose(np.linalg.norm(axes, axis=0), 1, atol=1e-3) and abs(np.linalg.det(axes)) > 1e-3
-    if reader.GetMetaData("ITK_sform_corrected") != "YES" or not same_size:
-        raise InputError("it has two geometries that differ (qform, sform and voxel size); write it again with one")
-    image.SetDirection((axes / np.linalg.norm(axes, axis=0)).ravel().tolist())
 
 
 def _orientation_known(reader: sitk.ImageFileReader, ending: str) -> bool:

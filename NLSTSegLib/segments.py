@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-
-from NLSTSegLib.lesions import Lesion
+from typing import Protocol
 
 TERMINOLOGY = (
     "Segmentation category and type - DICOM master list"
@@ -23,7 +22,18 @@ MODEL_TAG = "NLSTSeg.Model"
 """Segment tag with name and version of the model that proposed the lesion."""
 
 
-def segment_id(lesion: Lesion) -> str:
+class NamedLesion(Protocol):
+    """What a segment needs to know of a lesion, found just now or read from a result."""
+
+    @property
+    def label(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def score(self) -> float: ...
+
+
+def segment_id(lesion: NamedLesion) -> str:
     """Identifier of the lesion's segment, for example ``Lesion_01``."""
     return f"Lesion_{lesion.label:02d}"
 
@@ -33,7 +43,7 @@ def segment_color(label: int) -> tuple[float, float, float]:
     return colorsys.hsv_to_rgb((0.08 + 0.618034 * (label - 1)) % 1.0, 0.75, 0.95)
 
 
-def segment_tags(lesion: Lesion, model: str) -> dict[str, str]:
+def segment_tags(lesion: NamedLesion, model: str) -> dict[str, str]:
     """Tags of the lesion's segment; neither ``:`` nor ``|`` may stand in a value."""
     return {
         TERMINOLOGY_TAG: TERMINOLOGY,

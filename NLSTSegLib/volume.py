@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 PADDING_HU = -1024
 """Value that stands for 'no tissue measured here': air, the lower end of the HU scale."""
 
+FARTHEST_MM = 1e6
+"""A volume further from the origin of its coordinates has a damaged header."""
+
+Grid = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, ...]]
+"""Spacing of i, j, k and origin in mm, and directions, all as in :class:`CtVolume`."""
+
 UNIT_LENGTH = 1e-4
 """How far the length of an axis' direction may be from 1 by rounding."""
 
@@ -27,6 +33,9 @@ class Acquisition:
     """``"DICOM"``, the file ending of a single file, ``"MRML"`` or ``"memory"``."""
     modality: str = ""
     """DICOM modality, for example ``"CT"``."""
+    patient_id: str = ""
+    """Written nowhere unless the user asks for it, as are the UIDs."""
+    study_uid: str = ""
     series_uid: str = ""
     series_description: str = ""
     slice_origins_lps_mm: tuple[tuple[float, float, float], ...] = ()
@@ -60,6 +69,8 @@ class CtVolume:
             raise InputError(f"the CT must hold int16 or float32 HU values, not {self.hu.dtype}")
         if not all(1e-3 <= s < 1e4 for s in self.spacing_ijk_mm):
             raise InputError(f"the voxel spacing {self.spacing_ijk_mm} mm is not that of a patient's CT")
+        if not all(abs(x) <= FARTHEST_MM for x in self.origin_lps_mm):
+            raise InputError(f"the first voxel lies at {self.origin_lps_mm} mm, where no patient is")
         if len(self.direction_lps) != 9 or not abs(np.linalg.det(self.direction_matrix)) > 1e-3:
             raise InputError(f"the axis directions {self.direction_lps} do not span three dimensions")
 
@@ -67,6 +78,11 @@ class CtVolume:
     def direction_matrix(self) -> np.ndarray:
         """3x3; columns are the unit directions of i, j, k in LPS."""
         return np.asarray(self.direction_lps, float).reshape(3, 3)
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+        return self.spacing_ijk_mm, self.origin_lps_mm, self.direction_lps
 
     @property
     def voxel_volume_mm3(self) -> float:

@@ -30,7 +30,7 @@ WALL_SECONDS = 300
 LONGEST_MESSAGE = 1500
 """Characters of an error message; it may name two paths and five parameters."""
 
-PART = 500
+PART = 2000
 """Inputs that one child process is given."""
 
 

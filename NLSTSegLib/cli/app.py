@@ -49,6 +49,13 @@ def segment(
     threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")] = None,
     save_probability: Annotated[bool, typer.Option("--save-probability", help="Write probability.nrrd too (0-255).")] = False,
     json_progress: Annotated[bool, typer.Option("--json-progress", help="Print progress as one JSON object a line.")] = False,
+    keep_identity: Annotated[
+        bool,
+        typer.Option(
+            "--keep-identity",
+            help="Write path, patient ID, study and series UID into report.json; without it no file says whose CT it was.",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier result.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -60,7 +67,7 @@ def segment(
         from NLSTSegLib.pipeline import SegmentOptions
 
         options = SegmentOptions(threshold=threshold, min_volume_mm3=min_volume, device=device.value, threads=threads)
-        job = SegmentJob(output, model, options, lung_field, series, save_probability, force)
+        job = SegmentJob(output, model, options, lung_field, series, save_probability, force, keep_identity)
         run_jobs(inputs, job, json_progress=json_progress, debug=debug)
 
 
@@ -90,15 +97,48 @@ def check(
 
 
 @app.command()
+def time(
+    model: Annotated[str, typer.Option(help="Name of a model, or path of a bundle or published checkpoint.")] = "lidc-25d",
+    device: Annotated[DeviceName, typer.Option(help="Where the network runs.")] = DeviceName.auto,
+    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")] = None,
+    debug: Debug = False,
+) -> None:
+    """Measure how long a run takes here: prints seconds to start, and per slice of 512 x 512, as JSON."""
+    from NLSTSegLib.cli.run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from NLSTSegLib.run_time import measure_run_time
+
+        typer.echo(measure_run_time(model, device.value, threads).as_text())
+
+
+@app.command()
 def models(debug: Debug = False) -> None:
     """List the bundled and installed models with card, licence and size."""
     from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
         from NLSTSegLib.cli.show import show_models
-        from NLSTSegLib.models import list_models
+        from NLSTSegLib.models import broken_models, list_models
 
-        show_models(list_models())
+        show_models(list_models(), broken_models())
+
+
+@app.command()
+def devices(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """List where the network can run on this computer, for --device."""
+    from NLSTSegLib.cli.run import exit_on_errors
+
+    with exit_on_errors(debug):
+        import json
+
+        from NLSTSegLib.devices import device_notes
+
+        notes = device_notes()
+        typer.echo(json.dumps(notes) if as_json else "\n".join(f"{choice}: {note}" for choice, note in notes.items()))
 
 
 @app.command()
@@ -131,7 +171,7 @@ def demo(
     with exit_on_errors(debug):
         from NLSTSegLib.cli.demo import run_demo
 
-        run_demo(output, seed, debug=debug)
+        run_demo(output, seed)
 
 
 @app.command()
@@ -144,4 +184,7 @@ def version() -> None:
 
 def main() -> None:
     """Entry point of ``nlstseg`` and ``python -m NLSTSegLib``."""
+    from NLSTSegLib.owner import end_without_owner
+
+    end_without_owner()
     app(prog_name="nlstseg")

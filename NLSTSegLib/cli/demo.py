@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from NLSTSegLib.cli.run import SegmentJob, run_jobs
+from NLSTSegLib.cli.run import SegmentJob, run_one
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.export.phantom_files import write_phantom
-from NLSTSegLib.export.whole_folder import prepare_place
-from NLSTSegLib.models import DEFAULT_MODEL
+from NLSTSegLib.export.whole_folder import held, prepare_place, whole_folder
+from NLSTSegLib.models import DEFAULT_MODEL, find_model, load_model
 from NLSTSegLib.phantom import Phantom, make_phantom
 from NLSTSegLib.pipeline import SegmentOptions
 
@@ -23,28 +22,33 @@ MARK_FILE = "nlstseg-demo.txt"
 """Tells a folder of an earlier demo, which may be replaced, from any other."""
 
 
-def run_demo(output: Path, seed: int, *, debug: bool) -> None:
+def run_demo(output: Path, seed: int) -> None:
     """Write the phantom to ``output/phantom`` and the result to ``output/result``, replacing an earlier demo there."""
-    import SimpleITK as sitk
     from rich.console import Console
 
-    names = prepare_place(output)
-    if names and MARK_FILE not in names:
-        raise InputError(f"the folder '{output}' holds other files; choose another with --output")
-    if names:
-        shutil.rmtree(output)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / MARK_FILE).write_text("Made by 'nlstseg demo'; running it again replaces this folder.\n")
+    from NLSTSegLib.cli.show import progress_display, show_findings, show_lesions, show_place
+
     console = Console()
-    console.print(f"making the chest phantom (seed {seed})")
-    phantom = make_phantom(seed)
-    write_phantom(phantom, output / "phantom")
-    job = SegmentJob(output / "result", DEFAULT_MODEL, SegmentOptions(), "auto", None, True, False)
-    run_jobs([output / "phantom" / "ct.nrrd"], job, json_progress=False, debug=debug)
-    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(output / "result" / "labels.nrrd")))
-    console.print(comparison(phantom, labels))
+    with held(output):
+        names = prepare_place(output)
+        if names and MARK_FILE not in names:
+            raise InputError(f"the folder '{output}' holds other files; choose another with --output")
+        console.print(f"making the chest phantom (seed {seed})")
+        phantom = make_phantom(seed)
+        with whole_folder(output) as partial:
+            (partial / MARK_FILE).write_text("Made by 'nlstseg demo'; running it again replaces this folder.\n")
+            write_phantom(phantom, partial / "phantom")
+            job = SegmentJob(partial / "result", DEFAULT_MODEL, SegmentOptions(), "auto", None, True, False)
+            with progress_display("", (0, 1), as_json=False) as progress:
+                model = load_model(find_model(job.model))
+                result = run_one(partial / "phantom" / "ct.nrrd", job.output, job, model, progress)
+    show_findings(result.findings)
+    show_lesions(result)
+    show_place(output / "result")
+    console.print(comparison(phantom, result.labels))
     console.print(
         f"look at {output / 'result' / 'preview.png'}; open {output / 'result' / 'segmentation.seg.nrrd'} in 3D Slicer",
+        markup=False,
         soft_wrap=True,
     )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from NLSTSegLib.errors import InputError, NLSTSegError
+from NLSTSegLib.errors import InputError, NLSTSegError, is_out_of_memory
 from NLSTSegLib.progress import Progress, silent, stage_of
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class SegmentJob:
     series: str | None
     save_probability: bool
     force: bool
+    keep_identity: bool = False
 
 
 @contextlib.contextmanager
@@ -70,6 +71,9 @@ def exit_on_errors(debug: bool) -> Iterator[None]:
     except typer.Exit:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            print_error(InputError("there is too little memory; close other programs, or take a computer with more"), debug)
+            raise typer.Exit(InputError.exit_code) from error
         if debug:
             traceback.print_exception(error)
         what = " ".join(f"{type(error).__name__}: {error}".split())
@@ -112,21 +116,24 @@ def print_error(error: Exception, debug: bool) -> None:
 def run_jobs(inputs: Sequence[Path], job: SegmentJob, *, json_progress: bool, debug: bool) -> None:
     """Segment every input; one that fails does not keep the others from being done.
 
+    Lines of progress count the inputs and do not name them: they go into logs, and a name of a file is often a patient's.
     Raises :class:`typer.Exit` with the code of the first failure.
     """
-    from NLSTSegLib.cli.show import progress_display, show_findings, show_lesions
+    from NLSTSegLib.cli.show import progress_display, show_findings, show_lesions, show_place
     from NLSTSegLib.export.results import check_output
     from NLSTSegLib.models import find_model, load_model
+    from NLSTSegLib.scratch import remove_dead_folders
 
+    remove_dead_folders()
     folders = output_folders(inputs, job.output)
     for path, folder in zip(inputs, folders, strict=True):
         if not os.path.exists(path):
             raise InputError(f"the input '{path}' does not exist; name a DICOM folder or an image file")
         check_output(folder, job.force)
     model = load_model(find_model(job.model))
-    failures = []
+    exit_codes = []
     for n, (path, folder) in enumerate(zip(inputs, folders, strict=True)):
-        title = folder.name if len(inputs) > 1 else ""
+        title = f"{n + 1} of {len(inputs)}" if len(inputs) > 1 else ""
         try:
             with progress_display(title, (n, len(inputs)), as_json=json_progress) as progress:
                 result = run_one(path, folder, job, model, progress)
@@ -134,47 +141,55 @@ def run_jobs(inputs: Sequence[Path], job: SegmentJob, *, json_progress: bool, de
             if len(inputs) == 1:
                 raise
             print_error(error, debug)
-            failures.append(error)
+            # Not the error itself, whose traceback holds the CT in the memory.
+            exit_codes.append(error.exit_code)
         else:
             show_findings(result.findings)
             if not json_progress:
-                show_lesions(result, folder)
-    if failures:
-        print(f"nlstseg: {len(failures)} of {len(inputs)} inputs failed", file=sys.stderr)
-        raise typer.Exit(failures[0].exit_code)
+                show_lesions(result)
+                show_place(folder)
+    if exit_codes:
+        print(f"nlstseg: {len(exit_codes)} of {len(inputs)} inputs failed", file=sys.stderr)
+        raise typer.Exit(exit_codes[0])
 
 
 def run_one(path: Path, folder: Path, job: SegmentJob, model: Model, progress: Progress = silent) -> SegmentationResult:
-    """Read one CT, segment it and write the result to ``folder``."""
-    from NLSTSegLib.export.results import write_result
+    """Read one CT, segment it and write the result to ``folder``, to which no other run can write meanwhile."""
+    from NLSTSegLib.export.report import patient_identity
+    from NLSTSegLib.export.results import check_output, write_result
+    from NLSTSegLib.export.whole_folder import held
     from NLSTSegLib.pipeline import segment
     from NLSTSegLib.reading import read_mask
 
-    start = time.perf_counter()
-    ct = load_input(path, job.series, stage_of(progress, "read", 0.0, READ_SHARE))
-    options = job.options
-    if job.lung_field in ("auto", "none"):
-        options = replace(options, lung_field=job.lung_field)
-    else:
-        options = replace(options, lung_field=read_mask(Path(job.lung_field), ct))
-    seconds = {"read": round(time.perf_counter() - start, 3)}
+    with held(folder):
+        # Another run may have ended there since this one began.
+        check_output(folder, job.force)
+        start = time.perf_counter()
+        ct = load_input(path, job.series, stage_of(progress, "read", 0.0, READ_SHARE))
+        options = job.options
+        if job.lung_field in ("auto", "none"):
+            options = replace(options, lung_field=job.lung_field)
+        else:
+            options = replace(options, lung_field=read_mask(Path(job.lung_field), ct))
+        seconds = {"read": round(time.perf_counter() - start, 3)}
 
-    def segmenting(done: float, stage: str) -> None:
-        # The end of the segmentation is not yet that of the run.
-        if done < 1:
-            progress(READ_SHARE + (1 - READ_SHARE - WRITE_SHARE) * done, stage)
+        def segmenting(done: float, stage: str) -> None:
+            # The end of the segmentation is not yet that of the run.
+            if done < 1:
+                progress(READ_SHARE + (1 - READ_SHARE - WRITE_SHARE) * done, stage)
 
-    result = segment(ct, model, options, segmenting)
-    write_result(
-        result,
-        folder,
-        force=job.force,
-        save_probability=job.save_probability,
-        seconds=seconds,
-        progress=lambda done, stage: progress(1 - WRITE_SHARE + WRITE_SHARE * done, stage),
-    )
-    progress(1.0, "done")
-    return result
+        result = segment(ct, model, options, segmenting)
+        write_result(
+            result,
+            folder,
+            force=job.force,
+            save_probability=job.save_probability,
+            seconds=seconds,
+            identity=patient_identity(ct, path) if job.keep_identity else None,
+            progress=lambda done, stage: progress(1 - WRITE_SHARE + WRITE_SHARE * done, stage),
+        )
+        progress(1.0, "done")
+        return result
 
 
 def load_input(path: Path, series_uid: str | None, progress: Callable[[float], None] | None = None) -> CtVolume:

@@ -13,7 +13,7 @@ from NLSTSegLib.errors import printable
 from NLSTSegLib.progress import Progress
 
 if TYPE_CHECKING:
-    from NLSTSegLib.models import ModelFiles
+    from NLSTSegLib.models import BrokenModel, ModelFiles
     from NLSTSegLib.pipeline import SegmentationResult
     from NLSTSegLib.preflight import Finding
     from NLSTSegLib.volume import CtVolume
@@ -50,8 +50,8 @@ def _print_json(title: str, fraction: float, stage: str) -> None:
     print(json.dumps({"stage": stage, "fraction": round(fraction, 4), "message": message}), flush=True)
 
 
-def show_lesions(result: SegmentationResult, folder: Path) -> None:
-    """The lesion table and where the files are."""
+def show_lesions(result: SegmentationResult) -> None:
+    """The lesion table."""
     from rich.console import Console
     from rich.table import Table
 
@@ -65,9 +65,14 @@ def show_lesions(result: SegmentationResult, folder: Path) -> None:
         axes = f"{row['long_axis_mm']} x {row['short_axis_mm']}"
         shown = (row["lesion"], row["score"], row["volume_mm3"], axes, row["mean_hu"], row["solid_volume_mm3"], row["slice"])
         table.add_row(*(str(value) for value in shown))
-    console = Console()
-    console.print(table)
-    console.print(f"written to {folder}", highlight=False, soft_wrap=True)
+    Console().print(table)
+
+
+def show_place(folder: Path) -> None:
+    """Where the files are."""
+    from rich.console import Console
+
+    Console().print(f"written to {folder}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_findings(findings: Sequence[Finding]) -> None:
@@ -85,16 +90,16 @@ def show_findings(findings: Sequence[Finding]) -> None:
 
 
 def show_volume(ct: CtVolume) -> None:
-    """Size, spacing and origin of a CT in a few lines."""
+    """Size, spacing and orientation of a CT in a few lines, and nothing that says whose it is."""
     size = " x ".join(str(n) for n in ct.hu.shape[::-1])
     spacing = " x ".join(f"{step:.4g}" for step in ct.spacing_ijk_mm)
     facts = ct.acquisition
-    print(f"{facts.format} {facts.modality} {facts.series_description}".strip())
+    print(f"{facts.format} {facts.modality}".strip())
     print(f"{size} voxels of {spacing} mm, orientation {ct.orientation}")
 
 
-def show_models(models: Sequence[ModelFiles]) -> None:
-    """Name, version, size and card of every model."""
+def show_models(models: Sequence[ModelFiles], broken: Sequence[BrokenModel]) -> None:
+    """Name, version, size and card of every model; on stderr, those that cannot be used and why."""
     if not models:
         print("no models are installed", file=sys.stderr)
     for model in models:
@@ -112,3 +117,5 @@ def show_models(models: Sequence[ModelFiles]) -> None:
             print(f"  {heading}: {text}")
         for name, value in card.metrics.items():
             print(printable(f"  {name}: {value}"))
+    for each in broken:
+        print(f"{each.name} ({each.origin}) cannot be used: {each.reason}", file=sys.stderr)

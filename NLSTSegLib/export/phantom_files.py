@@ -6,7 +6,8 @@ import csv
 from pathlib import Path
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.export.whole_folder import prepare_place, whole_folder
+from NLSTSegLib.export.image_files import write_image
+from NLSTSegLib.export.whole_folder import held, prepare_place, whole_folder
 from NLSTSegLib.measurements import round_half_up
 from NLSTSegLib.phantom import Phantom
 
@@ -25,15 +26,14 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
 
     Raises :class:`InputError` when the folder holds anything or cannot be written; nothing is left half written.
     """
-    import SimpleITK as sitk
-
-    check_phantom_folder(folder)
-    with whole_folder(folder) as partial:
-        sitk.WriteImage(phantom.ct.to_image(), str(partial / "ct.nrrd"), useCompression=True)
-        sitk.WriteImage(phantom.ct.image_like(phantom.labels), str(partial / "truth.nrrd"), useCompression=True)
-        with open(partial / "lesions.csv", "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(COLUMNS)
-            for lesion in phantom.lesions:
-                centre = (round_half_up(value, 1) for value in lesion.centre_lps_mm)
-                table.writerow([lesion.label, lesion.kind, lesion.diameter_mm, lesion.solid_diameter_mm, *centre, lesion.hu])
+    with held(folder):
+        check_phantom_folder(folder)
+        with whole_folder(folder) as partial:
+            write_image(phantom.ct.to_image(), partial / "ct.nrrd")
+            write_image(phantom.ct.image_like(phantom.labels), partial / "truth.nrrd")
+            with open(partial / "lesions.csv", "w", newline="", encoding="utf-8") as file:
+                table = csv.writer(file)
+                table.writerow(COLUMNS)
+                for lesion in phantom.lesions:
+                    centre = (round_half_up(value, 1) for value in lesion.centre_lps_mm)
+                    table.writerow([lesion.label, lesion.kind, lesion.diameter_mm, lesion.solid_diameter_mm, *centre, lesion.hu])

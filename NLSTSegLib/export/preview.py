@@ -28,6 +28,9 @@ CAPTION_PX = 40
 SMALLEST_VIEW_MM = 50.0
 """A cut-out shows at least this; larger lesions get 1.6 times their size."""
 
+MOST_VIEW_VOXELS = 2000
+"""Across a view; a header may tell of voxels a thousand times as long as wide."""
+
 MOST_TILES = 60
 """Lesions shown, the largest ones; a network that fits badly may mark thousands, too many for one picture."""
 
@@ -67,6 +70,7 @@ def _tile(result: SegmentationResult, lesion: Lesion) -> Image.Image:
     offset = np.array([part.start for part in lesion.box])
     where = np.array(lesion.mask.nonzero()) + offset[:, None]
     view_mm = max(SMALLEST_VIEW_MM, 1.6 * float(((np.ptp(where, axis=1) + 1) * spacing_kji).max()))
+    view_mm = min(view_mm, MOST_VIEW_VOXELS * float(spacing_kji.min()))
     middle = (where.min(axis=1) + where.max(axis=1)) // 2
     _, centroid_j, centroid_i = where.mean(axis=1).round().astype(int)
     labels = _Cut(lesion.mask.astype(np.uint8), offset, 0)
@@ -140,6 +144,7 @@ def _empty_tile(result: SegmentationResult) -> Image.Image:
     spacing_kji = np.array(ct.spacing_ijk_mm[::-1])
     centre = np.array(ct.hu.shape) // 2
     view_mm = float(max(ct.hu.shape[1] * spacing_kji[1], ct.hu.shape[2] * spacing_kji[2]))
+    view_mm = min(view_mm, MOST_VIEW_VOXELS * float(spacing_kji[1:].min()))
     plane = _Cut(ct.hu, np.zeros(3, int), PADDING_HU).plane(0, int(centre[0]), centre, view_mm, spacing_kji)
     tile = Image.new("RGB", (3 * PANEL_PX + 8, PANEL_PX + CAPTION_PX), BACKGROUND)
     tile.paste(_panel(plane, np.zeros(plane.shape, np.uint8), TEXT, view_mm / spacing_kji[1:]), (0, 0))

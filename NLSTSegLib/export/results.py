@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.export.image_files import write_image
 from NLSTSegLib.export.preview import write_preview
 from NLSTSegLib.export.report import write_report
 from NLSTSegLib.export.segmentation_file import write_segmentation
 from NLSTSegLib.export.tables import write_csv
-from NLSTSegLib.export.whole_folder import prepare_place, whole_folder
+from NLSTSegLib.export.whole_folder import held, prepare_place, whole_folder
 from NLSTSegLib.pipeline import SegmentationResult
 from NLSTSegLib.progress import Progress, silent
+from NLSTSegLib.saved_result import LABELS_FILE, PROBABILITY_FILE, REPORT_FILE
 
 SEGMENTATION_FILE = "segmentation.seg.nrrd"
-LABELS_FILE = "labels.nrrd"
-PROBABILITY_FILE = "probability.nrrd"
 TABLE_FILE = "lesions.csv"
 PREVIEW_FILE = "preview.png"
-REPORT_FILE = "report.json"
 
 RESULT_FILES = {SEGMENTATION_FILE, LABELS_FILE, PROBABILITY_FILE, TABLE_FILE, PREVIEW_FILE, REPORT_FILE}
 """A folder with a report and no file of another name is an earlier result, which may be replaced."""
@@ -44,27 +44,28 @@ def write_result(
     force: bool = False,
     save_probability: bool = False,
     seconds: dict[str, float] | None = None,
+    identity: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> None:
     """Write all files of ``result`` into ``folder``; with ``force`` an earlier result stays whole until they are there.
 
-    ``seconds`` are earlier stages for the report. Raises :class:`InputError` when ``folder`` cannot be used or written to,
-    or the disk is full; nothing is left half written.
+    ``seconds`` are earlier stages for the report. No file says whose CT it was, unless ``identity``, which
+    :func:`NLSTSegLib.export.report.patient_identity` makes, is given for the report. Raises :class:`InputError` when
+    ``folder`` cannot be used or written to, another run writes to it, or the disk is full; nothing is left half written.
     """
-    import SimpleITK as sitk
-
-    check_output(folder, force)
     start = time.perf_counter()
-    with whole_folder(folder) as partial:
-        progress(0.0, "write")
-        sitk.WriteImage(result.ct.image_like(result.labels), str(partial / LABELS_FILE), useCompression=True)
-        progress(0.3, "write")
-        write_segmentation(result, partial / SEGMENTATION_FILE)
-        progress(0.6, "write")
-        if save_probability:
-            sitk.WriteImage(result.ct.image_like(result.probability), str(partial / PROBABILITY_FILE), useCompression=True)
-        write_csv(result, partial / TABLE_FILE)
-        write_preview(result, partial / PREVIEW_FILE)
-        progress(0.9, "write")
-        stages = {**(seconds or {}), "write": round(time.perf_counter() - start, 3)}
-        write_report(result, partial / REPORT_FILE, stages)
+    with held(folder):
+        check_output(folder, force)
+        with whole_folder(folder) as partial:
+            progress(0.0, "write")
+            write_image(result.ct.image_like(result.labels), partial / LABELS_FILE)
+            progress(0.3, "write")
+            write_segmentation(result, partial / SEGMENTATION_FILE)
+            progress(0.6, "write")
+            if save_probability:
+                write_image(result.ct.image_like(result.probability), partial / PROBABILITY_FILE)
+            write_csv(result, partial / TABLE_FILE)
+            write_preview(result, partial / PREVIEW_FILE)
+            progress(0.9, "write")
+            stages = {**(seconds or {}), "write": round(time.perf_counter() - start, 3)}
+            write_report(result, partial / REPORT_FILE, stages, identity)

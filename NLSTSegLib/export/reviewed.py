@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.export.whole_folder import prepare_place, whole_folder
+from NLSTSegLib.export.image_files import check_written, write_image
+from NLSTSegLib.export.whole_folder import held, prepare_place, whole_folder
 from NLSTSegLib.measurements import round_half_up
 from NLSTSegLib.review import ReviewedCase, lesion_row
 
@@ -42,15 +43,15 @@ def write_review(case: ReviewedCase, folder: Path, write_segmentation: Callable[
 
     Raises :class:`InputError` when the folder holds something or cannot be written, or a lesion lies wholly in another.
     """
-    import SimpleITK as sitk
-
-    check_new_folder(folder)
-    labels = case.ct.image_like(case.labels)
-    with whole_folder(folder) as partial:
-        sitk.WriteImage(labels, str(partial / labels_file(case)), useCompression=True)
-        write_table(partial / TABLE_FILE, TABLE_COLUMNS, table_rows(case))
-        write_table(partial / AUDIT_FILE, AUDIT_COLUMNS, audit_rows(case))
-        write_segmentation(partial / SEGMENTATION_FILE)
+    with held(folder):
+        check_new_folder(folder)
+        labels = case.ct.image_like(case.labels)
+        with whole_folder(folder) as partial:
+            write_image(labels, partial / labels_file(case))
+            write_table(partial / TABLE_FILE, TABLE_COLUMNS, table_rows(case))
+            write_table(partial / AUDIT_FILE, AUDIT_COLUMNS, audit_rows(case))
+            write_segmentation(partial / SEGMENTATION_FILE)
+            check_written(partial / SEGMENTATION_FILE)
 
 
 def check_new_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from NLSTSegLib.export.image_files import write_image
 from NLSTSegLib.pipeline import SegmentationResult
 from NLSTSegLib.segments import segment_color, segment_id, segment_tags
 from NLSTSegLib.volume import CtVolume
@@ -20,8 +21,6 @@ def write_segmentation(result: SegmentationResult, path: Path) -> None:
 
     The header fields are those of Slicer's segmentation storage node; lesions never overlap, so one layer holds them.
     """
-    import SimpleITK as sitk
-
     image = result.ct.image_like(result.labels)
     image.SetMetaData("Segmentation_ContainedRepresentationNames", "Binary labelmap|")
     image.SetMetaData("Segmentation_ConversionParameters", f"Reference image geometry|{_reference_geometry(result.ct)}|&")
@@ -43,7 +42,7 @@ def write_segmentation(result: SegmentationResult, path: Path) -> None:
         }
         for key, value in fields.items():
             image.SetMetaData(f"Segment{n}_{key}", value)
-    sitk.WriteImage(image, str(path), useCompression=True)
+    write_image(image, path)
 
 
 def _reference_geometry(ct: CtVolume) -> str:

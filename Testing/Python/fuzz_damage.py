@@ -13,7 +13,8 @@ NUMBERS = (0, 1, -1, 2, 3, 7, 16, 255, 256, 1000, 32767, 32768, 65535, 2**31 - 1
 FLOATS = (0.0, -0.0, 1e-45, 1e-6, 0.5, -2.5, 1e4, 3.4e38, -3.4e38, float("nan"), float("inf"), float("-inf"))
 WORDS = (
     *("", " ", "0", "-1", "nan", "inf", "-inf", "1e400", "1e-400", "0x10", "1 2", "(1,0,0)", "none", "?", "true", "%s%n", "\0"),
-    *("LOCAL", "LIST", "ct.raw", "/dev/zero", "/dev/null", "../../etc/passwd", "%03d.raw 1 20 1", ".", "é", "\x1b[31m", "\n"),
+    *("LOCAL", "LIST", "ct.raw", "/dev/zero", "/dev/null", "../../etc/passwd", "%03d.raw 1 20 1", "%999d 1 2 1", "."),
+    *("é", "\x1b[31m", "\n"),
     *("raw", "gzip", "hex", "ascii", "bzip2", "double", "float", "uchar", "block", "short", "MET_DOUBLE", "MET_UCHAR", "big"),
     *("left-posterior-superior", "scanner-xyz", "3D-right-handed", "9" * 400, "A" * 5000, "\\", "CT", "MR", "MONOCHROME1", "RGB"),
 )
@@ -22,6 +23,7 @@ LINES = (
     *("data file: LIST", "data file: ct.raw", "space dimension: 4", "space units: furlong", "a:=b", "# x"),
     *("NDims = 100", "HeaderSize = -1", "HeaderSize = 5", "ElementNumberOfChannels = 3", "CompressedData = True", "Comment = \0"),
     *("ElementToIntensityFunctionSlope = 0", "ElementDataFile = LIST", "BinaryDataByteOrderMSB = True", "ElementMin = nan", ""),
+    *("kinds: x:=" + "A" * 5000, "a:=" + "A" * 5000, "\n" * 50_000, "NDims: 3", "HeaderSize: 10", "CompressedDataSize: 100"),
 )
 """Lines that a header may have besides those of the good one."""
 
@@ -179,7 +181,9 @@ def json_value(rng: Rng, depth: int = 0) -> Any:
         return pick(rng, WORDS)
     if kind == 5:
         return {pick(rng, WORDS): json_value(rng, depth + 1) for _ in range(rng.integers(4))}
-    return [json_value(rng, depth + 1) for _ in range(rng.integers(6))] * int(pick(rng, (1, 1, 1, LONG if depth == 0 else 5)))
+    if depth == 0 and rng.random() < 0.25:
+        return [pick(rng, (*NUMBERS, *FLOATS))] * LONG
+    return [json_value(rng, depth + 1) for _ in range(rng.integers(6))] * int(pick(rng, (1, 1, 1, 5)))
 
 
 def spoil_safetensors(data: bytes, rng: Rng) -> bytes:

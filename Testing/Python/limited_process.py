@@ -29,6 +29,10 @@ for arguments in json.loads(sys.argv[2]):
 """
 
 
+LONGEST_SECONDS = 300
+"""For all commands together; they take a few seconds."""
+
+
 def can_limit_memory() -> bool:
     """Whether this system tells a process how much memory it takes, and limits it: Linux."""
     return Path("/proc/self/clear_refs").exists()
@@ -41,9 +45,8 @@ def run_limited(commands: list[list[str]], limit_bytes: int) -> list[tuple[int, 
     """
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, str(limit_bytes), json.dumps(commands)], env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", CODE, str(limit_bytes), json.dumps(commands)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONGEST_SECONDS)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     if len(lines) != len(commands):
         raise AssertionError(f"{commands[len(lines)]} ended the process ({done.returncode}): {done.stderr[-1000:]}")

@@ -14,7 +14,8 @@ import SimpleITK as sitk
 
 from dicom_files import change, write_enhanced, write_series
 from limited_process import can_limit_memory, run_limited
-from NLSTSegLib.reading import FORMATS
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.reading import FORMATS, read_ct
 from placed_chest import chest_ct
 from threshold_model import THRESHOLD_HU
 from whole_command import WholeCommandTest
@@ -86,6 +87,23 @@ class DamagedFilesTest(BadInputTest):
                     path.write_bytes(damaged)
                     self.assert_refused(path, path, "damaged")
 
+    def test_a_flipped_bit_in_compressed_voxels_never_changes_them(self):
+        rng = np.random.default_rng(9)
+        for ending in ENDINGS:
+            path = self.write(f"ct{ending}", compress=True)
+            content = path.read_bytes()
+            refused = 0
+            for at in rng.integers(len(content) // 10, len(content), 60):
+                damaged = bytearray(content)
+                damaged[at] ^= 1 << rng.integers(8)
+                path.write_bytes(damaged)
+                try:
+                    # Some bits only tell from which of two equal places the next voxels are copied.
+                    np.testing.assert_array_equal(read_ct(path).hu, self.ct.hu)
+                except InputError:
+                    refused += 1
+            self.assertGreater(refused, 50, ending)
+
     def test_one_line_though_the_libraries_of_the_formats_say_more(self):
         series = write_series(self.folder / "jpeg", self.ct.hu[:3], encoding="JPEG")
         content = bytearray(series[1].read_bytes())
@@ -100,6 +118,120 @@ class DamagedFilesTest(BadInputTest):
             self.assertEqual(done.returncode, 2)
             self.assertRegex(done.stderr, r"^nlstseg: error: [^\n]*\n$")
             self.assertEqual(done.stdout, "")
+
+
+class HostileHeaderTest(BadInputTest):
+    """Headers with which the libraries of the formats write past the end of their memory."""
+
+    def spoil(self, name, old, new, compress=False):
+        path = self.write(name, compress=compress)
+        content = path.read_bytes()
+        self.assertIn(old, content)
+        path.write_bytes(content.replace(old, new, 1))
+        return path
+
+    def test_metaimage_of_more_dimensions_than_its_reader_has_room_for(self):
+        for value in (
+            b"NDims = 11",
+            b"NDims = 2147483647",
+            b"NDims = -1",
+            b"NDims = 3\nNDims = 99",
+            b"NDims: 99",
+            b"Comment = NDims 3",
+        ):
+            path = self.spoil("ct.mha", b"NDims = 3", value)
+            self.assert_refused(path, path, "number of dimensions")
+
+    def test_lines_that_are_too_long(self):
+        for key in (b"Comment", b"Name", b"ObjectSubType", b"AnatomicalOrientation"):
+            path = self.spoil("ct.mha", b"NDims = 3", b"NDims = 3\n" + key + b" = " + b"x" * 5000)
+            self.assert_refused(path, path, "too long")
+        for line in (b"x" * 5000, b"kinds: " + b"x" * 5000, b"kinds: x:=" + b"x" * 5000):
+            path = self.spoil("ct.nrrd", b"dimension: 3", b"dimension: 3\n" + line)
+            self.assert_refused(path, path, "too long")
+        path = self.spoil("ct.nrrd", b"NRRD0004", b"x" * 5000)
+        self.assert_refused(path, path, "does not start with NRRD")
+
+    def test_data_spread_over_several_files(self):
+        for ending in (".mhd", ".nhdr"):
+            path = self.write(f"ct{ending}")
+            content, raw = path.read_bytes(), next(self.folder.glob("ct*raw"))
+            self.assertIn(b" " + raw.name.encode() + b"\n", content)
+            for name in (
+                b"slice%02d.raw 0 39 1",
+                b"%s%n%n 0 39 1",
+                b"%999999999d 0 39 1",
+                b"%d.raw 1 9" + b"9" * 99 + b" 1",
+                b"LIST",
+            ):
+                path.write_bytes(content.replace(raw.name.encode(), name))
+                self.assert_refused(path, path, "write it again as one file")
+            raw.unlink()
+
+    def test_voxels_that_do_not_start_after_the_header(self):
+        for compress in (False, True):
+            for size in (b"10", b"100", b"1000000", b"-2"):
+                path = self.spoil("ct.mha", b"NDims = 3", b"NDims = 3\nHeaderSize = " + size, compress)
+                self.assert_refused(path, path, "HeaderSize does not fit")
+        self.assert_in_place(self.spoil("ct.mha", b"NDims = 3", b"NDims = 3\nHeaderSize = -1"))
+        path = self.write("ct.mhd")
+        raw = self.folder / "ct.raw"
+        raw.write_bytes(b"header" + raw.read_bytes())
+        path.write_bytes(path.read_bytes().replace(b"NDims = 3", b"NDims = 3\nHeaderSize = 6"))
+        self.assert_in_place(path)
+        raw.write_bytes(raw.read_bytes()[:-1])
+        self.assert_refused(path, path)
+
+    def test_voxels_as_text_and_after_a_gap(self):
+        text = " ".join(map(str, self.ct.hu.ravel())).encode()
+        content = self.write("ct.nrrd").read_bytes()
+        header, voxels = content[: -self.ct.hu.nbytes], content[-self.ct.hu.nbytes :]
+        old = b"encoding: raw\n"
+        self.assertIn(old, header)
+        path = self.folder / "ct.nrrd"
+        for new, data in (
+            (b"encoding: ascii\n", text),
+            (b"encoding: hex\n", voxels.hex().encode()),
+            (b"encoding: raw\nbyte skip: -1\n", b"abc" + voxels),
+            (b"encoding: raw\nline skip: 2\n", b"a\nb\n" + voxels),
+        ):
+            with self.subTest(new):
+                path.write_bytes(header.replace(old, new) + data)
+                self.assert_in_place(path)
+                for length in (len(data) // 2, len(data) - 40, 100):
+                    path.write_bytes(header.replace(old, new) + data[:length])
+                    self.assert_refused(path, path)
+        # ITK does not read a MetaImage of text.
+        path = self.spoil("ct.mha", b"BinaryData = True", b"BinaryData = False")
+        path.write_bytes(path.read_bytes()[: -self.ct.hu.nbytes] + text)
+        self.assert_refused(path, path)
+
+    def test_fields_with_a_colon(self):
+        self.assert_in_place(self.spoil("ct.mha", b"ElementDataFile = LOCAL", b"ElementDataFile: LOCAL", compress=True))
+        path = self.spoil("ct.mha", b"NDims = 3", b"NDims = 3\nHeaderSize: 10")
+        self.assert_refused(path, path, "HeaderSize does not fit")
+
+    def test_voxels_a_thousand_times_as_long_as_wide(self):
+        path = self.spoil("ct.mha", b"ElementSpacing = 3 3.2", b"ElementSpacing = 900 0.7")
+        self.assertEqual(self.segmented(path).findings["odd_spacing"], "warning")
+
+    def test_long_notes_that_other_programs_write_are_read(self):
+        note = b"x" * 50_000
+        self.assert_in_place(self.spoil("ct.nrrd", b"\n\n", b"\norg.example.properties:=" + note + b"\n# " + note + b"\n\n"))
+        self.assert_in_place(self.spoil("ct.mha", b"NDims = 3", b"NDims = 3\n0008|103e = " + note[:15_000]))
+
+    def test_places_where_no_patient_is(self):
+        for value in (b"1e30", b"-3e38", b"1e7"):
+            path = self.spoil("ct.nrrd", b"space origin: (", b"space origin: (" + value + b",0,0)\n#")
+            self.assert_refused(path, path, "where no patient is")
+
+    def test_directions_that_are_no_unit_vectors_are_part_of_the_spacing(self):
+        path = self.spoil("ct.mha", b"TransformMatrix = 1 0 0 0 1 0 0 0 1", b"TransformMatrix = 2 0 0 0 1 0 0 0 0.5")
+        path.write_bytes(
+            path.read_bytes().replace(b"ElementSpacing = 3 3.2", b"ElementSpacing = 1.5 3.2").replace(b" 4\n", b" 8\n", 1)
+        )
+        self.assertEqual(read_ct(path).spacing_ijk_mm, self.ct.spacing_ijk_mm)
+        self.assert_in_place(path)
 
 
 class NoVolumeTest(BadInputTest):
@@ -228,6 +360,25 @@ class SizeTest(BadInputTest):
                 self.assertLess(taken_mb, 60)
 
     @unittest.skipUnless(can_limit_memory(), "the memory of a process is not known here")
+    def test_headers_that_would_keep_a_reader_busy_for_ever(self):
+        files = [self.folder / name for name in ("lines.mha", "a.nii", "b.nii.gz", "c.nii")]
+        content = self.write("ct.mha").read_bytes()
+        files[0].write_bytes(b"\n" * 900_000 + content.replace(b"NDims = 3", b"NDims = 4"))
+        content = self.write("ct.nii").read_bytes()
+        # Two numbers of the matrix from voxels to millimetres, at their places in the header.
+        changes = (((296, 1e19), (304, -np.inf)), ((312, 2.0), (324, np.inf)), ((296, 1.0), (300, -np.inf)))
+        for file, places in zip(files[1:], changes, strict=True):
+            spoiled = bytearray(content)
+            for at, number in places:
+                struct.pack_into("<f", spoiled, at, number)
+            file.write_bytes(gzip.compress(spoiled) if file.suffix == ".gz" else spoiled)
+        outcomes = run_limited([["check", str(file)] for file in files], 1 << 30)
+        for file, (code, text, _) in zip(files, outcomes, strict=True):
+            with self.subTest(file.name):
+                self.assertEqual(code, 2, text)
+                self.assertRegex(text, r"^nlstseg: error: [^\n]*\n$")
+
+    @unittest.skipUnless(can_limit_memory(), "the memory of a process is not known here")
     def test_a_volume_that_does_not_fit_into_the_memory_is_told_of(self):
         image = sitk.Image(512, 512, 600, sitk.sitkInt16)
         for ending in ENDINGS:
@@ -253,12 +404,20 @@ class SizeTest(BadInputTest):
             header[344:347] = b"n+1"
             nrrd = f"NRRD0004\ntype: {kind}\ndimension: 3\nsizes: {'{} {} {}'.format(*sizes)}\nendian: little\nspacings: 1 1 1\n"
             mha = f"ObjectType = Image\nNDims = 3\nDimSize = {'{} {} {}'.format(*sizes)}\nElementType = MET_{meta}\n"
+            mha += "ElementSpacing = 1 1 1\n"
             packed = gzip.compress(voxels)
             for name, content in (
                 ("ct.nii", header + voxels),
                 ("ct.nii.gz", gzip.compress(header + voxels)),
                 ("ct.nrrd", f"{nrrd}encoding: raw\n\n".encode() + voxels),
                 ("gz.nrrd", f"{nrrd}encoding: gzip\n\n".encode() + packed),
+                ("skip.nrrd", f"{nrrd}encoding: raw\nbyte skip: -1\n\n".encode() + voxels),
+                ("lines.nrrd", f"{nrrd}encoding: raw\nline skip: 1\n\n\n".encode() + voxels),
+                ("lines gz.nrrd", f"{nrrd}encoding: gzip\nline skip: 1\n\n\n".encode() + packed),
+                ("text.nrrd", f"{nrrd}encoding: ascii\n\n".encode() + b"1 " * 3000),
+                ("hex.nrrd", f"{nrrd}encoding: hex\n\n".encode() + b"00" * 3000),
+                ("end.mha", f"{mha}HeaderSize = -1\nElementDataFile = LOCAL\n".encode() + voxels),
+                ("text.mha", f"{mha}BinaryData = False\nElementDataFile = LOCAL\n".encode() + b"1 " * 3000),
                 ("ct.mha", f"{mha}ElementDataFile = LOCAL\n".encode() + voxels),
                 (
                     "gz.mha",
@@ -280,12 +439,18 @@ class SizeTest(BadInputTest):
             file = write_series(self.folder / name, self.ct.hu[:1], encoding=encoding)[0]
             change(file, **attributes)
             yield file.parent
-        # An encoded frame that is larger than the header says, or in a thousand pieces.
-        for name, at, value in (("frame", 8, 60000), ("tiles", 24, 1)):
-            file = write_series(self.folder / name, self.ct.hu[:1], encoding="JPEG2000")[0]
+        # An encoded frame that is larger than the header says, in a thousand pieces, or of more bits than a voxel has.
+        for name, encoding, marker, at, value in (
+            ("frame", "JPEG2000", b"\xff\x4f\xff\x51", 8, struct.pack(">2I", 60000, 60000)),
+            ("tiles", "JPEG2000", b"\xff\x4f\xff\x51", 24, struct.pack(">2I", 1, 1)),
+            ("parts", "JPEG2000", b"\xff\x4f\xff\x51", 40, struct.pack(">H", 9000)),
+            ("sides", "JPEG", b"\xff\xc3", 5, struct.pack(">2H", 65000, 65000)),
+            ("bits", "JPEG", b"\xff\xc3", 4, b"\x14"),
+        ):
+            file = write_series(self.folder / name, self.ct.hu[:1], encoding=encoding)[0]
             content = bytearray(file.read_bytes())
-            place = content.index(b"\xff\x4f\xff\x51")
-            struct.pack_into(">2I", content, place + at, value, value)
+            place = content.index(marker) + at
+            content[place : place + len(value)] = value
             file.write_bytes(content)
             yield file.parent
         for name, frames in (("frames", 2_000_000_000), ("more", 41)):

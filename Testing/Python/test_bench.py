@@ -399,14 +399,17 @@ class TestSegmentEditor(BenchTestCase):
         self.editor.saveStateForUndo()
         slicer.util.updateSegmentBinaryLabelmapFromArray(np.zeros((40, 64, 64), np.uint8), segmentation, "above", self.volume)
         self.assertEqual(self.widget.logic.count(segmentation, self.volume), 0)
-        self.editor.undo()
+        (undo,), (redo,) = (slicer.util.findChildren(self.editor, name=f"{step}Button") for step in ("Undo", "Redo"))
+        self.assertEqual((undo.enabled, redo.enabled), (True, False))
+        host.click(undo)
+        self.assertEqual((undo.enabled, redo.enabled), (False, True))
         self.assertEqual(self.widget.logic.count(segmentation, self.volume), before)
 
     def test_only_the_named_effects_are_offered_and_one_is_active(self):
         import slicer
 
         buttons = slicer.util.findChildren(self.editor, className="QToolButton")
-        self.assertEqual({button.text for button in buttons}, {"Paint", "Erase", "Scissors"})
+        self.assertEqual({button.text for button in buttons}, {"Paint", "Erase", "Scissors", "Undo", "Redo"})
         host.click(next(button for button in buttons if button.text == "Erase"))
         self.assertEqual(self.editor.activeEffect().name, "Erase")
         self.assertEqual(self.editor.mrmlSegmentEditorNode().GetActiveEffectName(), "Erase")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 import tarfile
 import zipfile
 
@@ -14,9 +15,11 @@ from NLSTSegLib.dicom import list_series
 from NLSTSegLib.reading import read_ct
 from placed_chest import LESIONS, chest_ct, rotation
 from shared_data import shared_data
-from whole_command import WholeCommandTest
+from whole_command import Outcome, WholeCommandTest
 
 LEGACY_CONVERTED_CT, SC_IMAGE, MULTI_FRAME_SC = (f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2.2", "7", "7.3"))
+
+IDENTITY = {"PatientID": "ID-8317", "PatientBirthDate": "19410203", "SeriesDescription": "CT"}
 
 DIRECTORY = {"StudyDate": "20200229", "StudyTime": "120000", "StudyID": "7"}
 """What a DICOMDIR needs to know."""
@@ -128,26 +131,31 @@ class FilesTest(WildTest):
         self.assert_refused(self.folder / "packed", self.folder / "packed", "no DICOM", "archive")
 
     def test_names_of_patients_in_other_letters_stay_out_of_the_result(self):
-        for n, (characters, name) in enumerate(
-            (
-                (["ISO 2022 IR 6", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
-                ("ISO_IR 100", "Müller^Jörg"),
-                ("ISO_IR 144", "Иванов^Пётр"),
-                ("GB18030", "Wang^XiaoDong=王^小东"),
-                ("ISO_IR 192", "Žluťoučký^Kůň"),
-                # A character set that is not there, and none where one would be needed.
-                ("ISO_IR 999", "Test^Phantom"),
-            )
+        for characters, name in (
+            (["ISO 2022 IR 6", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+            ("ISO_IR 100", "Müller^Jörg"),
+            ("ISO_IR 144", "Иванов^Пётр"),
+            ("GB18030", "Wang^XiaoDong=王^小东"),
+            ("ISO_IR 192", "Žluťoučký^Kůň"),
         ):
             with self.subTest(name):
-                options = {"PatientID": "ID-8317", "PatientBirthDate": "19410203"}
-                self.write(name, SpecificCharacterSet=characters, PatientName=name, SeriesDescription="CT", **options)
-                outcome = self.assert_in_place(self.folder / name)
-                for file in (self.out / str(n + 1)).iterdir():
-                    content = file.read_bytes()
-                    for word in (*name.replace("=", "^").split("^"), "ID-8317", "19410203"):
-                        self.assertNotIn(word.encode(), content, file.name)
-                self.assertNotIn(name, outcome.stderr)
+                self.write(name, SpecificCharacterSet=characters, PatientName=name, **IDENTITY)
+                self.assert_kept_out(name, self.assert_in_place(self.folder / name))
+
+    def test_a_character_set_that_nobody_knows(self):
+        # pydicom does not write it.
+        for file in self.write(SpecificCharacterSet="ISO_IR 192", PatientName="Škvorecký^Zdeněk", **IDENTITY):
+            content = file.read_bytes()
+            self.assertEqual(content.count(b"ISO_IR 192"), 1)
+            file.write_bytes(content.replace(b"ISO_IR 192", b"ISO_IR 999"))
+        self.assert_kept_out("Škvorecký^Zdeněk", self.assert_in_place(self.folder / "ct"))
+
+    def assert_kept_out(self, name: str, outcome: Outcome) -> None:
+        for file in (self.out / str(self.tries)).iterdir():
+            content = file.read_bytes()
+            for word in (*name.replace("=", "^").split("^"), "ID-8317", "19410203"):
+                self.assertNotIn(word.encode(), content, file.name)
+        self.assertNotIn(name, outcome.stderr)
 
     def test_real_series_under_other_names(self):
         data = shared_data()
@@ -161,6 +169,17 @@ class FilesTest(WildTest):
         np.testing.assert_array_equal(found.hu, expected.hu)
         self.assertEqual(found.origin_lps_mm, expected.origin_lps_mm)
         self.assertEqual(found.direction_lps, expected.direction_lps)
+
+    def test_distances_that_contradict_the_positions_are_not_believed(self):
+        for spacing, thickness in ((-4.0, 4.0), (1.0, 1.0), (4.0, None)):
+            with self.subTest(spacing=spacing, thickness=thickness):
+                self.write(f"{spacing}", SpacingBetweenSlices=spacing, SliceThickness=thickness)
+                self.assert_in_place(self.folder / f"{spacing}")
+
+    def test_pixel_spacings_that_are_not_positive(self):
+        for spacing in ([-3.2, 3.0], [3.2, -3.0], [0.0, 3.0]):
+            files = self.write(PixelSpacing=spacing)
+            self.assert_refused(self.folder / "ct", files[0], "PixelSpacing")
 
 
 class AcquisitionsTest(WildTest):
@@ -245,6 +264,14 @@ class EncodingTest(WildTest):
         file = self.write_enhanced()
         change(file, NumberOfFrames=2_000_000_000)
         self.assert_refused(file, file, "damaged", "copy it again")
+
+    def test_a_file_that_describes_eight_thousand_frames_and_holds_one(self):
+        file = self.write("ct")[3]
+        content = file.read_bytes()
+        place = content.index(b"\xe0\x7f\x10\x00")
+        items = struct.pack("<HH2sHI", 0x5200, 0x9230, b"SQ", 0, 0xFFFFFFFF) + 8_000 * struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+        file.write_bytes(content[:place] + items + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0) + content[place:])
+        self.assert_refused(self.folder / "ct", file, "damaged DICOM file", "copy it again")
 
     def test_an_encoding_that_is_not_what_the_header_says(self):
         files = self.write(encoding="JPEG2000")

@@ -44,6 +44,7 @@ from placed_chest import (
     true_centres_lps_mm,
     voxel_places_lps_mm,
 )
+from shared_data import shared_data
 from threshold_model import THRESHOLD_HU, threshold_model
 
 ROTATIONS = [axes for axes in AXES if np.linalg.det(axes) > 0]
@@ -171,6 +172,39 @@ class EveryOrientationTest(FilesTestCase):
         ct = chest_ct(direction, shape_kji=shape, spacing_ijk_mm=spacing_mm, middle_lps_mm=middle, scale=scale)
         self.assert_in_place(self.find(ct), true_centres_lps_mm(middle, scale))
 
+    def test_tiny_and_large_fields_of_view_in_every_file_format(self):
+        for n, scale in enumerate((0.05, 0.3, 4.0)):
+            middle = (-70.0, 300.0 * scale, 5.0)
+            spacing = tuple(scale * s for s in (3.0, 3.2, 4.0))
+            ct = chest_ct(turn(n) @ AXES[17 * n], spacing_ijk_mm=spacing, middle_lps_mm=middle, scale=scale)
+            for ending in (".nrrd", ".nii.gz", ".mha"):
+                with self.subTest(scale=scale, ending=ending):
+                    path = self.written(ct, ending)
+                    result = self.find(read_ct(path))
+                    self.assert_in_place(result, true_centres_lps_mm(middle, scale))
+                    self.assert_grid(result, sitk.ReadImage(str(path)))
+            straight = chest_ct(turn(n), spacing_ijk_mm=spacing, middle_lps_mm=middle, scale=scale)
+            with self.subTest(scale=scale, ending="DICOM"):
+                result = self.find(read_ct(self.written_series(straight, f"dicom{n}")))
+                self.assert_in_place(result, true_centres_lps_mm(middle, scale))
+
+    def test_negative_spacings(self):
+        for axes in (np.eye(3), AXES[13]):
+            ct = chest_ct(axes, middle_lps_mm=(20.0, -30.0, 400.0))
+            for flipped in ((0,), (1, 2), (0, 1, 2)):
+                signs = np.where(np.isin(range(3), flipped), -1.0, 1.0)
+                # The same grid, told by the other sign of both the spacing and the direction.
+                path = self.written(replace(ct, direction_lps=tuple((ct.direction_matrix * signs).ravel().tolist())), ".mha")
+                told = "ElementSpacing = " + " ".join(f"{s:g}" for s in signs * ct.spacing_ijk_mm)
+                content = path.read_bytes()
+                self.assertEqual(content.count(b"ElementSpacing = 3 3.2000000000000002 4\n"), 1)
+                path.write_bytes(content.replace(b"ElementSpacing = 3 3.2000000000000002 4", told.encode()))
+                with self.subTest(axes=axes.tolist(), flipped=flipped):
+                    result = self.find(read_ct(path))
+                    self.assert_in_place(result, true_centres_lps_mm((20.0, -30.0, 400.0)))
+                    np.testing.assert_allclose(result.ct.direction_matrix, axes, atol=1e-12)
+                    self.assertEqual(result.ct.spacing_ijk_mm, ct.spacing_ijk_mm)
+
     def test_written_labels_lie_on_the_grid_of_the_file(self):
         ct = chest_ct(turn(3) @ AXES[29], shape_kji=(37, 51, 53))
         for ending in (".nrrd", ".nii.gz", ".mha", ".nhdr", ".mhd", ".nii"):
@@ -187,6 +221,28 @@ class EveryOrientationTest(FilesTestCase):
             result = self.find(ct, "auto")
             self.assertEqual(result.lung_field_note, "auto")
             self.assert_in_place(result, true_centres_lps_mm())
+
+    def test_a_real_chest_in_other_orientations(self):
+        data = shared_data()
+        if data is None:
+            self.skipTest("no shared data beside the repository")
+        whole = sitk.ReadImage(str(data / "ct" / "LIDC-IDRI-0002" / "ct.nrrd"))
+        image = whole[:, :, 100:112]
+        expected = self.find(CtVolume.from_image(image)).labels
+        # Voxels whose probability rounds to the threshold may fall on either side.
+        self.assertLess(np.mean((expected > 0) != (sitk.GetArrayFromImage(image) > THRESHOLD_HU)), 0.001)
+        for orientation in ("RAI", "SPL", "AIR"):
+            turned = sitk.DICOMOrient(image, orientation)
+            path = self.folder / f"{orientation}.nrrd"
+            sitk.WriteImage(turned, str(path))
+            with self.subTest(orientation):
+                result = self.find(read_ct(path))
+                self.assertEqual(result.ct.orientation, orientation)
+                self.assert_grid(result, turned)
+                labels = result.ct.image_like(result.labels)
+                back = sitk.DICOMOrient(labels, "LPS")
+                np.testing.assert_allclose(back.GetOrigin(), image.GetOrigin(), atol=1e-9)
+                np.testing.assert_array_equal(sitk.GetArrayFromImage(back) > 0, expected > 0)
 
 
 class NumbersTest(FilesTestCase):
@@ -450,6 +506,38 @@ class NodesTest(PlacedTestCase, MrmlTestCase):
                 self.assertEqual(node.GetParentTransformNode() is not None, n % 3 == 1)
                 self.check(node, true)
             self.scene.Clear()
+
+    def test_parents_one_above_the_other_and_mirrors(self):
+        mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
+        for n, (upper, lower) in enumerate(
+            ((rigid_motion(), rigid_motion()), (mirror, rigid_motion()), (rigid_motion(), mirror))
+        ):
+            ct = chest_ct(turn(n) @ AXES[11 * n])
+            parent = add_transform(self.scene, lower)
+            parent.SetAndObserveTransformNodeID(add_transform(self.scene, upper).GetID())
+            node = add_volume(ct)
+            node.SetAndObserveTransformNodeID(parent.GetID())
+            true = self.moved(true_centres_lps_mm(), upper @ lower)
+            self.check(node, true)
+            node.HardenTransform()
+            self.assertIsNone(node.GetParentTransformNode())
+            self.check(node, true)
+            self.scene.Clear()
+
+    def test_negative_spacings_of_nodes(self):
+        import slicer
+
+        ct = chest_ct(turn(4) @ AXES[30])
+        for signs in ((-1, 1, 1), (1, -1, -1), (-1, -1, -1)):
+            node = add_volume(ct)
+            # The same grid, told by the other sign of both.
+            directions = np.eye(4)
+            directions[:3, :3] = RAS[:, None] * ct.direction_matrix * signs
+            node.SetSpacing(*np.multiply(signs, ct.spacing_ijk_mm))
+            node.SetIJKToRASDirectionMatrix(slicer.util.vtkMatrixFromArray(directions))
+            with self.subTest(signs=signs):
+                result = self.check(node, true_centres_lps_mm())
+                np.testing.assert_allclose(result.ct.spacing_ijk_mm, ct.spacing_ijk_mm)
 
     def test_number_types_of_nodes(self):
         ct = chest_ct(turn(2) @ AXES[9])

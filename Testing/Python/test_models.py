@@ -16,14 +16,15 @@ import numpy as np
 import torch
 
 from NLSTSegLib.errors import ModelError
+from NLSTSegLib.model_card import MAXIMUM_CARD_BYTES
 from NLSTSegLib.models import (
     CARD_FILE,
     DEFAULT_MODEL,
-    MAXIMUM_CARD_BYTES,
     WEIGHTS_FILE,
     Architecture,
     Model,
     ModelFiles,
+    broken_models,
     find_model,
     list_models,
     load_model,
@@ -250,7 +251,7 @@ class BundleTest(ModelTest):
             for step in path:
                 place = place[step]
             if value is None:
-                del place[key]
+                place.pop(key, None)
             else:
                 place[key] = value
         (self.bundle / CARD_FILE).write_text(json.dumps(content), "utf-8")
@@ -283,7 +284,7 @@ class BundleTest(ModelTest):
                 card = dataclasses.replace(
                     CARD,
                     architecture=Architecture("unet", dimensions, (4, 6), normalization, residual),
-                    input=dataclasses.replace(CARD.input, slices=slices),
+                    input=dataclasses.replace(CARD.input, slices=slices, patch_kji=(8, 8, 8) if dimensions == 3 else None),
                 )
                 network = UNet(UNetConfig(dimensions, slices, (4, 6), normalization, residual))
                 write_bundle(network, card, self.bundle)
@@ -384,10 +385,14 @@ class BundleTest(ModelTest):
             ({"architecture__channels": [10**40]}, "channels"),
             ({"architecture__channels": [1] * 100_000}, "channels"),
             ({"architecture__channels": [4096] * 8}, "parameters"),
-            ({"architecture__dimensions": 3, "input__slices": 5}, "3D"),
+            ({"architecture__dimensions": 3, "input__patch_kji": [128] * 3, "input__slices": 5}, "3D"),
+            ({"architecture__dimensions": 3}, "patch_kji"),
+            ({"input__patch_kji": [128] * 3}, "patch_kji"),
+            ({"architecture__dimensions": 3, "input__patch_kji": [128, 127, 128]}, "multiples"),
+            ({"architecture__dimensions": 3, "input__patch_kji": [8, 8, 10**9]}, "patch_kji"),
         ):
             with self.subTest(words=words):
-                self.change(**{"architecture__dimensions": 2, "input__slices": 1, **changes})
+                self.change(**{"architecture__dimensions": 2, "input__slices": 1, "input__patch_kji": None, **changes})
                 self.refused(self.load, *words)
 
     def test_cards_that_are_no_json(self):
@@ -452,10 +457,35 @@ class FindModelTest(ModelTest):
         with self.assertRaises(ModelError):
             find_model("x" * 5000)
 
-    def test_broken_card_in_the_user_s_folder_is_named(self):
-        write_threshold_bundle(self.folder / "installed" / "broken")
-        (self.folder / "installed" / "broken" / CARD_FILE).write_text("{}")
-        self.refused(list_models, self.folder / "installed" / "broken" / CARD_FILE)
+    def test_broken_card_in_the_user_s_folder_is_named_and_stops_no_other(self):
+        for name in ("a", "broken", "z"):
+            write_threshold_bundle(self.folder / "installed" / name, name=name)
+        card = self.folder / "installed" / "broken" / CARD_FILE
+        card.write_text("{}")
+        self.assertEqual([model.card.name for model in list_models() if model.origin == "installed"], ["a", "z"])
+        (broken,) = broken_models()
+        self.assertEqual((broken.name, broken.folder, broken.origin), ("broken", card.parent, "installed"))
+        self.assertIn(str(card), broken.reason)
+        self.assertEqual(find_model("z").card.name, "z")
+        self.refused(lambda: find_model("broken"), card, "format")
+
+    def test_installed_model_never_takes_the_name_of_a_bundled_one_but_is_found_by_its_path(self):
+        folder = self.folder / "installed" / "mine"
+        write_threshold_bundle(folder, name=DEFAULT_MODEL)
+        self.assertEqual(find_model(DEFAULT_MODEL).origin, "bundled")
+        self.assertEqual(find_model(str(folder)).weights, folder / WEIGHTS_FILE)
+
+    def test_checkpoints_in_the_user_s_folder_are_models(self):
+        folder = self.folder / "installed" / "published"
+        folder.mkdir(parents=True)
+        (folder / "epoch 12.pth").write_bytes(b"x")
+        (folder / "notes.txt").write_bytes(b"x")
+        files = find_model("epoch 12")
+        self.assertEqual((files.weights, files.origin), (folder / "epoch 12.pth", "installed"))
+
+    def test_hidden_folders_such_as_those_of_an_unfinished_copy_are_no_models(self):
+        write_threshold_bundle(self.folder / "installed" / ".half", name="half")
+        self.assertNotIn("half", [model.card.name for model in list_models()])
 
 
 class BundledModelTest(ModelTest):

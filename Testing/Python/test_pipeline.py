@@ -11,13 +11,13 @@ import torch
 
 from example_results import BACKGROUND_HU, LESION_HU, SPHERES, ct_with_spheres, oblique_direction
 from NLSTSegLib.devices import choose_device
-from NLSTSegLib.errors import InputError, ModelError
+from NLSTSegLib.errors import InputError
 from NLSTSegLib.models import Architecture, Model
 from NLSTSegLib.networks.unet import UNet, UNetConfig
 from NLSTSegLib.phantom import make_phantom
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.volume import Acquisition, CtVolume
-from threshold_model import CARD, expected_probability, threshold_model
+from threshold_model import CARD, expected_probability, threshold_model, threshold_network
 
 EVERYWHERE = SegmentOptions(lung_field="none", device="cpu")
 
@@ -240,12 +240,20 @@ class OptionsTest(PipelineTest):
         self.assertEqual(choose_device("cpu").name, "cpu")
         self.assertIn(choose_device("cpu").dtype, (torch.float32, torch.bfloat16))
 
-    def test_3d_model_is_refused_as_a_model_error(self):
-        card = dataclasses.replace(CARD, architecture=Architecture("unet", 3, (1,), "none", False))
-        model = Model(card, UNet(UNetConfig(3, 1, (1,), "none", False)))
-        with self.assertRaisesRegex(ModelError, "3D") as raised:
-            segment(ct_with_spheres(), model, EVERYWHERE)
-        self.assertEqual(raised.exception.exit_code, 3)
+    def test_a_3d_model_finds_the_same_lesions_as_the_same_function_of_a_voxel_in_2d(self):
+        network = UNet(UNetConfig(3, 1, (1,), "none", False)).eval()
+        for name, weights in threshold_network().state_dict().items():
+            target = network.state_dict()[name]
+            if target.dim() == 5:
+                # The middle plane of the kernel.
+                target.zero_()[:, :, target.shape[2] // 2] = weights
+            else:
+                target.copy_(weights)
+        architecture = Architecture("unet", 3, (1,), "none", False)
+        card = dataclasses.replace(CARD, architecture=architecture, input=dataclasses.replace(CARD.input, patch_kji=(16, 32, 32)))
+        found = segment(ct_with_spheres(), Model(card, network), EVERYWHERE)
+        self.assertTrue(found.labels.any())
+        np.testing.assert_array_equal(found.labels, segment(ct_with_spheres(), self.model, EVERYWHERE).labels)
 
 
 class ProgressTest(PipelineTest):

@@ -14,7 +14,8 @@ import SimpleITK as sitk
 
 from dicom_files import change, small_chest, write_directory, write_enhanced, write_series
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading import FORMATS, NIFTI_UNITS_MM, SFORM_SWITCH, read_ct, read_mask
+from NLSTSegLib.nifti import NIFTI_UNITS_MM
+from NLSTSegLib.reading import FORMATS, SFORM_SWITCH, read_ct, read_mask
 from NLSTSegLib.volume import PADDING_HU, CtVolume
 from placed_chest import leaning
 
@@ -311,14 +312,30 @@ class RefusedTest(ReadingTest):
                 file.write_bytes(with_sform(content, steps, codes))
                 self.refused(file)
 
-    def test_nifti_with_negative_voxel_sizes(self):
+    def test_nifti_with_voxel_sizes_that_are_not_positive(self):
         file = self.write("ct.nii", self.image(direction=np.eye(3)))
         for axis in (1, 2, 3):
-            content = bytearray(file.read_bytes())
-            struct.pack_into("<f", content, 76 + 4 * axis, -SPACING[axis - 1])
-            flipped = file.with_name("flipped.nii")
-            flipped.write_bytes(content)
-            self.refused(flipped, "negative voxel size")
+            for size in (-SPACING[axis - 1], 0.0):
+                for codes in ((1, 1), (1, 0), (0, 0)):
+                    content = bytearray(file.read_bytes())
+                    struct.pack_into("<f", content, 76 + 4 * axis, size)
+                    struct.pack_into("<2h", content, 252, *codes)
+                    changed = file.with_name("changed.nii")
+                    changed.write_bytes(content)
+                    self.refused(changed, "voxel size that is not positive")
+
+    def test_headers_without_spacing(self):
+        for ending, told in ((".nrrd", "space directions: "), (".mha", "ElementSpacing = ")):
+            file = self.write(f"ct{ending}")
+            lines = file.read_bytes().split(b"\n")
+            kept = [line for line in lines if not line.startswith(told.encode())]
+            self.assertEqual(len(kept), len(lines) - 1)
+            file.write_bytes(b"\n".join(kept))
+            self.refused(file, "voxel spacing")
+        head = "NRRD0004\ntype: short\ndimension: 3\nsizes: 28 24 20\nspacings: {}\nendian: little\nencoding: raw\n\n"
+        for spacings in ("nan 0.8 2.5", "0.7 0.8 NaN"):
+            (self.folder / "ct.nrrd").write_bytes(head.format(spacings).encode() + self.hu.tobytes())
+            self.refused(self.folder / "ct.nrrd", "voxel spacing")
 
     def test_nifti_2_which_itk_cannot_read(self):
         header = bytearray(544)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from NLSTSegLib.export.phantom_files import write_phantom
 from NLSTSegLib.export.report import make_report
 from NLSTSegLib.export.results import check_output, write_result
 from NLSTSegLib.export.tables import COLUMNS, lesion_row, lesion_rows
-from NLSTSegLib.export.whole_folder import whole_folder
+from NLSTSegLib.export.whole_folder import held, whole_folder
 from NLSTSegLib.phantom import Phantom, PhantomLesion
 from NLSTSegLib.pipeline import SegmentationResult
 from NLSTSegLib.preflight import Finding
@@ -284,9 +285,12 @@ class TestReport(FolderTestCase):
             {
                 "name": result.card.name,
                 "version": result.card.version,
-                "weights_sha256": result.card.weights_sha256,
+                "description": result.card.description,
                 "licence": result.card.licence,
                 "attribution": result.card.attribution,
+                "training_data": result.card.training_data,
+                "intended_use": result.card.intended_use,
+                "weights_sha256": result.card.weights_sha256,
             },
         )
         geometry = report["geometry"]
@@ -442,6 +446,11 @@ class TestInterruptions(FolderTestCase):
         self.before = self.hashes(self.folder)
 
     def run_child(self, code: str) -> subprocess.CompletedProcess:
+        with self.child(code) as process:
+            stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def child(self, code: str, **streams: int) -> subprocess.Popen:
         lines = (
             "import os, signal, sys",
             "from pathlib import Path",
@@ -454,12 +463,11 @@ class TestInterruptions(FolderTestCase):
         here = Path(__file__).resolve()
         paths = os.pathsep.join((str(here.parent), str(here.parents[2])))
         environment = {**os.environ, "PYTHONPATH": paths}
-        return subprocess.run([sys.executable, "-c", "\n".join(lines)], env=environment, capture_output=True, text=True)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+        return subprocess.Popen([sys.executable, "-c", "\n".join(lines)], env=environment, text=True, **streams)
 
-    def dead_process(self) -> int:
-        with subprocess.Popen([sys.executable, "-c", ""]) as child:
-            child.wait()
-        return child.pid
+    def names(self) -> list[str]:
+        return sorted(os.listdir(self.parent))
 
     @unittest.skipIf(os.name == "nt", "file sizes cannot be limited there")
     def test_full_disk_leaves_the_earlier_result(self):
@@ -477,7 +485,8 @@ class TestInterruptions(FolderTestCase):
         self.assertEqual(len(messages), 3)
         for message in messages:
             self.assertRegex(
-                message, r"result' could not be written[ ,(].*(disk is full|File too large).*nothing was changed there$"
+                message,
+                r"result' could not be written \(.*(disk is full|full disk|File too large)\), nothing was changed there; ",
             )
         self.assertEqual(self.hashes(self.folder), self.before)
         self.assert_only("result")
@@ -491,27 +500,60 @@ class TestInterruptions(FolderTestCase):
         )
         self.assertEqual(done.returncode, -signal.SIGKILL, done.stderr)
         self.assertEqual(self.hashes(self.folder), self.before)
-        self.assertEqual(len(os.listdir(self.parent)), 2, "the process was killed while it wrote")
+        partial = next(name for name in self.names() if ".partial-" in name)
+        self.assertEqual(self.names(), [".result.lock", partial, "result"], "the process was killed while it wrote")
         with self.assertRaises(InputError):
             check_output(self.folder, False)
         self.assert_only("result")
         self.assertEqual(self.hashes(self.folder), self.before)
 
-    def test_leftover_of_a_dead_process_goes_and_that_of_a_living_one_stays(self):
-        dead = self.parent / f".result.partial-{self.dead_process()}"
-        # In a container every run may have this number.
-        own = self.parent / f".result.partial-{os.getpid()}"
-        of_another = self.parent / f".other.partial-{self.dead_process()}"
-        for folder in (dead, own, of_another):
-            folder.mkdir()
-            (folder / "labels.nrrd").write_bytes(b"half")
-        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as alive:
-            working = self.parent / f".result.partial-{alive.pid}"
-            working.mkdir()
+    def test_leftovers_go_whatever_process_has_their_number_now_and_those_of_another_folder_stay(self):
+        for name in ("result.partial-1", f"result.partial-{os.getpid()}", "result.partial-999999", "other.partial-1"):
+            (self.parent / f".{name}").mkdir()
+            (self.parent / f".{name}" / "labels.nrrd").write_bytes(b"half")
+        (self.parent / ".result.lock").touch()
+        write_result(result_of([]), self.folder, force=True)
+        self.assert_only(".other.partial-1", "result")
+
+    def test_another_run_is_refused_and_its_files_stay(self):
+        code = (
+            "import sys\n"
+            "from NLSTSegLib.export.whole_folder import whole_folder\n"
+            "with whole_folder(folder) as partial:\n"
+            "    (partial / 'report.json').write_text('new')\n"
+            "    print('ready', flush=True)\n"
+            "    sys.stdin.readline()\n"
+        )
+        with self.child(code, stdin=subprocess.PIPE) as alive:
+            self.assertEqual(alive.stdout.readline(), "ready\n")
+            there = self.names()
+            self.assertEqual(there, [".result.lock", f".result.partial-{alive.pid}", "result"])
+            with self.assertRaisesRegex(InputError, "another run is writing to '.*result'; wait"):
+                check_output(self.folder, True)
+            with self.assertRaisesRegex(InputError, "another run is writing to '.*result'; wait"):
+                write_result(result_of([]), self.folder, force=True)
+            self.assertEqual(self.names(), there)
+            self.assertEqual(self.hashes(self.folder), self.before)
+            alive.communicate("\n", timeout=60)
+        self.assertEqual(alive.returncode, 0)
+        self.assertEqual((self.folder / "report.json").read_text(), "new")
+        self.assert_only("result")
+
+    def test_a_thread_may_hold_the_folder_twice_and_another_may_not(self):
+        with held(self.folder), held(self.folder):
             write_result(result_of([]), self.folder, force=True)
-            left = [".other.partial-" + of_another.name.rpartition("-")[2], "result"]
-            self.assert_only(*left, *([] if os.name == "nt" else [working.name]))
-            alive.communicate(b"\n")
+            with ThreadPoolExecutor(1) as other:
+                refused = other.submit(check_output, self.folder, True)
+                self.assertIsInstance(refused.exception(), InputError)
+            self.assertEqual(self.names(), [".result.lock", "result"])
+        check_output(self.folder, True)
+        self.assert_only("result")
+
+    def test_folders_made_for_nothing_go_again(self):
+        with self.assertRaises(InputError), held(self.parent / "a" / "b" / "c"):
+            self.assertTrue((self.parent / "a" / "b").is_dir())
+            raise InputError("no CT")
+        self.assert_only("result")
 
     def test_run_killed_between_its_two_renames_gives_the_earlier_result_back(self):
         self.folder.rename(self.parent / ".result.replaced")

@@ -23,7 +23,7 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.export.segmentation_file import write_segmentation
 from NLSTSegLib.preflight import check_ct
 from NLSTSegLib.scene.segmentations import segmentation_from_result
-from NLSTSegLib.scene.volumes import ct_from_volume_node
+from NLSTSegLib.scene.volumes import ct_from_volume_node, volume_node_of_ct
 from NLSTSegLib.segments import MODEL_TAG, SCORE_TAG, TERMINOLOGY, segment_color
 from NLSTSegLib.volume import PADDING_HU, CtVolume
 from placed_chest import leaning
@@ -159,6 +159,17 @@ class VolumeNodeTest(MrmlTestCase):
         ct = ct_from_volume_node(node)
         self.assertEqual((ct.acquisition.modality, ct.acquisition.series_uid), ("MR", "1.2.826.5"))
         self.assertIn("modality", [finding.code for finding in check_ct(ct)])
+
+
+    def test_a_ct_becomes_a_node_with_the_same_voxels_in_the_same_place(self):
+        for direction in (np.eye(3), FLIPPED, leaning(0.2, -0.1)):
+            ct = replace(ct_with_spheres(), direction_lps=tuple(np.ravel(direction).tolist()), origin_lps_mm=(11.0, -7.0, 3.0))
+            node = volume_node_of_ct(ct, self.scene, "CT")
+            back = ct_from_volume_node(node)
+            np.testing.assert_array_equal(back.hu, ct.hu)
+            corners = np.array(list(itertools.product((0, 5), repeat=3)))
+            np.testing.assert_allclose(back.lps_from_ijk_mm(corners), ct.lps_from_ijk_mm(corners), atol=1e-9)
+        self.assertEqual([self.scene.GetFirstNodeByName(name) is not None for name in ("CT", "CT_1", "CT_2")], [True] * 3)
 
 
 class RefusedVolumeTest(MrmlTestCase):

@@ -137,6 +137,20 @@ class CardTest(UntrustedTest):
                     (self.bundle / name).unlink()
 
 
+class WeightsTest(UntrustedTest):
+    def test_truncated_weights_other_shapes_and_another_hash(self):
+        data = (self.bundle / WEIGHTS_FILE).read_bytes()
+        (self.bundle / WEIGHTS_FILE).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        self.assert_model_refused(self.bundle, self.bundle / WEIGHTS_FILE, "hash")
+        for length in (0, 7, 8, 100, len(data) - 1):
+            with self.subTest(length=length):
+                self.change_weights(data[:length])
+                self.assert_model_refused(self.bundle, self.bundle / WEIGHTS_FILE, "not a whole safetensors file")
+        self.change_weights(data)
+        self.change_card(architecture={"kind": "unet", "channels": [2], "normalization": "none", "residual": False})
+        self.assert_model_refused(self.bundle, self.bundle / WEIGHTS_FILE, "has shape (1, 1, 3, 3) instead of (2, 1, 3, 3)")
+
+
 class SizeTest(UntrustedTest):
     def test_safetensors_whose_header_lies(self):
         data = (self.bundle / WEIGHTS_FILE).read_bytes()

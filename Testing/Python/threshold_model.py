@@ -1,15 +1,18 @@
 """A real model whose answer is known: the probability of a voxel depends on its own HU alone."""
 
+from __future__ import annotations
+
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from nlstseg_training.bundle import write_bundle
 from NLSTSegLib.inference import InputSpec
 from NLSTSegLib.models import Architecture, Model, ModelCard
-from NLSTSegLib.networks.unet import UNet, UNetConfig
+
+if TYPE_CHECKING:
+    from NLSTSegLib.networks.unet import UNet
 
 WINDOW_HU = (-1000.0, 400.0)
 
@@ -46,6 +49,11 @@ def expected_probability(hu: np.ndarray) -> np.ndarray:
 
 def threshold_network(slices: int = 1) -> UNet:
     """A U-Net of one level and one channel; every convolution looks at the middle of the middle slice alone."""
+    # Inside functions, so that tests which use the chest alone also run where torch is not installed.
+    import torch
+
+    from NLSTSegLib.networks.unet import UNet, UNetConfig
+
     network = UNet(UNetConfig(input_slices=slices, channels=(1,), normalization="none", residual=False)).eval()
     half_window_hu = (WINDOW_HU[1] - WINDOW_HU[0]) / 2
     with torch.no_grad():
@@ -68,4 +76,6 @@ def threshold_model(**changes: object) -> Model:
 
 def write_threshold_bundle(folder: Path, **changes: object) -> ModelCard:
     """The model as a bundle in ``folder``; ``changes`` are fields of its card."""
+    from nlstseg_training.bundle import write_bundle
+
     return write_bundle(threshold_network(), dataclasses.replace(CARD, **changes), folder)

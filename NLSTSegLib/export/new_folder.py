@@ -1,0 +1,20 @@
+"""A name for a folder that is not there yet."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+NOT_IN_NAMES = re.compile(r"[^\w ()+-]")
+"""What some file system refuses, or reads as something else, in a name."""
+
+LONGEST_NAME = 80
+"""Characters; with the folders above it a path stays below the 260 of Windows."""
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """A folder of ``parent`` that is not there: ``name`` without what no file system takes, ``name 2`` where that is taken."""
+    plain = NOT_IN_NAMES.sub("_", name)[:LONGEST_NAME].strip() or "_"
+    numbered = itertools.chain([plain], (f"{plain} {number}" for number in itertools.count(2)))
+    return next(parent / each for each in numbered if not (parent / each).exists())
