@@ -562,16 +562,19 @@ class TestBesideSlicer(BenchTestCase):
         self.assertEqual((result.testsRun, result.failures, result.errors), (1, [], []))
         self.assertFalse(widget.parent.isEntered)
 
-    def test_stand_ins_and_sample_have_only_names_that_slicer_has(self):
+    def test_module_sample_and_stand_ins_have_only_names_that_slicer_has(self):
         data = shared_data()
         lint = data and data.parent / "tools" / "slicer_lint.py"
         if not lint or not lint.is_file():
             self.skipTest("the list of Slicer's names is not there")
-        ui = SAMPLE.parent / "Resources/UI/BenchSample.ui"
-        stand_ins = [word for path in sorted((TESTING / "bench").glob("*.py")) for word in ("--standins", str(path))]
-        command = [sys.executable, str(lint), "--ui", str(ui), *stand_ins, str(SAMPLE)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        root = TESTING.parent
+        panels = [root / "NLSTSeg/NLSTSeg.py", *sorted((root / "NLSTSegLib/widgets").glob("*.py"))]
+        self.assertGreater(len(panels), 10)
+        stand_ins = [word for path in sorted((TESTING / "bench").glob("*.py")) for word in ("--standins", path)]
+        for sources, folder, more in (([SAMPLE], SAMPLE.parent, stand_ins), (panels, root, [])):
+            forms = [word for path in sorted((folder / "Resources/UI").glob("*.ui")) for word in ("--ui", path)]
+            done = subprocess.run([sys.executable, lint, *forms, *more, *sources], capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_without_qt_the_error_names_the_system_packages(self):
         folder = self.temporary_folder()

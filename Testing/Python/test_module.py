@@ -182,6 +182,8 @@ class SceneTest(WholeModuleTestCase):
     def test_reload_opens_it_again_on_the_same_ct(self):
         import slicer
 
+        # The library is imported anew; the other tests go on with the one that they have.
+        self.enterContext(mock.patch.dict(sys.modules))
         ct = self.add_ct()
         self.choose_ct(ct)
         self.widget.onReload()
