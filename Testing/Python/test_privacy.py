@@ -48,6 +48,14 @@ class TestNoNetwork(unittest.TestCase):
         self.assertEqual(done.exit_code, 0, done.stderr)
         return done
 
+    def test_the_module_takes_a_ct_from_apply_to_export(self):
+        test = "test_module.JourneyTest.test_lesions_are_found_in_place_reviewed_and_exported"
+        folder = str(ROOT / "Testing" / "Python")
+        code = f"import sys, unittest; sys.path.append({folder!r}); unittest.main(module=None, argv=['', {test!r}])"
+        done = self.run_guarded("-c", code)
+        self.assertEqual(done.exit_code, 0, done.stderr)
+        self.assertRegex(done.stderr, r"Ran 1 test.*\n\nOK\n")
+
     def test_the_guard_keeps_python_and_libraries_from_sockets_and_children_too(self):
         connect = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
         for code in (
