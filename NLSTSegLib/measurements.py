@@ -119,6 +119,25 @@ def round_half_up(value: float, decimals: int) -> float:
     return float(exact.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)) + 0.0  # + 0.0 makes -0.0 a 0.0
 
 
+def shown_sizes(sizes: Measurements | None) -> dict[str, str | int | float]:
+    """Sizes as they are shown and written, rounded once, here; those of a lesion without voxels (``None``) are 0 and "".
+
+    Volumes in whole mm3, diameters in mm to one decimal (Lung-RADS v2022), HU as whole numbers.
+    """
+    if sizes is None:
+        diameters = ("equivalent_diameter_mm", "long_axis_mm", "short_axis_mm", "mean_diameter_mm")
+        return {"volume_mm3": 0, **dict.fromkeys((*diameters, "mean_hu", "solid_volume_mm3"), "")}
+    return {
+        "volume_mm3": int(round_half_up(sizes.volume_mm3, 0)),
+        "equivalent_diameter_mm": round_half_up(sizes.equivalent_diameter_mm, 1),
+        "long_axis_mm": round_half_up(sizes.long_axis_mm, 1),
+        "short_axis_mm": round_half_up(sizes.short_axis_mm, 1),
+        "mean_diameter_mm": round_half_up(sizes.mean_diameter_mm, 1),
+        "mean_hu": int(round_half_up(sizes.mean_hu, 0)),
+        "solid_volume_mm3": int(round_half_up(sizes.solid_volume_mm3, 0)),
+    }
+
+
 def bounding_box(mask: np.ndarray) -> Box:
     """The smallest box that holds all of ``mask`` (bool ``[k, j, i]``, not empty)."""
     # Axis by axis, each on what the one before left: of a whole volume, only the first pass sees all.

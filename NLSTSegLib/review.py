@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from NLSTSegLib.errors import InputError, printable
-from NLSTSegLib.measurements import Measurements, round_half_up
+from NLSTSegLib.measurements import Measurements, round_half_up, shown_sizes
 from NLSTSegLib.regions import Region
 from NLSTSegLib.segments import MODEL_TAG, SCORE_TAG
 from NLSTSegLib.volume import CtVolume
@@ -209,23 +209,11 @@ class ReviewedCase:
 
 
 def lesion_row(lesion: ReviewedLesion) -> dict[str, str | int | float]:
-    """The lesion's numbers as they are shown, rounded as in :func:`NLSTSegLib.export.tables.lesion_row`; "" for none.
+    """The lesion's numbers as they are shown; "" for none.
 
     ``seconds`` are those in focus; ``counted`` is 1 or 0.
     """
-    sizes, state = lesion.sizes, lesion.state
-    numbers: dict[str, str | int | float] = dict.fromkeys(
-        ("equivalent_diameter_mm", "long_axis_mm", "short_axis_mm", "mean_diameter_mm", "mean_hu", "solid_volume_mm3"), ""
-    )
-    if sizes is not None:
-        numbers = {
-            "equivalent_diameter_mm": round_half_up(sizes.equivalent_diameter_mm, 1),
-            "long_axis_mm": round_half_up(sizes.long_axis_mm, 1),
-            "short_axis_mm": round_half_up(sizes.short_axis_mm, 1),
-            "mean_diameter_mm": round_half_up(sizes.mean_diameter_mm, 1),
-            "mean_hu": int(round_half_up(sizes.mean_hu, 0)),
-            "solid_volume_mm3": int(round_half_up(sizes.solid_volume_mm3, 0)),
-        }
+    state = lesion.state
     return {
         "segment": lesion.segment_id,
         "lesion": lesion.name,
@@ -233,8 +221,7 @@ def lesion_row(lesion: ReviewedLesion) -> dict[str, str | int | float]:
         "counted": int(lesion.is_counted),
         "origin": state.origin.value,
         "score": "" if state.score is None else round_half_up(state.score, 3),
-        "volume_mm3": int(round_half_up(sizes.volume_mm3, 0)) if sizes else 0,
-        **numbers,
+        **shown_sizes(lesion.sizes),
         "reader": state.reader,
         "seconds": int(round_half_up(state.seconds, 0)),
     }

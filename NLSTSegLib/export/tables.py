@@ -1,4 +1,4 @@
-"""The lesion table: one row a lesion, numbers rounded once, here."""
+"""The lesion table: one row a lesion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from NLSTSegLib.lesions import Lesion
-from NLSTSegLib.measurements import Measurements, round_half_up
+from NLSTSegLib.measurements import Measurements, round_half_up, shown_sizes
 from NLSTSegLib.pipeline import SegmentationResult
 from NLSTSegLib.regular_grid import nearest_voxel, slice_stack
 
@@ -16,7 +16,7 @@ from NLSTSegLib.regular_grid import nearest_voxel, slice_stack
 def lesion_row(lesion: Lesion, result: SegmentationResult) -> dict[str, str | int | float]:
     """The lesion's numbers as they are shown and written.
 
-    Volumes in whole mm3, axes and centroid in mm to one decimal (Lung-RADS v2022), HU as whole numbers, score with three
+    Sizes as :func:`NLSTSegLib.measurements.shown_sizes` rounds them, the centroid in mm to one decimal, the score with three
     decimals. ``slice`` counts from 0 along that axis of the source voxels which runs nearest to the body's long axis.
     """
     sizes = lesion.measurements
@@ -24,13 +24,7 @@ def lesion_row(lesion: Lesion, result: SegmentationResult) -> dict[str, str | in
     return {
         "lesion": lesion.name,
         "score": round_half_up(lesion.score, 3),
-        "volume_mm3": int(round_half_up(sizes.volume_mm3, 0)),
-        "equivalent_diameter_mm": round_half_up(sizes.equivalent_diameter_mm, 1),
-        "long_axis_mm": round_half_up(sizes.long_axis_mm, 1),
-        "short_axis_mm": round_half_up(sizes.short_axis_mm, 1),
-        "mean_diameter_mm": round_half_up(sizes.mean_diameter_mm, 1),
-        "mean_hu": int(round_half_up(sizes.mean_hu, 0)),
-        "solid_volume_mm3": int(round_half_up(sizes.solid_volume_mm3, 0)),
+        **shown_sizes(sizes),
         "centroid_l_mm": round_half_up(left, 1),
         "centroid_p_mm": round_half_up(posterior, 1),
         "centroid_s_mm": round_half_up(superior, 1),
