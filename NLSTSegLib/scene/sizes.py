@@ -1,16 +1,16 @@
-"""The lesions as they are now, with their sizes: rows of the table, and the whole case for export."""
+"""The lesions as they are now, with their sizes: one by one, and the whole case for export."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from NLSTSegLib.measurements import Measurements, measure
 from NLSTSegLib.regions import Region, grown_box
 from NLSTSegLib.regular_grid import slice_stack, to_regular
-from NLSTSegLib.review import FIRST_RUN, LostProposal, ReviewedCase, ReviewedLesion, lesion_row
+from NLSTSegLib.review import FIRST_RUN, LostProposal, ReviewedCase, ReviewedLesion
 from NLSTSegLib.scene.review import PROPOSAL_ROLE, lesion_state, proposals_of
 from NLSTSegLib.scene.volumes import ct_from_volume_node
 from NLSTSegLib.scene.voxels import cut_out, segment_region, segment_regions, volume_of
@@ -46,22 +46,6 @@ def reviewed_lesions(segmentation_node: vtkMRMLSegmentationNode) -> list[Reviewe
     """All lesions as they are now, in the order of the segments."""
     regions = segment_regions(segmentation_node)
     return [_reviewed(segmentation_node, segment_id, region) for segment_id, region in regions.items()]
-
-
-def lesion_table(
-    segmentation_node: vtkMRMLSegmentationNode, sort_by: Literal["size", "score"] = "size"
-) -> list[dict[str, str | int | float]]:
-    """A row for every lesion, see :func:`NLSTSegLib.review.lesion_row`, the largest or the surest first.
-
-    Lesions without a score come last; among equals the order of the segments decides. After an edit the row of one lesion
-    is ``lesion_row(reviewed_lesion(segmentation_node, segment_id))``.
-    """
-    lesions = reviewed_lesions(segmentation_node)
-    if sort_by == "size":
-        lesions.sort(key=lambda lesion: -lesion.region.voxels)
-    else:
-        lesions.sort(key=lambda lesion: -1.0 if lesion.state.score is None else lesion.state.score, reverse=True)
-    return [lesion_row(lesion) for lesion in lesions]
 
 
 def reviewed_case(segmentation_node: vtkMRMLSegmentationNode) -> ReviewedCase:

@@ -15,11 +15,13 @@ from NLSTSegLib.regions import Region
 from NLSTSegLib.review import Status, lesion_row
 from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
 from NLSTSegLib.scene.correction import delete_lesion
-from NLSTSegLib.scene.sizes import lesion_table, measure_region, reviewed_lesion, reviewed_lesions
+from NLSTSegLib.scene.lesion_list import LesionList
+from NLSTSegLib.scene.sizes import measure_region, reviewed_lesion, reviewed_lesions
 from NLSTSegLib.scene.threshold import ThresholdDrag
 from NLSTSegLib.scene.views import hide_rulers, jump_to_lesion, show_rulers
 from NLSTSegLib.scene.voxels import segment_region
 from NLSTSegLib.volume import CtVolume
+from NLSTSegLib.worklist import sorted_rows
 from review_scene import FAINT, ReviewTestCase, begin, ct_with_balls, soft_result
 
 LINES = "vtkMRMLMarkupsLineNode"
@@ -81,16 +83,21 @@ class MeasureTest(MrmlTestCase):
 
 
 class TableTest(ReviewTestCase):
+    def rows(self) -> list:
+        lesions = LesionList(self.node)
+        lesions.update()
+        return lesions.rows
+
     def test_rows_are_sorted_by_size_or_score(self):
         faint = add_lesion(self.editor, find_lesion_at(self.node, self.at(FAINT.centre_ijk)))
         self.node.GetSegmentation().AddEmptySegment("Mine", "Mine")
-        by_size = [row["segment"] for row in lesion_table(self.node)]
+        by_size = [row["segment"] for row in sorted_rows(self.rows(), "volume_mm3", descending=True)]
         self.assertEqual(by_size, ["Lesion_01", faint, "Lesion_02", "Lesion_03", "Mine"])
-        by_score = [row["segment"] for row in lesion_table(self.node, "score")]
+        by_score = [row["segment"] for row in sorted_rows(self.rows(), "score", descending=True)]
         self.assertEqual(by_score, ["Lesion_01", "Lesion_02", "Lesion_03", faint, "Mine"])
 
     def test_row_follows_every_edit(self):
-        before = {row["segment"]: row for row in lesion_table(self.node)}
+        before = {row["segment"]: row for row in self.rows()}
         drag = ThresholdDrag(self.editor, "Lesion_01")
         for threshold in (0.2, 0.8):
             region = drag.move(threshold)
@@ -99,18 +106,18 @@ class TableTest(ReviewTestCase):
             self.assertEqual(row["status"], "edited")
         self.assertLess(row["long_axis_mm"], before["Lesion_01"]["long_axis_mm"])
         self.editor.undo()
-        self.assertEqual({row["segment"]: row for row in lesion_table(self.node)}, before)
+        self.assertEqual({row["segment"]: row for row in self.rows()}, before)
 
     def test_rejected_lesion_is_not_counted(self):
         self.editor.decide(["Lesion_02"], Status.REJECTED)
         self.assertEqual([lesion.is_counted for lesion in reviewed_lesions(self.node)], [True, False, True])
 
     def test_rigid_transform_changes_no_size(self):
-        before = lesion_table(self.node)
+        before = self.rows()
         transform = add_transform(self.scene, rigid_motion())
         for node in (self.volume_node, self.node):
             node.SetAndObserveTransformNodeID(transform.GetID())
-        self.assertEqual(lesion_table(self.node), before)
+        self.assertEqual(self.rows(), before)
 
 
 class RulerTest(ReviewTestCase):
