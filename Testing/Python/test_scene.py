@@ -160,7 +160,6 @@ class VolumeNodeTest(MrmlTestCase):
         self.assertEqual((ct.acquisition.modality, ct.acquisition.series_uid), ("MR", "1.2.826.5"))
         self.assertIn("modality", [finding.code for finding in check_ct(ct)])
 
-
     def test_a_ct_becomes_a_node_with_the_same_voxels_in_the_same_place(self):
         for direction in (np.eye(3), FLIPPED, leaning(0.2, -0.1)):
             ct = replace(ct_with_spheres(), direction_lps=tuple(np.ravel(direction).tolist()), origin_lps_mm=(11.0, -7.0, 3.0))

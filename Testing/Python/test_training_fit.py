@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import unittest
 import unittest.mock
@@ -24,6 +26,8 @@ from NLSTSegLib.pipeline import SegmentOptions, segment
 from test_training_sampling import SPEC, recipe_of
 from threshold_model import CARD
 from tiny_cache import TinyCache, crop_hu_and_labels
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CPU = Machine("cpu", workers=0)
 SHARES = Sampling(batch=8, side_px=32, lesions=0.3, crops=0.4, mined=0.1, block_batches=5)
@@ -161,8 +165,19 @@ class FaultsTest(FitTest):
         entry = cache.add("damaged", *crop_hu_and_labels(5, 0), kind="crop")
         file = cache.folder / "damaged" / "ct.nrrd"
         file.write_bytes(file.read_bytes()[:-200])
-        with self.assertRaisesRegex(InputError, "damaged"):
-            fit(short_recipe(), cache.folder, [entry], [], self.out / "run", machine=CPU)
+        said = []
+        # Made in this process, and in another one, whose traceback nobody wants to read.
+        for workers in (0, 1):
+            with self.assertRaisesRegex(InputError, "damaged") as raised:
+                fit(short_recipe(), cache.folder, [entry], [], self.out / str(workers), machine=Machine("cpu", workers=workers))
+            said.append(str(raised.exception))
+        self.assertEqual(said[0], said[1])
+
+    def test_a_machine_that_is_not_there(self):
+        if torch.cuda.is_available() or torch.backends.mps.is_available():
+            self.skipTest("there is an accelerator")
+        with self.assertRaisesRegex(InputError, "cannot run on this machine.*choose another"):
+            self.fit(short_recipe(), machine=Machine("gpu", workers=0))
 
     def test_nothing_to_train_on(self):
         with self.assertRaisesRegex(InputError, "no case to train on"):
@@ -184,6 +199,41 @@ class FaultsTest(FitTest):
             self.fit(recipe, self.out / "stopped")
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         self.assertEqual(last.read_bytes(), before)
+
+
+class MemoryTest(unittest.TestCase):
+    CODE = """
+import resource, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+import torch
+from nlstseg_training.recipe import Augmentation, Phase, Sampling
+from NLSTSegLib.model_card import Architecture
+from test_training_fit import CPU, fit, short_recipe
+from tiny_cache import TinyCache
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+cache = TinyCache(folder / "cache").add_usual()
+# Two chests that take turns, and 6 MB in a batch.
+shares = Sampling(batch=64, side_px=88, lesions=0.3, crops=0.3, mined=0.2, block_batches=2, block_cases=1)
+cheap = {"steps": 4, "augmentation": Augmentation(), "architecture": Architecture("unet", 2, (2,), "none")}
+for epochs in (2, 12):
+    recipe = short_recipe(phases=(Phase("only", epochs, 1e-3, shares, mine_every_epochs=1),), **cheap)
+    fit(recipe, cache.folder, cache.entries, cache.entries[:2], folder / str(epochs), machine=CPU)
+    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+    @unittest.skipIf(sys.platform == "win32", "Windows does not tell the peak this way")
+    def test_many_epochs_take_no_more_memory_than_a_few(self):
+        paths = (ROOT, ROOT / "training", ROOT / "Testing" / "Python")
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-c", self.CODE, folder, *map(str, paths)]
+            done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        few, many = (int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("peak "))
+        to_mb = 1 / 1024 if sys.platform != "darwin" else 1 / 1024**2
+        # To keep the batches alone would take 240 MB more.
+        self.assertLess((many - few) * to_mb, 60)
 
 
 class MiningTest(FitTest):

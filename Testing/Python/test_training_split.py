@@ -9,11 +9,16 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from nlstseg_training.cases import CaseEntry, LesionEntry, Manifest, read_split, training_cases, write_json
+from nlstseg_training.cli import make_app
+from nlstseg_training.readers.lidc import find_lidc
+from nlstseg_training.shipped_split import is_validation, shipped_split
 from nlstseg_training.split import PARTS, make_split
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.trained_on import salted
+from shared_data import shared_data
 
 SIZES_MM = (0.0, 4.0, 8.0, 15.0, 30.0)
 """None, and one for every class of diameters."""
@@ -142,6 +147,41 @@ class SplitTest(unittest.TestCase):
         with self.assertRaisesRegex(InputError, "would be empty: 0 patients"):
             make_split(manifest())
         self.assertEqual(make_split(of_sizes(3), validation=0, test=0).test, ())
+
+
+class ShippedSplitTest(unittest.TestCase):
+    """The split of the bundled model, whose figures docs/model.md gives."""
+
+    def test_it_depends_on_the_patients_name_alone(self):
+        cases = of_sizes(1000)
+        split = shipped_split(cases)
+        self.assertEqual(set(split.train) | set(split.validation), {case.id for case in cases.cases})
+        self.assertEqual((split.test, set(split.train) & set(split.validation)), ((), set()))
+        self.assertAlmostEqual(len(split.validation) / 1000, 0.2, delta=0.04)
+        half = shipped_split(manifest(*cases.cases[::2]))
+        self.assertEqual(set(half.validation), set(split.validation) & {case.id for case in cases.cases[::2]})
+
+    def test_known_patients_are_where_they_were(self):
+        # The first by decree; the last two lie nearest to the border.
+        known = (("LIDC-IDRI-0001", True), ("LIDC-IDRI-0002", False), ("LIDC-IDRI-0286", False), ("LIDC-IDRI-0685", True))
+        for patient, part in known:
+            self.assertEqual(is_validation(patient), part, patient)
+
+    def test_the_command_writes_it(self):
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        cases = manifest(entry("a", "LIDC-IDRI-0001"), entry("b", "LIDC-IDRI-0286"), entry("c", "LIDC-IDRI-0685"))
+        write_json(folder / "manifest.json", cases)
+        done = CliRunner().invoke(make_app(), ["split", str(folder), "--out", str(folder / "split.json"), "--shipped"])
+        self.assertEqual(done.exit_code, 0, done.stderr)
+        split = read_split(folder / "split.json")
+        self.assertEqual((split.train, split.validation, split.test), (("b",), ("a", "c"), ()))
+
+    def test_the_real_crops_are_divided_as_the_model_page_says(self):
+        data = shared_data()
+        if data is None:
+            self.skipTest("no shared data beside the repository")
+        crops = [source.patient for source in find_lidc(data).sources if "_nodule-" in source.id]
+        self.assertEqual([sum(is_validation(patient) == part for patient in crops) for part in (False, True)], [666, 144])
 
 
 class SplitFileTest(unittest.TestCase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from nlstseg_training import commands_data, commands_evaluation
+from nlstseg_training import commands_data, commands_evaluation, commands_fit
 
 
 def make_app() -> typer.Typer:
@@ -15,7 +15,10 @@ def make_app() -> typer.Typer:
         rich_markup_mode=None,
         help="Training of lesion models for chest CT. Research only; not for clinical use.",
     )
-    for command in (commands_data.prepare, commands_data.split, commands_evaluation.evaluate):
+    data, fitting = commands_data, commands_fit
+    for command in (data.prepare, data.split, fitting.fit, commands_evaluation.evaluate, fitting.export):
+        app.command()(command)
+    for command in (fitting.finetune, fitting.reproduce):
         app.command()(command)
     return app
 

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from nlstseg_training.cases import Manifest, Split
+    from nlstseg_training.readers.source import Found
 
 Cache = Annotated[Path, typer.Argument(help="Folder of the prepared cases.")]
 Folders = list[Path]
@@ -39,10 +40,6 @@ def prepare(
     from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        from nlstseg_training.prepare import prepare as prepare_cases
         from nlstseg_training.readers.lidc import find_lidc
         from nlstseg_training.readers.nlstseg import find_corrected, find_nlstseg
         from nlstseg_training.readers.pairs import find_pairs
@@ -60,18 +57,8 @@ def prepare(
             raise InputError(
                 "there is no case to prepare; name a folder that holds some with --nlstseg, --pairs or another option"
             )
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("remaining"), TimeRemainingColumn())
-        with Progress(TextColumn("cases"), *columns, console=Console(stderr=True)) as bars:
-            task = bars.add_task("", total=len(found.sources))
-            manifest = prepare_cases(
-                found,
-                cache,
-                spacing_kji_mm=spacing,
-                workers=workers,
-                progress=lambda done, total: bars.update(task, completed=done, total=total),
-            )
-            bars.update(task, completed=len(found.sources))
-        _show_manifest(manifest, cache)
+        manifest = prepare_with_bar(found, cache, spacing_kji_mm=spacing, workers=workers)
+        show_manifest(manifest, cache)
 
 
 def split(
@@ -80,6 +67,7 @@ def split(
     validation: Annotated[float, typer.Option(help="Share of the patients to choose epoch and threshold on.")] = 0.15,
     test: Annotated[float, typer.Option(help="Share of the patients to report on.")] = 0.15,
     seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
+    shipped: Annotated[bool, typer.Option("--shipped", help="The split of the bundled model lidc-25d instead of these.")] = False,
     debug: Debug = False,
 ) -> None:
     """Divide the patients of CACHE into training, validation and test, with lesions of all sizes in each."""
@@ -87,18 +75,41 @@ def split(
 
     with exit_on_errors(debug):
         from nlstseg_training.cases import read_manifest, write_json
+        from nlstseg_training.shipped_split import shipped_split
         from nlstseg_training.split import make_split
         from NLSTSegLib.errors import InputError
 
         if out.exists():
             raise InputError(f"'{out}' is there already, and what was trained with it belongs to it; choose another name")
         manifest = read_manifest(cache)
-        made = make_split(manifest, validation=validation, test=test, seed=seed)
+        made = shipped_split(manifest) if shipped else make_split(manifest, validation=validation, test=test, seed=seed)
         write_json(out, made)
-        _show_split(manifest, made)
+        show_split(manifest, made)
 
 
-def _show_manifest(manifest: Manifest, cache: Path) -> None:
+def prepare_with_bar(
+    found: Found, cache: Path, *, spacing_kji_mm: tuple[float, float, float] | None = None, workers: int = 1
+) -> Manifest:
+    """:func:`nlstseg_training.prepare.prepare` with a bar on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from nlstseg_training.prepare import prepare as prepare_cases
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("remaining"), TimeRemainingColumn())
+    with Progress(TextColumn("cases"), *columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task("", total=len(found.sources))
+
+        def show(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        manifest = prepare_cases(found, cache, spacing_kji_mm=spacing_kji_mm, workers=workers, progress=show)
+        bars.update(task, completed=len(found.sources))
+    return manifest
+
+
+def show_manifest(manifest: Manifest, cache: Path) -> None:
+    """What is odd, what was refused, and how many there are."""
     from NLSTSegLib.errors import printable
 
     for case in manifest.cases:
@@ -113,7 +124,8 @@ def _show_manifest(manifest: Manifest, cache: Path) -> None:
     )
 
 
-def _show_split(manifest: Manifest, made: Split) -> None:
+def show_split(manifest: Manifest, made: Split) -> None:
+    """Patients, cases and lesions by diameter in each part."""
     import itertools
 
     from rich.console import Console

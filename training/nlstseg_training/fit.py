@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,14 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from monai.losses import DiceLoss
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from nlstseg_training.cases import CaseEntry
 from nlstseg_training.interruption import Interruption, StepSampler, Stopped, kept_signal_handlers
+from nlstseg_training.machine import Machine, quiet_lightning
 from nlstseg_training.mining import mine
 from nlstseg_training.recipe import Phase, Recipe
 from nlstseg_training.sampling import Batches, Mined
@@ -33,7 +34,11 @@ def build_network(recipe: Recipe) -> torch.nn.Module:
     """The network of a recipe with new weights."""
     architecture = recipe.architecture
     if architecture.kind == "published":
-        return PublishedUNet()
+        network = PublishedUNet()
+        for name, parameter in network.named_parameters():
+            # Never used, so without a gradient, for which several processes would wait.
+            parameter.requires_grad_("time_" not in name)
+        return network
     return UNet(
         UNetConfig(
             dimensions=architecture.dimensions,
@@ -116,7 +121,7 @@ class SegmentationTask(lightning.LightningModule):
         if not bool(loss.isfinite()):
             cases = ", ".join(batch[2])
             raise InputError(
-                f"the loss is {float(loss)} in step {self.global_step}, whose patches came from the cases {cases}; look at "
+                f"the loss is {loss.item()} in step {self.global_step}, whose patches came from the cases {cases}; look at "
                 "those, or lower the learning rate, and start again from the last checkpoint"
             )
         return loss
@@ -130,45 +135,53 @@ class SegmentationTask(lightning.LightningModule):
         entropy = functional.binary_cross_entropy_with_logits(logits, target)
         dice = self.dice(logits, (target > 0.5).float())
         loss = self.recipe.loss.cross_entropy * entropy + self.recipe.loss.dice * dice
-        values = {f"{prefix}loss": loss, f"{prefix}cross_entropy": entropy, f"{prefix}dice_loss": dice}
-        self.log_dict(values, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(x), sync_dist=True)
+        values = {f"{prefix}cross_entropy": entropy, f"{prefix}dice_loss": dice}
+        options = {"on_step": False, "on_epoch": True, "batch_size": len(x), "sync_dist": True}
+        self.log_dict(values, **options)
+        self.log(f"{prefix}loss", loss, prog_bar=True, **options)
         return loss
 
     def configure_optimizers(self) -> dict[str, Any]:
         recipe, phase = self.recipe, self.phase
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
         optimizer = kind(self.parameters(), phase.learning_rate, weight_decay=recipe.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, phase.learning_rate, total_steps=phase.epochs * recipe.epoch_steps, pct_start=recipe.warmup
-        )
+        # A rise of a single step is divided by zero in there.
+        steps = max(2, phase.epochs * recipe.epoch_steps)
+        rise = max(recipe.warmup, 2 / steps)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, phase.learning_rate, total_steps=steps, pct_start=rise)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class FalsePositiveMining(lightning.Callback):
-    """Every few epochs, looks for what the network wrongly marks and hands it to the data."""
+    """Every few epochs, and first of all ``at_start``, looks for what the network wrongly marks and hands it to the data."""
+
+    def __init__(self, *, at_start: bool) -> None:
+        self.at_start = at_start
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: SegmentationTask) -> None:
+        if self.at_start and pl_module.phase.mine_every_epochs:
+            trainer.datamodule.mined = mine_chests(trainer, pl_module.network, trainer.datamodule)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: SegmentationTask) -> None:
         data, done, every = trainer.datamodule, trainer.current_epoch + 1, pl_module.phase.mine_every_epochs
         if every and done % every == 0 and done < pl_module.phase.epochs:
-            data.mined = mine_chests(pl_module.network, data)
+            data.mined = mine_chests(trainer, pl_module.network, data)
             pl_module.log("mined", float(len(data.mined)))
 
 
-def mine_chests(network: torch.nn.Module, data: TrainingData) -> list[Mined]:
-    """False positives in the training chests; in those that are not marked completely a mark may be right."""
-    ids = [entry.id for entry in data.train if entry.kind != "crop" and entry.complete]
-    return mine(network, data.recipe.input, data.cache, ids)
+def mine_chests(trainer: lightning.Trainer, network: torch.nn.Module, data: TrainingData) -> list[Mined]:
+    """False positives in the training chests; in those that are not marked completely a mark may be right. Slices of
+    background were looked through for lesions, which is what they are there for.
 
-
-@dataclass(frozen=True)
-class Machine:
-    """Where Lightning runs; several processes come from ``torchrun`` or SLURM, or from ``devices``."""
-
-    accelerator: str = "auto"
-    devices: str | int = 1
-    nodes: int = 1
-    workers: int = 1
-    """Processes that make batches ahead, for each that trains; 0: none."""
+    Each process looks through its share of them, and all get what all found.
+    """
+    ids = [entry.id for entry in data.train if entry.kind == "background" or (entry.kind == "chest" and entry.complete)]
+    found = mine(network, data.recipe.input, data.cache, ids[trainer.global_rank :: trainer.world_size])
+    if trainer.world_size == 1:
+        return found
+    parts: list[list[Mined]] = [[]] * trainer.world_size
+    torch.distributed.all_gather_object(parts, found)
+    return [place for part in parts for place in part]
 
 
 def fit(
@@ -214,11 +227,9 @@ def _fit_phase(
     recipe, phase = data.recipe, data.phase
     task = SegmentationTask(network, recipe, phase)
     last = folder / LAST
-    if from_weights and phase.mine_every_epochs and not last.exists():
-        data.mined = mine_chests(network, data)
     monitor = "validation_loss" if data.validation else None
     callbacks = [
-        FalsePositiveMining(),
+        FalsePositiveMining(at_start=from_weights and not last.exists()),
         ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor, save_last=True, enable_version_counter=False),
     ]
     if recipe.average_decay:
@@ -228,28 +239,34 @@ def _fit_phase(
     interruption = Interruption(last)
     # After the averaging, which belongs to the step.
     callbacks.append(interruption)
-    trainer = lightning.Trainer(
-        accelerator=machine.accelerator,
-        devices=machine.devices,
-        num_nodes=machine.nodes,
-        precision=recipe.precision,
-        max_epochs=phase.epochs,
-        limit_val_batches=None if data.validation else 0,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        reload_dataloaders_every_n_epochs=1,
-        callbacks=callbacks,
-        logger=[CSVLogger(folder, "log"), TensorBoardLogger(folder, "tensorboard")],
-        enable_model_summary=False,
-        log_every_n_steps=50,
-    )
     try:
-        with kept_signal_handlers():
+        with kept_signal_handlers(), quiet_lightning():
+            trainer = lightning.Trainer(
+                accelerator=machine.accelerator,
+                devices=machine.devices,
+                num_nodes=machine.nodes,
+                precision=recipe.precision,
+                max_epochs=phase.epochs,
+                limit_val_batches=None if data.validation else 0,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                reload_dataloaders_every_n_epochs=1,
+                callbacks=callbacks,
+                logger=[CSVLogger(folder, "log"), TensorBoardLogger(folder, "tensorboard")],
+                enable_model_summary=False,
+                log_every_n_steps=50,
+            )
             trainer.fit(task, data, ckpt_path=last if last.exists() else None)
-    except Stopped:
+    except (Stopped, SystemExit):
+        # Lightning exits when it is interrupted before the first step.
         raise KeyboardInterrupt from None
     except OSError as error:
         raise InputError(f"'{folder}' could not be written ({error.strerror}); make room, and start it again") from error
+    except MisconfigurationException as error:
+        raise InputError(f"the training cannot run on this machine ({error}); choose another accelerator or devices") from error
+    except InputError as error:
+        # Of a process that makes batches it comes with a traceback before it.
+        raise InputError(str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2].strip()) from error
     if monitor:
         best = torch.load(folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in best.items()})

@@ -74,9 +74,14 @@ class Interruption(lightning.Callback):
         # The last step of an epoch has its checkpoint after the validation, which belongs to the epoch.
         if trainer.is_last_batch:
             return
-        if self.asked or time.monotonic() - self._saved_s > SAVE_EVERY_S:
-            trainer.save_checkpoint(self.path)
-            self._saved_s = time.monotonic()
+        due = self.asked or time.monotonic() - self._saved_s > SAVE_EVERY_S
+        # Several processes save and stop after the same step, whichever of them was asked.
+        together = trainer.strategy.reduce_boolean_decision
+        if not together(due, all=False):
+            return
+        self.asked = together(self.asked, all=False)
+        trainer.save_checkpoint(self.path)
+        self._saved_s = time.monotonic()
         if self.asked:
             raise Stopped
 

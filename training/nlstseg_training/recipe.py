@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference import InputSpec
-from NLSTSegLib.model_card import Architecture
+from NLSTSegLib.model_card import Architecture, ModelCard
 from NLSTSegLib.strict_json import read_strict
 
 MAXIMUM_RECIPE_BYTES = 100_000
@@ -128,8 +128,12 @@ class Recipe:
             raise ValueError("a 3D network, and no other, needs the size of its patches (input.patch_kji)")
 
 
-def read_recipe(name_or_path: str) -> Recipe:
-    """One of the recipes that ship (``default``, ``published``), or a file; raises :class:`InputError` with the field."""
+def read_recipe(name_or_path: str, base: ModelCard | None = None) -> Recipe:
+    """One of the recipes that ship (``default``, ``published``, ``finetune``), or a file; raises :class:`InputError`.
+
+    With ``base``, the model that a training starts from, a recipe need not say what the card does: network, input,
+    threshold and minimum volume; network and input cannot be others.
+    """
     path = resources.files("nlstseg_training") / "recipes" / f"{name_or_path}.toml"
     if not path.is_file():
         path = Path(name_or_path)
@@ -140,10 +144,18 @@ def read_recipe(name_or_path: str) -> Recipe:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"the recipe '{name_or_path}' is no TOML file: {error}") from error
+    if base is not None:
+        known = asdict(base)
+        content = {name: known[name] for name in ("architecture", "input", "threshold", "min_volume_mm3")} | content
     try:
-        return read_strict(json.dumps(content, default=str).encode(), Recipe)
+        recipe = read_strict(json.dumps(content, default=str).encode(), Recipe)
     except ValueError as error:
         raise InputError(f"the recipe '{name_or_path}' cannot be used: {error}") from error
+    if base is not None and (recipe.architecture, recipe.input) != (base.architecture, base.input):
+        raise InputError(
+            f"the recipe '{name_or_path}' describes another network or input than the model '{base.name}'; leave them out of it"
+        )
+    return recipe
 
 
 def recipe_names() -> list[str]:

@@ -66,7 +66,7 @@ def make_split(manifest: Manifest, *, validation: float = 0.15, test: float = 0.
             what = f"the {part} part would be empty: {len(groups)} patients are too few for these shares"
             raise InputError(f"{what}; give larger shares, or a share of 0 for a part that is not needed")
     ids = {part: tuple(sorted((case.id for g in chosen for case in g.cases), key=natural)) for part, chosen in parts.items()}
-    return Split(1, seed, _salt(manifest, seed), ids["train"], ids["validation"], ids["test"])
+    return Split(1, seed, scans_salt(manifest, seed), ids["train"], ids["validation"], ids["test"])
 
 
 def _groups(cases: Sequence[CaseEntry]) -> list[Group]:
@@ -93,7 +93,7 @@ def _share_out(groups: Sequence[Group], shares: dict[str, float], parts: dict[st
         parts[part].append(group)
 
 
-def _salt(manifest: Manifest, seed: int) -> str:
+def scans_salt(manifest: Manifest, seed: int) -> str:
     """The same for the same data and seed, and not to be guessed without the data."""
     scans = sorted(case.scan_sha256 for case in manifest.cases)
     return hashlib.sha256(f"{seed}:{':'.join(scans)}".encode()).hexdigest()[:32]

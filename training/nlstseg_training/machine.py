@@ -1,0 +1,54 @@
+"""Where a training runs, alone or as one of several processes, and what Lightning says meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where Lightning runs; several processes come from ``torchrun`` or SLURM, or from ``devices``."""
+
+    accelerator: str = "auto"
+    devices: str | int = 1
+    nodes: int = 1
+    workers: int = 1
+    """Processes that make batches ahead, for each that trains; 0: none."""
+
+
+def started_processes() -> tuple[int, int]:
+    """On this node, and the number of nodes, as torchrun or SLURM (with ``--ntasks-per-node``) tell; else 1 and 1."""
+    told = os.environ
+    if "LOCAL_WORLD_SIZE" in told:
+        here = int(told["LOCAL_WORLD_SIZE"])
+        return here, int(told["WORLD_SIZE"]) // here
+    return int(told.get("SLURM_NTASKS_PER_NODE", 1)), int(told.get("SLURM_NNODES", 1))
+
+
+def is_first_process() -> bool:
+    """Of those that train together: the one that writes what they share. As Lightning counts them."""
+    told = os.environ
+    rank = next((told[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in told), "0")
+    return int(rank) == 0 and ("RANK" in told or int(told.get("NODE_RANK", 0)) == 0)
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without what Lightning and the libraries under it advise programmers to do; the progress bar stays."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            for module in ("lightning", "torch", "tensorboard"):
+                warnings.filterwarnings("ignore", module=rf"{module}\b")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
