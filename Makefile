@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test install clean
+.PHONY: demo test bench install clean
 
 demo: install
 	$(BIN)/nlstseg demo
@@ -15,6 +15,9 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto --dist loadfile
 
+bench: install
+	$(BIN)/python Testing/benchmarks/bench.py bench-output
+
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -24,4 +27,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) demo-output bench-output

@@ -16,6 +16,12 @@ from NLSTSegLib.volume import PADDING_HU, CtVolume
 if TYPE_CHECKING:
     import torch
 
+    from NLSTSegLib.networks.published_field import PublishedFieldUNet
+
+MAXIMUM_WORKERS = 4
+"""Batches that a CPU runs at the same time, each on its share of the threads: after every layer all threads of a batch wait
+for the slowest, and what one core works on stays in its cache. Memory grows with them."""
+
 CHUNK_SLICES = 8
 """Slices that share one crop; neighbours have nearly the same lung outline."""
 
@@ -89,7 +95,7 @@ class InputSpec:
 
 
 def predict_slices(
-    network: torch.nn.Module,
+    network: torch.nn.Module | PublishedFieldUNet,
     spec: InputSpec,
     ct: CtVolume,
     field: np.ndarray | None = None,
@@ -103,31 +109,38 @@ def predict_slices(
     """Probability of lesion per voxel, uint8 ``[k, j, i]`` (255 is 1), of a canonical ``ct``.
 
     ``network`` is one of :mod:`NLSTSegLib.networks`. Slices without ``field`` (boolean, the CT's shape) are skipped and
-    stay 0; the others are cropped to it plus ``spec.margin_px``. ``progress(fraction)`` is called after every batch and
-    may raise to stop. The network runs in a worker thread while the next batch is prepared, so the calling thread stays
-    open to interrupts. Where the memory does not hold ``batch_slices`` at once, fewer are tried, down to one, and
+    stay 0; the others are cropped to it plus ``spec.margin_px``, or answered in the field alone by a
+    :class:`PublishedFieldUNet`. ``progress(fraction)`` is called after every batch and may raise to stop. The network
+    runs in worker threads (:data:`MAXIMUM_WORKERS`), so the calling thread prepares what follows and stays open to
+    interrupts. Where the memory does not hold ``batch_slices`` at once, fewer are tried, down to one, and
     ``smaller_batch(slices)`` is told; what torch raises when it does not hold one is passed on.
     """
     import torch
+
+    from NLSTSegLib.networks.published_field import PublishedFieldUNet
 
     dtype = dtype or torch.float32
     probability = np.zeros(ct.hu.shape, np.uint8)
     offsets = spec.slice_offsets(ct.spacing_ijk_mm[2])
 
-    def run_at_once(batch: np.ndarray) -> np.ndarray:
+    def run_at_once(batch: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
         with torch.inference_mode():
-            x = torch.from_numpy(batch).to(device, dtype, memory_format=torch.channels_last)
-            y = torch.sigmoid(network(x).float()).mul_(255).round_().to(torch.uint8)
-            return y[:, 0].cpu().numpy()
+            x = torch.from_numpy(batch)
+            if isinstance(network, PublishedFieldUNet):
+                where = np.ones(x.shape[2:], bool) if wanted is None else wanted
+                y = network(x, where).where(torch.from_numpy(where), -torch.inf)
+            else:
+                y = network(x.to(device, dtype, memory_format=torch.channels_last)).float()
+            return torch.sigmoid(y).mul_(255).round_().to(torch.uint8)[:, 0].cpu().numpy()
 
     at_once = batch_slices
 
-    def run(batch: np.ndarray) -> np.ndarray:
+    def run(batch: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
         nonlocal at_once
         done: list[np.ndarray] = []
         while len(batch):
             try:
-                done.append(run_at_once(batch[:at_once]))
+                done.append(run_at_once(batch[:at_once], wanted))
                 batch = batch[at_once:]
                 continue
             except (MemoryError, RuntimeError) as error:
@@ -142,9 +155,14 @@ def predict_slices(
         return np.concatenate(done)
 
     multiple = max(CROP_MULTIPLE, cast(int, network.side_multiple))
-    batches = list(_batches(ct.hu.shape, field, spec.margin_px, multiple, batch_slices))
+    if isinstance(network, PublishedFieldUNet):
+        batches = list(_batches(ct.hu.shape, field, MAXIMUM_MARGIN_PX, multiple, 1))
+    else:
+        batches = list(_batches(ct.hu.shape, field, spec.margin_px, multiple, batch_slices))
+    threads = torch.get_num_threads()
+    workers = _workers(threads) if device == "cpu" else 1
     # A new thread would start with torch's own number of threads.
-    executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
+    executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
     running: deque[tuple[Crop, Future[np.ndarray]]] = deque()
     done = 0
 
@@ -157,15 +175,23 @@ def predict_slices(
 
     try:
         for crop in batches:
-            running.append((crop, executor.submit(run, _network_input(ct.hu, crop, offsets, spec))))
-            # One batch waits while one runs: the network never does, and memory holds two.
-            if len(running) > 1:
+            wanted = _wanted(field, crop) if isinstance(network, PublishedFieldUNet) else None
+            running.append((crop, executor.submit(run, _network_input(ct.hu, crop, offsets, spec), wanted)))
+            # One batch waits while others run: the network never does, and memory holds few.
+            if len(running) > workers:
                 collect()
         while running:
             collect()
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
+        # What a worker has set holds for every thread to come.
+        torch.set_num_threads(threads)
     return probability
+
+
+def _workers(threads: int) -> int:
+    """As many as leave the fewest of the threads idle."""
+    return max(range(1, MAXIMUM_WORKERS + 1), key=lambda n: (threads // n * n, n))
 
 
 def _store(probability: np.ndarray, crop: Crop, future: Future[np.ndarray]) -> None:
@@ -201,6 +227,16 @@ def _span(occupied: np.ndarray, margin: int) -> slice:
 
 def _rounded(span: slice, multiple: int) -> slice:
     return slice(span.start // multiple * multiple, -(-span.stop // multiple) * multiple)
+
+
+def _wanted(field: np.ndarray | None, crop: Crop) -> np.ndarray | None:
+    """``field`` in the one slice of the crop, bool ``[j, i]``; nothing is wanted beyond the image."""
+    if field is None:
+        return None
+    slices, rows, columns = crop
+    inside = field[slices.start, rows, columns]
+    missing = rows.stop - rows.start - inside.shape[0], columns.stop - columns.start - inside.shape[1]
+    return np.pad(inside, [(0, n) for n in missing])
 
 
 def _network_input(hu: np.ndarray, crop: Crop, offsets: np.ndarray, spec: InputSpec) -> np.ndarray:

@@ -71,10 +71,8 @@ def find_lesions(
     if field is not None and field.shape != ct.hu.shape:
         raise InputError(f"the lung field of shape {field.shape} does not fit the CT's {ct.hu.shape}: give one on the CT's grid")
 
-    # In steps of 1/255 as the definition above has it; threshold * 255 could be off by one step through rounding.
-    lowest = int(np.searchsorted(np.arange(256) / 255, threshold, side="right"))
     kept = []
-    for box, mask in _components(probability >= lowest, ct, min_volume_mm3):
+    for box, mask in _components(above(probability, threshold), ct, min_volume_mm3):
         if field is None or field[box][mask].any():
             first_kji = tuple(int(s.start + n[0]) for s, n in zip(box, mask.nonzero(), strict=True))
             kept.append((-np.count_nonzero(mask), first_kji, box, mask))
@@ -87,6 +85,12 @@ def find_lesions(
         offset_kji = (box[0].start, box[1].start, box[2].start)
         lesions.append(Lesion(label, score, box, mask, patch, measure(mask, ct, offset_kji)))
     return lesions
+
+
+def above(probability: np.ndarray, threshold: float) -> np.ndarray:
+    """bool, of the shape of ``probability`` (uint8, 255 = 1.0): ``probability / 255 > threshold``."""
+    # In steps of 1/255; threshold * 255 could be off by one step through rounding.
+    return probability >= int(np.searchsorted(np.arange(256) / 255, threshold, side="right"))
 
 
 def label_map(lesions: Sequence[Lesion], shape_kji: tuple[int, int, int]) -> np.ndarray:

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from NLSTSegLib.devices import DeviceChoice, choose_device
 from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory
+from NLSTSegLib.following import beyond_the_edge
 from NLSTSegLib.inference import predict_slices
-from NLSTSegLib.lesions import Lesion, find_lesions, label_map
+from NLSTSegLib.lesions import Lesion, above, find_lesions, label_map
 from NLSTSegLib.lungs import lung_field
 from NLSTSegLib.models import Model, ModelCard
 from NLSTSegLib.patch_inference import predict_patches
@@ -23,6 +24,9 @@ from NLSTSegLib.progress import Progress, silent, stage_of
 from NLSTSegLib.regular_grid import SliceStack, from_regular, nearest_voxel, slice_stack, to_regular
 from NLSTSegLib.trained_on import check_trained_on
 from NLSTSegLib.volume import CtVolume, Grid, from_canonical, to_canonical
+
+if TYPE_CHECKING:
+    from NLSTSegLib.networks.published_field import PublishedFieldUNet
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         findings += lung_findings
     with _timed(seconds, "network", ModelError):
         progress(0.06, "network")
-        probability, device_note = _predict(canonical, model, options, where, progress)
+        probability, device_note = _predict(canonical, model, options, where, threshold, progress)
     with _timed(seconds, "lesions"):
         progress(0.95, "lesions")
         lesions = find_lesions(probability, canonical, threshold=threshold, min_volume_mm3=minimum, field=where)
@@ -168,15 +172,25 @@ def _field(
 
 
 def _predict(
-    canonical: CtVolume, model: Model, options: SegmentOptions, where: np.ndarray | None, progress: Progress
+    canonical: CtVolume,
+    model: Model,
+    options: SegmentOptions,
+    where: np.ndarray | None,
+    threshold: float,
+    progress: Progress,
 ) -> tuple[np.ndarray, str]:
     import copy
 
     import torch
 
+    from NLSTSegLib.networks.published import PublishedUNet
+    from NLSTSegLib.networks.published_field import PublishedFieldUNet
     from NLSTSegLib.networks.unet import UNet, fold_batch_norm
 
     device = choose_device(options.device, options.threads)
+    if isinstance(model.network, PublishedUNet) and device.name == "cpu":
+        network_in_field = PublishedFieldUNet(model.network, device.dtype)
+        return _predict_followed(network_in_field, canonical, model, where, threshold, progress), device.note
     network = copy.deepcopy(model.network)
     if isinstance(network, UNet):
         fold_batch_norm(network)
@@ -202,6 +216,28 @@ def _predict(
     )
     fewer = f", {at_once[-1]} of {device.batch_slices} slices at once for lack of memory" if at_once else ""
     return probability, device.note + fewer
+
+
+def _predict_followed(
+    network: PublishedFieldUNet,
+    canonical: CtVolume,
+    model: Model,
+    where: np.ndarray | None,
+    threshold: float,
+    progress: Progress,
+) -> np.ndarray:
+    """In the field, and on from there wherever a lesion leads."""
+    report = stage_of(progress, "network", 0.06, 0.95)
+    searched, probability = where, np.zeros(canonical.hu.shape, np.uint8)
+    while True:
+        probability |= predict_slices(network, model.card.input, canonical, where, progress=report)
+        if searched is None:
+            return probability
+        where = beyond_the_edge(above(probability, threshold), searched, canonical.voxel_volume_mm3)
+        if where is None:
+            return probability
+        searched = searched | where
+        report = stage_of(progress, "network", 0.95, 0.95)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from NLSTSegLib.inference import MAXIMUM_INPUT_SLICES, InputSpec, predict_slices
+from NLSTSegLib.inference import MAXIMUM_INPUT_SLICES, MAXIMUM_WORKERS, InputSpec, predict_slices
 from NLSTSegLib.networks.unet import UNet, UNetConfig
 from NLSTSegLib.volume import PADDING_HU, CtVolume
 from test_networks import SingleThreadTest, randomized
@@ -275,12 +275,22 @@ class RunTest(SingleThreadTest):
             thread.join(10)
             self.assertFalse(thread.is_alive())
 
-    def test_network_runs_with_the_caller_s_number_of_threads(self):
-        for threads in (1, 2):
+    def test_workers_share_the_caller_s_threads(self):
+        for threads, workers in ((1, 1), (2, 2), (3, 3), (6, 3), (7, 1), (16, MAXIMUM_WORKERS)):
             torch.set_num_threads(threads)
-            network = Counting()
-            predict_slices(network, SPEC, noise_ct((2, 8, 8)))
-            self.assertEqual(network.torch_threads, {threads})
+            network = Counting(seconds=0.02)
+            predict_slices(network, SPEC, noise_ct((12, 8, 8)))
+            self.assertEqual(network.torch_threads, {threads // workers})
+            self.assertEqual(len(network.threads), workers)
+
+    def test_threads_to_come_have_the_caller_s_number_again(self):
+        torch.set_num_threads(2)
+        predict_slices(Counting(), SPEC, noise_ct((4, 8, 8)))
+        found = []
+        thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        self.assertEqual((found, torch.get_num_threads()), ([2], 2))
 
     def test_an_error_in_the_network_reaches_the_caller(self):
         with self.assertRaises(RuntimeError):

@@ -1,0 +1,224 @@
+"""What the benchmark measures in a process of its own: ``python child.py TASK JSON`` prints one JSON object."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from NLSTSegLib.devices import choose_device
+from NLSTSegLib.inference import InputSpec, predict_slices
+from NLSTSegLib.lesions import above, find_lesions, label_map
+from NLSTSegLib.lungs import lung_field
+from NLSTSegLib.models import Model, find_model, load_model
+from NLSTSegLib.networks.published import PublishedUNet
+from NLSTSegLib.networks.published_field import PublishedFieldUNet
+from NLSTSegLib.networks.unet import fold_batch_norm
+from NLSTSegLib.reading import read_ct
+from NLSTSegLib.volume import CtVolume, to_canonical
+
+PRODUCT_SIDE, PRODUCTS = 4096, 5
+"""The machine's peak is the fastest of so many products of two square matrices of this side."""
+
+COUNTED = 8
+"""Operations are counted in every such slice with lung, which takes a run of its own."""
+
+
+def plain(ct: Path, model: str, slices: list[int] | None, keep: Path, threads: int) -> dict[str, Any]:
+    """Each whole slice alone in float32, as the published procedure does, with nothing left out; ``None``: every slice.
+
+    ``keep`` gets the probabilities (uint8) and which slices they are of.
+    """
+    torch.set_num_threads(threads)
+    canonical, loaded = to_canonical(read_ct(ct)), load_model(find_model(model))
+    k_all = list(range(len(canonical.hu))) if slices is None else slices
+    answers, seconds = [], []
+    cpu = time.process_time()
+    with torch.inference_mode():
+        for k in k_all:
+            start = time.perf_counter()
+            y = loaded.network(torch.from_numpy(_whole_slice(canonical, loaded.card.input, k)))
+            answers.append(torch.sigmoid(y).mul(255).round().to(torch.uint8)[0, 0].numpy())
+            seconds.append(time.perf_counter() - start)
+    cpu = time.process_time() - cpu
+    rows, columns = canonical.hu.shape[1:]
+    np.savez(keep, slices=k_all, probability=np.stack(answers)[:, :rows, :columns])
+    return {"slice_s": float(np.median(seconds)), "slice_cpu_s": cpu / len(k_all), "slices": len(k_all)}
+
+
+def _whole_slice(ct: CtVolume, spec: InputSpec, k: int) -> np.ndarray:
+    neighbours = np.clip(k + spec.slice_offsets(ct.spacing_ijk_mm[2]), 0, len(ct.hu) - 1)
+    values = spec.scale(ct.hu[neighbours])
+    missing = [-side % 16 for side in values.shape[1:]]
+    return np.pad(values, [(0, 0), *((0, n) for n in missing)], constant_values=-1)[None]
+
+
+def peak(precision: str, threads: int) -> dict[str, Any]:
+    """GFLOP/s of a large matrix product."""
+    torch.set_num_threads(threads)
+    a, b = torch.randn(2, PRODUCT_SIDE, PRODUCT_SIDE).to(getattr(torch, precision))
+    a @ b
+    seconds = []
+    for _ in range(PRODUCTS):
+        start = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - start)
+    return {"gflop_per_s": 2 * PRODUCT_SIDE**3 / min(seconds) / 1e9}
+
+
+def operations(ct: Path, model: str) -> dict[str, Any]:
+    """Operations of all slices: of the plain way, and those that ours really does; counted in some of the slices."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    canonical, loaded = to_canonical(read_ct(ct)), load_model(find_model(model))
+    field = lung_field(canonical)
+    assert field is not None
+    with_lung = np.flatnonzero(field.any(axis=(1, 2)))
+    counted = with_lung[COUNTED // 2 :: COUNTED]
+    some = np.zeros_like(field)
+    some[counted] = field[counted]
+    total = 0.0
+
+    class CountedField(PublishedFieldUNet):
+        def __call__(self, x: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
+            nonlocal total
+            with FlopCounterMode(display=False) as counter:
+                y = super().__call__(x, wanted)
+            total += counter.get_total_flops()
+            return y
+
+    class Counted(torch.nn.Module):
+        def __init__(self, network: torch.nn.Module):
+            super().__init__()
+            self.network, self.side_multiple = network, network.side_multiple
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            nonlocal total
+            with FlopCounterMode(display=False) as counter:
+                y = self.network(x)
+            total += counter.get_total_flops()
+            return y
+
+    torch.set_num_threads(1)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        loaded.network(torch.from_numpy(_whole_slice(canonical, loaded.card.input, 0)))
+    network, dtype = ours(loaded)
+    wrapped = CountedField(loaded.network, dtype) if isinstance(loaded.network, PublishedUNet) else Counted(network)
+    predict_slices(wrapped, loaded.card.input, canonical, some, dtype=dtype)
+    return {
+        "plain_gflop": counter.get_total_flops() * len(field) / 1e9,
+        "ours_gflop": total / len(counted) * len(with_lung) / 1e9,
+        "field_share": float(field.mean()),
+        "slices_with_lung": len(with_lung),
+    }
+
+
+def ours(model: Model) -> tuple[Any, torch.dtype]:
+    """The network as ``segment`` runs it on a CPU, and its precision."""
+    dtype = choose_device("cpu").dtype
+    if isinstance(model.network, PublishedUNet):
+        return PublishedFieldUNet(model.network, dtype), dtype
+    return fold_batch_norm(model.network).to(dtype).to(memory_format=torch.channels_last), dtype
+
+
+def slices_with_lung(ct: Path) -> dict[str, Any]:
+    """Which slices have lung, of how many."""
+    field = lung_field(to_canonical(read_ct(ct)))
+    assert field is not None
+    return {"with_lung": np.flatnonzero(field.any(axis=(1, 2))).tolist(), "all": len(field)}
+
+
+def agreement(ct: Path, model: str, plain: list[Path], probability: Path) -> dict[str, Any]:
+    """How far our mask is that of the plain way, in the slices of ``plain``: equal voxels and Dice inside the lung field.
+
+    With every slice, ``Dice of the lesions`` compares the lesions too, whole as far as they reach out of the field.
+    """
+    import SimpleITK as sitk
+
+    canonical, card = to_canonical(read_ct(ct)), find_model(model).card
+    field = lung_field(canonical)
+    assert field is not None
+    image = sitk.DICOMOrient(sitk.ReadImage(str(probability)), "LPS")
+    mine = sitk.GetArrayFromImage(image)
+    kept = [np.load(path) for path in plain]
+    k = np.concatenate([one["slices"] for one in kept])
+    theirs = np.concatenate([one["probability"] for one in kept])
+    a, b = above(theirs, card.threshold)[field[k]], above(mine[k], card.threshold)[field[k]]
+    result = {
+        "slices": len(k),
+        "equal in the field": float((a == b).mean()),
+        "Dice in the field": _dice(a, b),
+        "share of the field that is lesion": float(a.mean()),
+    }
+    if len(np.unique(k)) == len(field):
+        order = np.unique(k, return_index=True)[1]
+        masks = [
+            label_map(
+                find_lesions(p, canonical, threshold=card.threshold, min_volume_mm3=card.min_volume_mm3, field=field), p.shape
+            )
+            > 0
+            for p in (theirs[order], mine)
+        ]
+        result["Dice of the lesions"] = _dice(*masks)
+    return result
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float:
+    return float(2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b)))
+
+
+def write_cts(ct: Path, counts: list[int], folder: Path) -> dict[str, Any]:
+    """The same chest cut into so many slices each, as ``COUNT.nrrd``."""
+    import SimpleITK as sitk
+
+    image = to_canonical(read_ct(ct)).to_image()
+    for count in counts:
+        spacing = [*image.GetSpacing()[:2], image.GetSpacing()[2] * (image.GetSize()[2] - 1) / (count - 1)]
+        size = [*image.GetSize()[:2], count]
+        cut = sitk.Resample(
+            image,
+            size,
+            sitk.Transform(),
+            sitk.sitkLinear,
+            image.GetOrigin(),
+            spacing,
+            image.GetDirection(),
+            -1024,
+            sitk.sitkInt16,
+        )
+        sitk.WriteImage(cut, str(folder / f"{count}.nrrd"))
+    return {}
+
+
+def network_memory(slices: int, model: str) -> dict[str, Any]:
+    """MB that the network stage takes at its highest, beside the probability it gives back."""
+    import resource
+
+    loaded = load_model(find_model(model))
+    hu = np.random.default_rng(0).integers(-1000, 200, (1, 512, 512), dtype=np.int16).repeat(slices, 0)
+    field = np.zeros(hu.shape, bool)
+    field[:, 200:300, 100:200] = True
+    network, dtype = ours(loaded)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    probability = predict_slices(network, loaded.card.input, CtVolume(hu, (0.7, 0.7, 2.0)), field, dtype=dtype)
+    probability.fill(1)
+    return {"mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 - probability.nbytes / 2**20}
+
+
+def main() -> None:
+    """Run one task."""
+    tasks = {task.__name__: task for task in (slices_with_lung, plain, peak, operations, agreement, write_cts, network_memory)}
+    arguments = json.loads(sys.argv[2])
+    for name in ("ct", "keep", "probability", "folder"):
+        if name in arguments:
+            arguments[name] = Path(arguments[name])
+    print(json.dumps(tasks[sys.argv[1]](**arguments)))
+
+
+if __name__ == "__main__":
+    main()
