@@ -30,6 +30,9 @@ MARGIN_MM = 6.0
 MINIMUM_LUNG_ML, MINIMUM_LUNG_SHARE = 150.0, 0.025
 """Less air than this inside the body is no lung; in a stack of a few slices, this share of the image is enough."""
 
+BODY_SHARE = 0.005
+"""A slice with less tissue than this share of its pixels shows no body."""
+
 MINIMUM_SLICE_AREA_MM2 = 400.0
 """The body's air counts as lung where a component is at least this large in some slice; the trachea is smaller."""
 
@@ -71,8 +74,11 @@ def lung_field(ct: CtVolume) -> np.ndarray | None:
 def _inner_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray | None:
     import SimpleITK as sitk
 
-    air = sitk.BinaryThreshold(sitk.Median(sitk.GetImageFromArray(coarse), (1, 1, 0)), -5000, AIR_BELOW_HU - 1)
-    labels = sitk.GetArrayFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(air), sortByObjectSize=True))
+    air = sitk.GetArrayFromImage(sitk.Median(sitk.GetImageFromArray(coarse), (1, 1, 0))) < AIR_BELOW_HU
+    # An empty slice at the end of a series would join lungs that are cut there with the room.
+    air[(~air).mean(axis=(1, 2)) < BODY_SHARE] = False
+    components = sitk.ConnectedComponent(sitk.GetImageFromArray(air.astype(np.uint8)))
+    labels = sitk.GetArrayFromImage(sitk.RelabelComponent(components, sortByObjectSize=True))
     voxel_ml = float(np.prod(spacing_kji)) / 1000
     areas_mm2 = spacing_kji[1] * spacing_kji[2]
     sizes = np.bincount(labels.ravel())

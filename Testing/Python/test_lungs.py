@@ -147,6 +147,16 @@ class MadeChestTest(unittest.TestCase):
             self.assertLessEqual(abs(outer), GRID_MM / 2)
         self.assertTrue(field[box_chest() == LUNG_HU].all())
 
+    def test_empty_slices_at_an_end_where_the_lungs_are_cut_change_nothing(self):
+        cut = box_chest()[4:20]
+        whole = field_of(cut)
+        self.assertIsNotNone(whole)
+        empty = np.full((2, *cut.shape[1:]), AIR_HU, np.int16)
+        for before, after in ((empty[:0], empty), (empty[:1], empty[:0]), (empty, empty)):
+            field = field_of(np.concatenate((before, cut, after)))
+            self.assertIsNotNone(field)
+            np.testing.assert_array_equal(field[len(before) : len(before) + len(cut)] & (cut < 0), whole & (cut < 0))
+
     def test_coarse_search_does_not_shift_the_field(self):
         # Five fine pixels make a pixel of the search; the chest is its own mirror image, and so must be the field.
         hu = np.full((40, 130, 170), TISSUE_HU, np.int16)
