@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from NLSTSegLib.devices import DeviceChoice, choose_device
+from NLSTSegLib.devices import Device, DeviceChoice, choose_device
 from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory
 from NLSTSegLib.following import beyond_the_edge
 from NLSTSegLib.inference import predict_slices
@@ -179,6 +179,27 @@ def _predict(
     threshold: float,
     progress: Progress,
 ) -> tuple[np.ndarray, str]:
+    """On the device asked for; on the CPU, and said so, where a graphics card does not manage it."""
+    device = choose_device(options.device, options.threads)
+    try:
+        return _predict_on(device, canonical, model, where, threshold, progress)
+    except (MemoryError, RuntimeError) as error:
+        if device.name == "cpu" or not (is_out_of_memory(error) or isinstance(error, NotImplementedError)):
+            raise
+        reason = "has too little memory" if is_out_of_memory(error) else "lacks an operation of this network"
+    cpu = choose_device("cpu", options.threads)
+    probability, note = _predict_on(cpu, canonical, model, where, threshold, progress)
+    return probability, f"{note}; {device.note} {reason}"
+
+
+def _predict_on(
+    device: Device,
+    canonical: CtVolume,
+    model: Model,
+    where: np.ndarray | None,
+    threshold: float,
+    progress: Progress,
+) -> tuple[np.ndarray, str]:
     import copy
 
     import torch
@@ -187,7 +208,6 @@ def _predict(
     from NLSTSegLib.networks.published_field import PublishedFieldUNet
     from NLSTSegLib.networks.unet import UNet, fold_batch_norm
 
-    device = choose_device(options.device, options.threads)
     if isinstance(model.network, PublishedUNet) and device.name == "cpu":
         network_in_field = PublishedFieldUNet(model.network, device.dtype)
         return _predict_followed(network_in_field, canonical, model, where, threshold, progress), device.note

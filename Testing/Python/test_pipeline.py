@@ -5,12 +5,14 @@ import itertools
 import subprocess
 import sys
 import unittest
+from unittest import mock
 
 import numpy as np
 import torch
 
 from example_results import BACKGROUND_HU, LESION_HU, SPHERES, ct_with_spheres, oblique_direction
-from NLSTSegLib.devices import choose_device
+from NLSTSegLib import pipeline
+from NLSTSegLib.devices import Device, choose_device
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models import Architecture, Model
 from NLSTSegLib.networks.unet import UNet, UNetConfig
@@ -239,6 +241,44 @@ class OptionsTest(PipelineTest):
                     choose_device(device)
         self.assertEqual(choose_device("cpu").name, "cpu")
         self.assertIn(choose_device("cpu").dtype, (torch.float32, torch.bfloat16))
+
+    def test_what_a_graphics_card_does_not_manage_is_done_on_the_cpu_and_said(self):
+        class Card(torch.nn.Module):
+            """Fails as long as it is asked for on the card, whose name is another one of the CPU."""
+
+            side_multiple = 1
+
+            def __init__(self, network, error):
+                super().__init__()
+                self.network, self.error = network, error
+
+            def forward(self, x):
+                if asked[-1] == "auto":
+                    raise self.error
+                return self.network(x)
+
+        asked = []
+
+        def choose(choice, threads):
+            asked.append(choice)
+            return choose_device("cpu") if choice == "cpu" else Device("cpu:0", torch.float32, 1, "made-up card")
+
+        expected = segment(ct_with_spheres(), self.model, EVERYWHERE).labels
+        for error, words in (
+            (torch.OutOfMemoryError("CUDA out of memory."), "made-up card has too little memory"),
+            (NotImplementedError("aten::x is not implemented for MPS"), "made-up card lacks an operation of this network"),
+        ):
+            asked.clear()
+            model = dataclasses.replace(self.model, network=Card(self.model.network, error))
+            with mock.patch.object(pipeline, "choose_device", choose):
+                result = segment(ct_with_spheres(), model, dataclasses.replace(EVERYWHERE, device="auto"))
+            self.assertEqual(asked, ["auto", "cpu"])
+            self.assertIn(words, result.device_note)
+            np.testing.assert_array_equal(result.labels, expected)
+        with mock.patch.object(pipeline, "choose_device", choose), self.assertRaisesRegex(RuntimeError, "other"):
+            asked.clear()
+            model = dataclasses.replace(self.model, network=Card(self.model.network, RuntimeError("other")))
+            segment(ct_with_spheres(), model, dataclasses.replace(EVERYWHERE, device="auto"))
 
     def test_a_3d_model_finds_the_same_lesions_as_the_same_function_of_a_voxel_in_2d(self):
         network = UNet(UNetConfig(3, 1, (1,), "none", False)).eval()
