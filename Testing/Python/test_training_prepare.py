@@ -171,7 +171,7 @@ class CommandTest(DataTest):
 
     @unittest.skipIf(sys.platform == "win32", "Windows has no such signal")
     def test_ctrl_c_with_several_processes_leaves_nothing_half_done(self):
-        write_nlstseg(self.root, [str(n) for n in range(1, 200)])
+        write_nlstseg(self.root, [str(n) for n in range(1, 60)])
         command = [sys.executable, "-m", "nlstseg_training", "prepare", str(self.cache), "--nlstseg", str(self.root)]
         child = subprocess.Popen(
             [*command, "--workers", "2"],
@@ -181,6 +181,8 @@ class CommandTest(DataTest):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Where the tests run in the background of a shell, Ctrl-C is ignored, and children would inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         deadline = time.monotonic() + 120
         while not list(self.cache.glob("*/case.json")) and child.poll() is None and time.monotonic() < deadline:
@@ -193,7 +195,7 @@ class CommandTest(DataTest):
         self.assertFalse([path for path in self.cache.parent.rglob(".*")], "something half written was left")
         manifest = read_manifest(self.cache)
         there = {path.parent.name for path in self.cache.glob("*/case.json")}
-        self.assertLess(len(there), 199)
+        self.assertLess(len(there), 59)
         self.assertLessEqual({entry.id for entry in manifest.cases}, there)
         for case_id in there:
             load_case(self.cache, case_id)
