@@ -12,7 +12,7 @@ from typing import Literal
 
 from NLSTSegLib.child_process import ChildProcess
 from NLSTSegLib.devices import DeviceChoice
-from NLSTSegLib.errors import InputError, printable
+from NLSTSegLib.errors import InputError, as_sentence, printable
 from NLSTSegLib.models import DEFAULT_MODEL
 from NLSTSegLib.run_time import RemainingTime
 from NLSTSegLib.volume import CtVolume
@@ -157,7 +157,7 @@ def error_sentence(exit_code: int, log: str) -> str:
             "close other programs, or choose the device cpu, and try again."
         )
     if found and found[-1][0] == "error: ":
-        return _sentence(found[-1][1])
+        return as_sentence(found[-1][1])
     if found:
         return f"The program failed ({found[-1][1].partition(';')[0][:200]}); copy the diagnostics and report them."
     if "ModuleNotFoundError" in last_line or "No module named" in last_line:
@@ -174,8 +174,3 @@ def _signal_name(exit_code: int) -> str:
     number = -exit_code if exit_code < 0 else exit_code - 128
     numbers = {int(each): each.name for each in signal.Signals}
     return numbers.get(number, "") if exit_code < 0 or 128 < exit_code < 160 else ""
-
-
-def _sentence(text: str) -> str:
-    """With a capital letter, unless it begins with a name in quotes, and a full stop."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
