@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from enum import IntEnum
 from pathlib import Path
 
 from NLSTSegLib.errors import InputError
@@ -23,6 +24,15 @@ LONGEST_LOG_BYTES = 100_000
 
 DEATH_S = 0.9
 """Seconds that a killed process may take to be gone."""
+
+
+class Priority(IntEnum):
+    """Of a child, beside this process: by how much it is nicer, where the system counts so."""
+
+    BELOW_NORMAL = 5
+    """It has all cores as long as nobody else wants them; windows and mouse go first."""
+    IDLE = 19
+    """It has what nobody else wants."""
 
 
 class ChildProcess:
@@ -46,7 +56,7 @@ class ChildProcess:
         self._read_bytes = 0
         self._log = ""
 
-    def start(self, arguments: Sequence[str], python: str, *, low_priority: bool = False) -> None:
+    def start(self, arguments: Sequence[str], python: str, priority: Priority) -> None:
         """Start the command. Raises :class:`InputError` when there is no such Python or it cannot be run."""
         library = str(Path(__file__).resolve().parents[1])
         paths = [library, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -59,7 +69,7 @@ class ChildProcess:
         command = [python, "-P", "-X", "utf8", "-m", "NLSTSegLib", *arguments]
         with open(self.folder / OUTPUT_FILE, "wb") as output, open(self.folder / LOG_FILE, "wb") as log:
             try:
-                self._process = _start(command, environment, output.fileno(), log.fileno(), low_priority)
+                self._process = _start(command, environment, output.fileno(), log.fileno(), priority)
             except OSError as error:
                 raise InputError(
                     f"the program's Python '{python}' cannot be started ({error.strerror}); install the program again"
@@ -108,12 +118,15 @@ class ChildProcess:
 
 
 def _start(
-    command: Sequence[str], environment: dict[str, str], output: int, log: int, low_priority: bool
+    command: Sequence[str], environment: dict[str, str], output: int, log: int, priority: Priority
 ) -> subprocess.Popen[bytes]:
     flags = 0
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-        flags |= subprocess.IDLE_PRIORITY_CLASS if low_priority else 0
+        flags |= {
+            Priority.BELOW_NORMAL: subprocess.BELOW_NORMAL_PRIORITY_CLASS,
+            Priority.IDLE: subprocess.IDLE_PRIORITY_CLASS,
+        }[priority]
     process = subprocess.Popen(
         command,
         env=environment,
@@ -123,11 +136,20 @@ def _start(
         start_new_session=True,
         creationflags=flags,
     )
-    if low_priority and sys.platform != "win32":
+    if sys.platform != "win32":
+        _be_nice(process.pid, priority)
+    return process
+
+
+def _be_nice(leader: int, by: int) -> None:
+    """To this process, for the group of ``leader`` and what it starts from now on."""
+    if sys.platform != "win32":
         # The process may be over already.
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PGRP, process.pid, 19)
-    return process
+            os.setpriority(os.PRIO_PGRP, leader, min(19, os.getpriority(os.PRIO_PROCESS, 0) + by))
+        # Linux may weigh a session as a whole, by a number of its own; where it does not, there is no such file.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{leader}/autogroup").write_text(str(by), encoding="ascii")
 
 
 def _kill_tree(leader: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from NLSTSegLib.child_process import ChildProcess
+from NLSTSegLib.child_process import ChildProcess, Priority
 from NLSTSegLib.devices import DeviceChoice
 from NLSTSegLib.errors import InputError, as_sentence, printable
 from NLSTSegLib.models import DEFAULT_MODEL
@@ -57,7 +57,8 @@ class RunOptions:
 
 
 class ChildRun:
-    """``nlstseg segment`` on a CT, in a child process. :meth:`update` looks how far it is; nothing waits for it.
+    """``nlstseg segment`` on a CT, in a child process that lets others go first. :meth:`update` looks how far it is; nothing
+    waits for it.
 
     ``fraction`` (0 to 1), ``stage`` (``"start"``, then the stages of the command line) and ``remaining_s`` (``None`` as long
     as it cannot be told) are those of the last :meth:`update`. After the end ``exit_code`` is set, and ``error`` holds one
@@ -77,7 +78,7 @@ class ChildRun:
             file = self._process.folder / CT_FILE
             _write_ct(ct, file)
             arguments = ["segment", str(file), "-o", str(self.result_folder), "--save-probability", "--json-progress"]
-            self._process.start([*arguments, *options.arguments()], python)
+            self._process.start([*arguments, *options.arguments()], python, Priority.BELOW_NORMAL)
         except BaseException:
             self.close()
             raise

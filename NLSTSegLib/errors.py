@@ -1,7 +1,11 @@
 """What can go wrong, by exit code. Every message is one sentence: what is wrong, with what, and what to do."""
 
-OUT_OF_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "could not create a ", "can't start new thread")
-"""Words of torch, of oneDNN in it, of SimpleITK and of Python (which takes memory for a thread) when there is none left."""
+OUT_OF_MEMORY = (
+    *("out of memory", "allocate memory", "bad_alloc", "could not create a ", "can't start new thread"),
+    *("STATUS_ALLOC_FAILED", "unable to find an engine"),
+)
+"""Words of torch, of oneDNN in it, of SimpleITK and of Python (which takes memory for a thread) when there is none left, and
+of cuBLAS and cuDNN."""
 
 
 class NLSTSegError(Exception):

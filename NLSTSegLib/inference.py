@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from NLSTSegLib.devices import to_device, to_host
 from NLSTSegLib.errors import is_out_of_memory
 from NLSTSegLib.volume import PADDING_HU, CtVolume
 
@@ -40,6 +41,9 @@ MAXIMUM_PATCH, MAXIMUM_PATCH_VOXELS, LEAST_SPACING_MM = 512, 2**24, 0.2
 
 Crop = tuple[slice, slice, slice]
 """Slices, rows and columns that run together; rows and columns may reach beyond the image."""
+
+Answer = Callable[[], np.ndarray]
+"""Waits for what a graphics card has been asked for: it goes on with the next batch while this one is brought."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ def predict_slices(
     :class:`PublishedFieldUNet`. ``progress(fraction)`` is called after every batch and may raise to stop. The network
     runs in worker threads (:data:`MAXIMUM_WORKERS`), so the calling thread prepares what follows and stays open to
     interrupts. Where the memory does not hold ``batch_slices`` at once, fewer are tried, down to one, and
-    ``smaller_batch(slices)`` is told; what torch raises when it does not hold one is passed on.
+    ``smaller_batch(slices)`` is told; what torch raises when it does not hold one is passed on. Raises ``OverflowError``
+    where float16 does not hold the network's numbers.
     """
     import torch
 
@@ -123,21 +128,20 @@ def predict_slices(
     probability = np.zeros(ct.hu.shape, np.uint8)
     offsets = spec.slice_offsets(ct.spacing_ijk_mm[2])
 
-    def run_at_once(batch: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
+    def run_at_once(batch: np.ndarray, wanted: np.ndarray | None) -> Answer:
         with torch.inference_mode():
-            x = torch.from_numpy(batch)
             if isinstance(network, PublishedFieldUNet):
-                where = np.ones(x.shape[2:], bool) if wanted is None else wanted
-                y = network(x, where).where(torch.from_numpy(where), -torch.inf)
+                where = np.ones(batch.shape[2:], bool) if wanted is None else wanted
+                logits = network(torch.from_numpy(batch), where).where(torch.from_numpy(where), -torch.inf)
             else:
-                y = network(x.to(device, dtype, memory_format=torch.channels_last)).float()
-            return torch.sigmoid(y).mul_(255).round_().to(torch.uint8)[:, 0].cpu().numpy()
+                logits = network(to_device(batch, device, dtype))
+            return arriving(torch.sigmoid(logits.float()).mul_(255).round_().to(torch.uint8)[:, 0], logits)
 
     at_once = batch_slices
 
-    def run(batch: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
+    def run(batch: np.ndarray, wanted: np.ndarray | None) -> list[Answer]:
         nonlocal at_once
-        done: list[np.ndarray] = []
+        done: list[Answer] = []
         while len(batch):
             try:
                 done.append(run_at_once(batch[:at_once], wanted))
@@ -148,11 +152,11 @@ def predict_slices(
                 if not at_once or not is_out_of_memory(error):
                     raise
             # Here, since the error held what the attempt had taken.
-            if device != "cpu":
+            if torch.device(device).type != "cpu":
                 torch.get_device_module(device).empty_cache()
             if smaller_batch is not None:
                 smaller_batch(at_once)
-        return np.concatenate(done)
+        return done
 
     multiple = max(CROP_MULTIPLE, cast(int, network.side_multiple))
     if isinstance(network, PublishedFieldUNet):
@@ -163,7 +167,7 @@ def predict_slices(
     workers = _workers(threads) if device == "cpu" else 1
     # A new thread would start with torch's own number of threads.
     executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
-    running: deque[tuple[Crop, Future[np.ndarray]]] = deque()
+    running: deque[tuple[Crop, Future[list[Answer]]]] = deque()
     done = 0
 
     def collect() -> None:
@@ -194,9 +198,30 @@ def _workers(threads: int) -> int:
     return max(range(1, MAXIMUM_WORKERS + 1), key=lambda n: (threads // n * n, n))
 
 
-def _store(probability: np.ndarray, crop: Crop, future: Future[np.ndarray]) -> None:
+def arriving(values: torch.Tensor, logits: torch.Tensor) -> Answer:
+    """Begin to bring ``values``, which were made from ``logits``; what is returned waits for them.
+
+    It raises ``OverflowError`` where float16 logits are not finite: the network's numbers have passed 65504 on the way.
+    """
+    import torch
+
+    answer = to_host(values)
+    if logits.dtype != torch.float16:
+        return answer
+    finite = to_host(logits.isfinite().all())
+
+    def checked() -> np.ndarray:
+        if not finite():
+            raise OverflowError("the network's numbers do not fit into float16")
+        return answer()
+
+    return checked
+
+
+def _store(probability: np.ndarray, crop: Crop, future: Future[list[Answer]]) -> None:
     inside = probability[crop]
-    inside[:] = future.result()[:, : inside.shape[1], : inside.shape[2]]
+    found = np.concatenate([answer() for answer in future.result()])
+    inside[:] = found[:, : inside.shape[1], : inside.shape[2]]
 
 
 def _batches(

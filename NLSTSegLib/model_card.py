@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from NLSTSegLib.errors import ModelError, printable
 from NLSTSegLib.inference import InputSpec
+from NLSTSegLib.second_look import SecondLook
 from NLSTSegLib.strict_json import read_strict
 
 CARD_FILE = "model.json"
@@ -71,6 +72,8 @@ class ModelCard:
     weights_sha256: str = ""
     """Hash of the weights file; empty only for a checkpoint that has no card."""
     training_cases: TrainingCases = field(default_factory=TrainingCases)
+    second_look: SecondLook | None = None
+    """Of a model with a second network that judges what the first finds."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:

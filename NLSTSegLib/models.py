@@ -20,10 +20,15 @@ from NLSTSegLib.resources import resources_folder, user_models_folder
 if TYPE_CHECKING:
     import torch
 
+    from NLSTSegLib.networks.second_look import SecondLookNet
+
 DEFAULT_MODEL = "lidc-25d"
 """Name of the bundled model that is used when none is named."""
 
 WEIGHTS_FILE = "weights.safetensors"
+
+SECOND_PREFIX = "second."
+"""Before the names of the second network's tensors."""
 
 CHECKPOINT_ENDINGS = (".pth", ".pt")
 """Of a published checkpoint."""
@@ -58,10 +63,12 @@ class BrokenModel:
 
 @dataclass(frozen=True)
 class Model:
-    """A model ready to run: ``network`` is in evaluation mode, on the CPU, in float32."""
+    """A model ready to run: its networks are in evaluation mode, on the CPU, in float32."""
 
     card: ModelCard
     network: torch.nn.Module
+    second: SecondLookNet | None = None
+    """Where the card has a ``second_look``."""
 
 
 def list_models() -> list[ModelFiles]:
@@ -133,11 +140,18 @@ def load_model(files: ModelFiles) -> Model:
     Raises :class:`ModelError` when the file is missing or damaged, holds anything but tensors, its hash is not that of
     the card, or any tensor is missing, extra, of another shape or not finite.
     """
-    network = _describe(files.card.architecture, files.card.input)
+    network, second = _describe(files.card.architecture, files.card.input), _describe_second(files.card)
     card, state = _read_weights(files)
-    _check_state(network, state, files.weights)
+    wanted = network.state_dict()
+    if second is not None:
+        wanted |= {SECOND_PREFIX + name: tensor for name, tensor in second.state_dict().items()}
+    _check_state(wanted, state, files.weights)
+    if second is not None:
+        part = {name.removeprefix(SECOND_PREFIX): state.pop(name) for name in list(state) if name.startswith(SECOND_PREFIX)}
+        second.to_empty(device="cpu").load_state_dict(part)
+        second.eval()
     network.to_empty(device="cpu").load_state_dict(state)
-    return Model(card, network.eval())
+    return Model(card, network.eval(), second)
 
 
 def _describe(architecture: Architecture, spec: InputSpec) -> torch.nn.Module:
@@ -166,6 +180,22 @@ def _describe(architecture: Architecture, spec: InputSpec) -> torch.nn.Module:
     if size > MAXIMUM_PARAMETERS:
         raise ModelError(f"the model card describes a network of {size} parameters; at most {MAXIMUM_PARAMETERS} are built")
     return network
+
+
+def _describe_second(card: ModelCard) -> SecondLookNet | None:
+    """As :func:`_describe`, the network of the second look."""
+    import torch
+
+    from NLSTSegLib.networks.second_look import SecondLookConfig, SecondLookNet
+
+    if card.second_look is None:
+        return None
+    try:
+        config = SecondLookConfig(card.second_look.channels)
+    except ValueError as error:
+        raise ModelError(f"the model card describes a second network that cannot be built: {error}") from error
+    with torch.device("meta"):
+        return SecondLookNet(config)
 
 
 def _read_weights(files: ModelFiles) -> tuple[ModelCard, dict[str, torch.Tensor]]:
@@ -224,11 +254,10 @@ def _unpacked_bytes(data: bytes) -> int:
         return sum(member.file_size for member in packed.infolist())
 
 
-def _check_state(network: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+def _check_state(wanted: dict[str, torch.Tensor], state: dict[str, torch.Tensor], path: Path) -> None:
     import torch
 
     floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    wanted = network.state_dict()
     faults = [f"{name} is missing" for name in sorted(set(wanted) - set(state))]
     faults += [f"{name[:100]} is not part of the network" for name in sorted(set(state) - set(wanted))]
     for name in sorted(set(wanted) & set(state)):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from NLSTSegLib.devices import to_device
 from NLSTSegLib.errors import ModelError
-from NLSTSegLib.inference import InputSpec
+from NLSTSegLib.inference import Answer, InputSpec, arriving
 from NLSTSegLib.volume import PADDING_HU, CtVolume
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ def predict_patches(
     The CT is resampled to ``spec.spacing_kji_mm``, where there is one, and the probability brought back, both linearly.
     Patches of ``spec.patch_kji`` overlap by half and are averaged with Gaussian weights; those without ``field`` (boolean,
     the CT's shape) are skipped, and what no patch covers stays 0. Memory beside the CT and the result is that of one layer
-    of patches. ``progress(fraction)`` is called after every patch and may raise to stop.
+    of patches. ``progress(fraction)`` is called after every patch and may raise to stop. Raises ``OverflowError`` where
+    float16 does not hold the network's numbers.
     """
     if spec.patch_kji is None:
         raise ValueError("a 3D network needs the size of its patches (patch_kji)")
@@ -66,8 +69,6 @@ def _predict(
     dtype: torch.dtype | None,
     progress: Callable[[float], None] | None,
 ) -> np.ndarray:
-    import torch
-
     probability = np.zeros(ct.hu.shape, np.uint8)
     corners = patch_corners(ct.hu.shape, patch_kji, field)
     if not corners:
@@ -76,14 +77,11 @@ def _predict(
     _, rows, columns = (max(size, side) for size, side in zip(ct.hu.shape, patch_kji, strict=True))
     summed, weights = np.zeros((2, patch_kji[0], rows, columns), np.float32)
     starts = sorted({k for k, _, _ in corners})
+    answers = _answers(network, spec, patch_kji, ct, corners, device, dtype)
     done = 0
     for k, following in pairwise([*starts, starts[-1] + patch_kji[0]]):
         for _, j, i in (corner for corner in corners if corner[0] == k):
-            with torch.inference_mode():
-                x = torch.from_numpy(_patch(ct.hu, (k, j, i), patch_kji, spec))[None, None]
-                x = x.to(device, dtype or torch.float32, memory_format=torch.channels_last_3d)
-                y = torch.sigmoid(network(x).float())[0, 0].cpu().numpy()
-            summed[:, j : j + patch_kji[1], i : i + patch_kji[2]] += weight * y
+            summed[:, j : j + patch_kji[1], i : i + patch_kji[2]] += weight * next(answers)
             weights[:, j : j + patch_kji[1], i : i + patch_kji[2]] += weight
             done += 1
             if progress is not None:
@@ -97,6 +95,32 @@ def _predict(
             layer[: len(layer) - ready] = layer[ready:].copy()
             layer[len(layer) - ready :] = 0
     return probability
+
+
+def _answers(
+    network: torch.nn.Module,
+    spec: InputSpec,
+    patch_kji: tuple[int, int, int],
+    ct: CtVolume,
+    corners: list[Corner],
+    device: str,
+    dtype: torch.dtype | None,
+) -> Iterator[np.ndarray]:
+    """Probability in each patch in turn, float32 ``[k, j, i]``."""
+    import torch
+
+    # A CUDA card is asked for the next patch before it has brought this one; any other would have to be waited for.
+    ahead = 1 if torch.device(device).type == "cuda" else 0
+    asked: deque[Answer] = deque()
+    for corner in corners:
+        with torch.inference_mode():
+            patch = _patch(ct.hu, corner, patch_kji, spec)[None, None]
+            logits = network(to_device(patch, device, dtype or torch.float32))
+            asked.append(arriving(torch.sigmoid(logits.float())[0, 0], logits))
+        if len(asked) > ahead:
+            yield asked.popleft()()
+    while asked:
+        yield asked.popleft()()
 
 
 def patch_corners(shape_kji: tuple[int, ...], patch_kji: tuple[int, int, int], field: np.ndarray | None) -> list[Corner]:

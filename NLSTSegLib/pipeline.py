@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from NLSTSegLib.devices import Device, DeviceChoice, choose_device
+from NLSTSegLib.devices import Device, DeviceChoice, choose_device, shortcoming
 from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory
 from NLSTSegLib.following import beyond_the_edge
 from NLSTSegLib.inference import predict_slices
@@ -22,11 +22,16 @@ from NLSTSegLib.patch_inference import predict_patches
 from NLSTSegLib.preflight import Finding, check_ct, check_lungs, stop_on_errors
 from NLSTSegLib.progress import Progress, silent, stage_of
 from NLSTSegLib.regular_grid import SliceStack, from_regular, nearest_voxel, slice_stack, to_regular
+from NLSTSegLib.second_look import look_again
 from NLSTSegLib.trained_on import check_trained_on
 from NLSTSegLib.volume import CtVolume, Grid, from_canonical, to_canonical
 
 if TYPE_CHECKING:
     from NLSTSegLib.networks.published_field import PublishedFieldUNet
+
+
+FIRST_LOOK_SHARE = 0.85
+"""Of the network's time, as far as the progress shows it, where there is a second look."""
 
 
 @dataclass(frozen=True)
@@ -183,10 +188,10 @@ def _predict(
     device = choose_device(options.device, options.threads)
     try:
         return _predict_on(device, canonical, model, where, threshold, progress)
-    except (MemoryError, RuntimeError) as error:
-        if device.name == "cpu" or not (is_out_of_memory(error) or isinstance(error, NotImplementedError)):
+    except (MemoryError, RuntimeError, OverflowError) as error:
+        reason = shortcoming(error)
+        if device.name == "cpu" or not reason:
             raise
-        reason = "has too little memory" if is_out_of_memory(error) else "lacks an operation of this network"
     cpu = choose_device("cpu", options.threads)
     probability, note = _predict_on(cpu, canonical, model, where, threshold, progress)
     return probability, f"{note}; {device.note} {reason}"
@@ -200,9 +205,45 @@ def _predict_on(
     threshold: float,
     progress: Progress,
 ) -> tuple[np.ndarray, str]:
+    if model.card.second_look is None or model.second is None:
+        return first_look(device, canonical, model, where, threshold, progress)
     import copy
 
-    import torch
+    from NLSTSegLib.networks.second_look import fold_second_look
+
+    def first_part(fraction: float, stage: str) -> None:
+        progress(0.06 + (fraction - 0.06) * FIRST_LOOK_SHARE, stage)
+
+    spec = model.card.second_look
+    probability, note = first_look(device, canonical, model, where, spec.candidate_threshold, first_part)
+    # What is left to do is little; Apple graphics are not relied on for it (see Device.place).
+    second_device = choose_device("cpu") if device.name == "mps" else device
+    network = second_device.place(fold_second_look(copy.deepcopy(model.second)), 3)
+    report = stage_of(progress, "network", 0.06 + (0.95 - 0.06) * FIRST_LOOK_SHARE, 0.95)
+    looked = look_again(
+        network,
+        spec,
+        canonical,
+        probability,
+        where,
+        threshold=model.card.threshold,
+        device=second_device.name,
+        dtype=second_device.dtype,
+        progress=report,
+    )
+    return looked, note if second_device is device else f"{note}; second look: {second_device.note}"
+
+
+def first_look(
+    device: Device,
+    canonical: CtVolume,
+    model: Model,
+    where: np.ndarray | None,
+    threshold: float,
+    progress: Progress,
+) -> tuple[np.ndarray, str]:
+    """The probability (uint8 ``[k, j, i]``) that the first or only network gives, and a note on where it ran."""
+    import copy
 
     from NLSTSegLib.networks.published import PublishedUNet
     from NLSTSegLib.networks.published_field import PublishedFieldUNet
@@ -216,25 +257,24 @@ def _predict_on(
         fold_batch_norm(network)
     report = stage_of(progress, "network", 0.06, 0.95)
     if model.card.architecture.dimensions == 3:
-        network = network.to(device.name, device.dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         probability = predict_patches(
-            network, model.card.input, canonical, where, device=device.name, dtype=device.dtype, progress=report
+            device.place(network, 3), model.card.input, canonical, where, device=device.name, dtype=device.dtype, progress=report
         )
         return probability, device.note
-    network = network.to(device.name, device.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batch_slices = device.slices_at_once(network, model.card.input.slices, canonical.hu[0].size)
     at_once: list[int] = []
     probability = predict_slices(
-        network,
+        device.place(network, 2),
         model.card.input,
         canonical,
         where,
         device=device.name,
         dtype=device.dtype,
-        batch_slices=device.batch_slices,
+        batch_slices=batch_slices,
         progress=report,
         smaller_batch=at_once.append,
     )
-    fewer = f", {at_once[-1]} of {device.batch_slices} slices at once for lack of memory" if at_once else ""
+    fewer = f", {at_once[-1]} of {batch_slices} slices at once for lack of memory" if at_once else ""
     return probability, device.note + fewer
 
 

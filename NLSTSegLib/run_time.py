@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib import __version__
-from NLSTSegLib.devices import DeviceChoice
+from NLSTSegLib.devices import DeviceChoice, choose_device
 from NLSTSegLib.errors import ModelError
+from NLSTSegLib.inference import MAXIMUM_WORKERS
 from NLSTSegLib.volume import CtVolume
 
 if TYPE_CHECKING:
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
 SLICE_PIXELS = 512 * 512
 """Times are those of a slice with as many pixels; others take longer or shorter by their pixels."""
 
-MEASURED_SLICES = 2
-"""Slices whose time is taken after one to warm up."""
+SLICES_WITH_LUNG = 0.85
+"""Of the slices of a chest CT; the network skips the others."""
 
-SEARCHED_SHARE = 0.45
-"""What a slice of a chest costs of one that is searched whole: the network sees 0.36 of its pixels, and reading, the lungs
-and writing come on top."""
+LUNGS_PX = ((256, 155), (256, 357), (112, 47))
+"""Middles (row, column) and half axes of the two ellipses that stand for lungs: an eighth of a slice of 512 x 512."""
+
+OTHER_STAGES_S = 0.012
+"""Of a slice: reading, finding the lungs, measuring and writing, which depend little on the computer (docs/performance.md)."""
+
+SURE = 0.999
+"""A threshold that nothing passes: made-up tissue shows lesions that no chest has."""
 
 LEAST_SLICES = 20
 """A smaller CT tells nothing about the time of a slice: what is spent once is most of its time."""
@@ -71,12 +77,6 @@ def time_key(options: RunOptions) -> str:
     return f"RunTime/{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}"
 
 
-def expected(measured: RunTime, options: RunOptions) -> RunTime:
-    """The time of a real run from what :func:`measure_run_time` gave."""
-    share = SEARCHED_SHARE if options.lung_field == "auto" else 1.0
-    return RunTime(measured.start_s, measured.slice_s * share)
-
-
 def refined(before: RunTime | None, elapsed_s: float, stages_s: float, size_ijk: tuple[int, ...]) -> RunTime | None:
     """What is known after a run of ``elapsed_s`` from start to end, of which the report's stages took ``stages_s``."""
     if _slices(size_ijk) < LEAST_SLICES:
@@ -107,30 +107,48 @@ def duration_text(seconds: float) -> str:
     return f"{hours} h {10 * tens} min" if tens else f"{hours} h"
 
 
-def measure_run_time(model_name: str, device: DeviceChoice, threads: int | None = None) -> RunTime:
-    """Time ``segment`` on slices of made-up tissue, searched whole; what Python itself takes to start is left out.
+def measure_run_time(model_name: str, device: DeviceChoice, threads: int | None = None, everywhere: bool = False) -> RunTime:
+    """Time ``segment`` on slices of made-up tissue, in made-up lungs or everywhere, and tell from it what a run on a chest
+    takes. What Python itself takes to start is left out, and a second look: it depends on what there is to see.
 
     Raises :class:`ModelError` and :class:`InputError` as a run does.
     """
     import time
 
     start = time.perf_counter()
-    from NLSTSegLib.models import find_model, load_model
+    from NLSTSegLib.models import Model, find_model, load_model
     from NLSTSegLib.pipeline import SegmentOptions, segment
 
     files = find_model(model_name)
     if files.card.architecture.dimensions == 3:
         raise ModelError(f"the time of the 3D network '{files.card.name}' is not told by single slices; run it once")
     model = load_model(files)
-    options = SegmentOptions(lung_field="none", device=device, threads=threads)
-    hu = np.random.default_rng(0).integers(-1000, 200, (1 + MEASURED_SLICES, 512, 512), dtype=np.int16)
-    loaded = time.perf_counter()
-    segment(CtVolume(hu[:1], (0.7, 0.7, 2.0)), model, options)
-    warm = time.perf_counter()
-    segment(CtVolume(hu[1:], (0.7, 0.7, 2.0)), model, options)
-    slice_s = (time.perf_counter() - warm) / MEASURED_SLICES
-    # What the first slice takes longer is spent once in a run.
-    return RunTime(round(loaded - start + max(0.0, warm - loaded - slice_s), 3), round(slice_s, 6))
+    # Two batches on a graphics card, or two slices for each worker: the first to warm up.
+    slices = 2 * max(MAXIMUM_WORKERS, choose_device(device, threads).most_slices)
+    hu = np.random.default_rng(0).integers(-1000, 200, (slices, 512, 512), dtype=np.int16)
+    where = "none" if everywhere else np.stack([_lungs()] * slices)
+    options = SegmentOptions(threshold=SURE, lung_field=where, device=device, threads=threads)
+    reports: list[tuple[float, float]] = []
+
+    def note(fraction: float, stage: str) -> None:
+        if stage == "network":
+            reports.append((fraction, time.perf_counter()))
+
+    segment(CtVolume(hu, (0.7, 0.7, 2.0)), Model(model.card, model.network), options, note)
+    (first, _), (last, end_s) = reports[0], reports[-1]
+    half, half_s = next(report for report in reports if report[0] >= (first + last) / 2)
+    slice_s = (end_s - half_s) / slices * (last - first) / (last - half)
+    # What the first slices take longer is spent once in a run.
+    start_s = max(0.0, end_s - start - slices * slice_s)
+    searched = 1.0 if everywhere else SLICES_WITH_LUNG
+    return RunTime(round(start_s, 3), round(searched * slice_s + OTHER_STAGES_S, 6))
+
+
+def _lungs() -> np.ndarray:
+    """bool ``[j, i]`` of 512 x 512 pixels: :data:`LUNGS_PX`."""
+    j, i = np.ogrid[:512, :512]
+    *middles, (half_j, half_i) = LUNGS_PX
+    return np.logical_or.reduce([((j - row) / half_j) ** 2 + ((i - column) / half_i) ** 2 < 1 for row, column in middles])
 
 
 class RemainingTime:

@@ -101,6 +101,7 @@ def time(
     model: Annotated[str, typer.Option(help="Name of a model, or path of a bundle or published checkpoint.")] = "lidc-25d",
     device: Annotated[DeviceName, typer.Option(help="Where the network runs.")] = DeviceName.auto,
     threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")] = None,
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="Of a run that does not look in the lungs alone.")] = False,
     debug: Debug = False,
 ) -> None:
     """Measure how long a run takes here: prints seconds to start, and per slice of 512 x 512, as JSON."""
@@ -109,7 +110,7 @@ def time(
     with exit_on_errors(debug):
         from NLSTSegLib.run_time import measure_run_time
 
-        typer.echo(measure_run_time(model, device.value, threads).as_text())
+        typer.echo(measure_run_time(model, device.value, threads, everywhere).as_text())
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, get_args
 import qt
 from slicer.i18n import tr as _
 
-from NLSTSegLib.child_process import ChildProcess
+from NLSTSegLib.child_process import ChildProcess, Priority
 from NLSTSegLib.devices import DeviceChoice
 from NLSTSegLib.errors import NLSTSegError
 from NLSTSegLib.scene.run import program_python
@@ -86,7 +86,7 @@ class DeviceChooser:
             return
         try:
             self._child = ChildProcess()
-            self._child.start(["devices", "--json"], program_python(), low_priority=True)
+            self._child.start(["devices", "--json"], program_python(), Priority.IDLE)
         except NLSTSegError:
             # The run itself will say so.
             self.stop()

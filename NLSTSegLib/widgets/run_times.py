@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import qt
 
-from NLSTSegLib.child_process import ChildProcess
+from NLSTSegLib.child_process import ChildProcess, Priority
 from NLSTSegLib.child_run import RunOptions
 from NLSTSegLib.errors import NLSTSegError
-from NLSTSegLib.run_time import RunTime, expected, refined, run_time_of_text, time_key
+from NLSTSegLib.run_time import RunTime, refined, run_time_of_text, time_key
 from NLSTSegLib.scene.run import program_python
 from NLSTSegLib.widgets.settings import save_setting, setting
 
@@ -67,16 +67,16 @@ class RunTimes:
             measured = run_time_of_text(lines[-1]) if lines and self._child.exit_code == 0 else None
             self.stop()
             if measured is not None:
-                save_setting(time_key(options), expected(measured, options).as_text())
+                save_setting(time_key(options), measured.as_text())
                 self._on_change()
 
     def _start(self, options: RunOptions) -> None:
-        threads = [] if options.threads is None else ["--threads", str(options.threads)]
+        what = ["--model", options.model, "--device", options.device]
+        what += [] if options.threads is None else ["--threads", str(options.threads)]
+        what += ["--everywhere"] if options.lung_field == "none" else []
         try:
             self._child = ChildProcess()
-            self._child.start(
-                ["time", "--model", options.model, "--device", options.device, *threads], program_python(), low_priority=True
-            )
+            self._child.start(["time", *what], program_python(), Priority.IDLE)
         except NLSTSegError:
             # The run itself will say so; without a time the panel says nothing.
             self.stop()

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from child_processes import living_processes, long_ct, own_temporary_folder, wait_until, write_launcher
+from NLSTSegLib.child_process import ChildProcess, Priority
 from NLSTSegLib.child_run import ChildRun, RunOptions, error_sentence
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models import find_model, load_model
@@ -113,6 +114,36 @@ class TestResult(ChildRunTestCase):
         (run.result_folder / "probability.nrrd").write_bytes(labels.read_bytes())
         with self.assertRaisesRegex(InputError, "do not belong together"):
             read_result(run.result_folder)
+
+
+@unittest.skipIf(os.name == "nt", "the system counts its priorities otherwise")
+class TestPriority(ChildRunTestCase):
+    def assert_nicer(self, group: int, by: int):
+        """Every thread of every process of the group than this one, and the session as a whole, where that has a number."""
+        expected = min(19, os.getpriority(os.PRIO_PROCESS, 0) + by)
+        for process in living_processes(group):
+            threads = [int(entry.name) for entry in Path(f"/proc/{process}/task").iterdir()]
+            found = {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+            self.assertEqual(found, {expected})
+        session = Path(f"/proc/{group}/autogroup")
+        if session.exists() and session.read_text():
+            self.assertRegex(session.read_text(), f" nice {by}$")
+
+    def test_a_run_lets_the_windows_of_this_process_go_first_with_all_its_threads(self):
+        before = os.getpriority(os.PRIO_PROCESS, 0)
+        run = self.start(long_ct(), python=write_launcher(self.folder), threads=2)
+        wait_until(lambda: run.update() or run.stage == "network", "the network runs")
+        self.assertIsNone(run.exit_code, run.details)
+        group = run._process._process.pid
+        self.assertGreater(len(living_processes(group)), 1, "the launcher has a child")
+        self.assert_nicer(group, 5)
+        self.assertEqual(os.getpriority(os.PRIO_PROCESS, 0), before)
+
+    def test_what_nobody_waits_for_has_what_nobody_else_wants(self):
+        child = ChildProcess()
+        self.addCleanup(child.close)
+        child.start(["devices", "--json"], sys.executable, Priority.IDLE)
+        self.assert_nicer(child._process.pid, 19)
 
 
 class TestFailure(ChildRunTestCase):

@@ -1,5 +1,6 @@
 """How long a run takes: measured, corrected by real runs, counted down, and put into words."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -8,17 +9,32 @@ import unittest
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from NLSTSegLib.child_run import RunOptions
+from NLSTSegLib.devices import choose_device
+from NLSTSegLib.inference import _batches
+from NLSTSegLib.lungs import lung_field
+from NLSTSegLib.models import find_model
+from NLSTSegLib.networks.published_field import PublishedFieldUNet
+from NLSTSegLib.reading import read_ct
 from NLSTSegLib.run_time import (
-    SEARCHED_SHARE,
+    OTHER_STAGES_S,
+    SLICES_WITH_LUNG,
     RemainingTime,
     RunTime,
+    _lungs,
     duration_text,
-    expected,
+    measure_run_time,
     refined,
     run_time_of_text,
     time_key,
 )
+from NLSTSegLib.volume import to_canonical
+from shared_data import shared_data
+from test_networks import SingleThreadTest, published_with_formula_weights
 from threshold_model import write_threshold_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,11 +59,6 @@ class TestEstimate(unittest.TestCase):
     def test_a_small_ct_tells_nothing_of_a_large_one(self):
         self.assertIsNone(refined(None, 8.0, 4.0, (60, 56, 40)))
         self.assertEqual(refined(RunTime(4.0, 0.2), 8.0, 4.0, (60, 56, 40)), RunTime(4.0, 0.2))
-
-    def test_only_the_lungs_are_searched_unless_asked_otherwise(self):
-        measured = RunTime(4.0, 0.4)
-        self.assertEqual(expected(measured, RunOptions()), RunTime(4.0, 0.4 * SEARCHED_SHARE))
-        self.assertEqual(expected(measured, RunOptions(lung_field="none")), measured)
 
     def test_text_comes_back_and_anything_else_is_nothing(self):
         self.assertEqual(run_time_of_text(RunTime(1.5, 0.25).as_text()), RunTime(1.5, 0.25))
@@ -98,16 +109,54 @@ class TestRemaining(unittest.TestCase):
         self.assertEqual(remaining.at(100.0), 0.0)
 
 
-class TestMeasuring(unittest.TestCase):
-    def test_command_prints_the_time_as_json(self):
+class TestMeasuring(SingleThreadTest):
+    def measure(self, *options: str) -> RunTime:
         with tempfile.TemporaryDirectory() as folder:
             write_threshold_bundle(Path(folder))
             command = [sys.executable, "-m", "NLSTSegLib", "time", "--model", folder, "--device", "cpu", "--threads", "1"]
-            done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+            done = subprocess.run([*command, *options], cwd=ROOT, check=True, capture_output=True, text=True)
         self.assertEqual(set(json.loads(done.stdout)), {"start_s", "slice_s"})
-        run_time = run_time_of_text(done.stdout)
-        self.assertGreater(run_time.start_s, 0)
-        self.assertGreater(run_time.slice_s, 0)
+        return run_time_of_text(done.stdout)
+
+    def test_command_prints_the_time_as_json(self):
+        for options in ((), ("--everywhere",)):
+            run_time = self.measure(*options)
+            self.assertGreater(run_time.start_s, 0)
+            self.assertGreater(run_time.slice_s, OTHER_STAGES_S)
+
+    def test_made_up_lungs_cost_what_those_of_a_chest_do(self):
+        folder = shared_data()
+        if folder is None:
+            self.skipTest("the shared data is not there")
+        ct = to_canonical(read_ct(folder / "ct" / "LIDC-IDRI-0001" / "dicom"))
+        field = lung_field(ct)
+        made_up = np.stack([_lungs()] * 8)
+        margin_px = find_model().card.input.margin_px
+
+        def cost(field: np.ndarray) -> list[float]:
+            """Of the voxels: those in the field, and those that a network with crops sees."""
+            crops = [
+                np.prod([side.stop - side.start for side in crop]) for crop in _batches(field.shape, field, margin_px, 16, 1)
+            ]
+            return [float(field.mean()), float(sum(crops)) / field.size]
+
+        for real, ours in zip(cost(field), cost(made_up), strict=True):
+            self.assertAlmostEqual(SLICES_WITH_LUNG * ours / real, 1.0, delta=0.15)
+
+    def test_made_up_lungs_cost_the_published_network_what_those_of_a_chest_do(self):
+        network = published_with_formula_weights()
+        with FlopCounterMode(display=False) as whole, torch.inference_mode():
+            copy.deepcopy(network).to("meta")(torch.zeros(1, 1, 512, 512, device="meta"))
+        in_field = PublishedFieldUNet(network, choose_device("cpu").dtype)
+        with FlopCounterMode(display=False) as ours, torch.inference_mode():
+            in_field(torch.zeros(1, 1, 512, 512), _lungs())
+        # Counted in a whole chest by the benchmark: 22 %.
+        self.assertAlmostEqual(SLICES_WITH_LUNG * ours.get_total_flops() / whole.get_total_flops(), 0.22, delta=0.03)
+
+    def test_a_run_in_the_lungs_is_expected_to_be_faster_than_one_everywhere(self):
+        lungs, everywhere = (measure_run_time("lidc-25d", "cpu", 1, everywhere).slice_s for everywhere in (False, True))
+        # By their operations 0.36; the margin is wide, since other programs may run beside one of them.
+        self.assertLess((lungs - OTHER_STAGES_S) / (everywhere - OTHER_STAGES_S), 0.8)
 
 
 if __name__ == "__main__":

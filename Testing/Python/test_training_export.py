@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 
 from nlstseg_training.bundle import Where, check_parity, write_bundle
 from nlstseg_training.cases import load_case, read_manifest, write_json
+from nlstseg_training.course import LAST
 from nlstseg_training.evaluation.evaluate import THRESHOLDS, Job
 from nlstseg_training.export import best_min_volume_mm3
-from nlstseg_training.fit import LAST
 from nlstseg_training.recipe import read_recipe
 from nlstseg_training.runs import read_run, trained_network
 from NLSTSegLib.errors import InputError

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from nlstseg_training.cases import load_case
-from nlstseg_training.fit import BEST, FINISHED, LAST, Machine, build_network, fit
+from nlstseg_training.course import BEST, FINISHED, LAST
+from nlstseg_training.fit import Machine, build_network, fit
 from nlstseg_training.mining import mine
 from nlstseg_training.recipe import Augmentation, Phase, Sampling
 from nlstseg_training.sampling import Batches

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from monai.losses import DiceLoss
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.nn import functional
 
 from nlstseg_training.cases import CaseEntry
-from nlstseg_training.interruption import Interruption, StepSampler, Stopped, kept_signal_handlers
-from nlstseg_training.machine import Machine, quiet_lightning
+from nlstseg_training.course import FINISHED, LAST, Course, batch_loader, train
+from nlstseg_training.interruption import StepSampler
+from nlstseg_training.machine import Machine
 from nlstseg_training.mining import mine
 from nlstseg_training.recipe import Phase, Recipe
 from nlstseg_training.sampling import Batches, Mined
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.networks.published import PublishedUNet
 from NLSTSegLib.networks.unet import UNet, UNetConfig
-
-LAST, BEST, FINISHED = "last.ckpt", "best.ckpt", "weights.safetensors"
-"""In the folder of a phase: where it goes on, the epoch with the lowest loss on the validation cases, and the result."""
 
 
 def build_network(recipe: Recipe) -> torch.nn.Module:
@@ -80,7 +74,7 @@ class TrainingData(lightning.LightningDataModule):
             count=self.phase.epochs * steps * trainer.world_size,
             mined=self.mined,
         )
-        return self._loader(batches, StepSampler(trainer.global_step, steps, trainer.global_rank, trainer.world_size))
+        return batch_loader(batches, StepSampler(trainer, steps), self.workers)
 
     def val_dataloader(self) -> torch.utils.data.DataLoader:
         batches = Batches(
@@ -92,12 +86,7 @@ class TrainingData(lightning.LightningDataModule):
             count=self.recipe.validation_steps,
             augment=False,
         )
-        return self._loader(batches, None)
-
-    def _loader(self, batches: Batches, sampler: StepSampler | None) -> torch.utils.data.DataLoader:
-        # A forked process would wait for threads of SimpleITK that only its parent has.
-        ahead = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if self.workers else {}
-        return torch.utils.data.DataLoader(batches, batch_size=None, sampler=sampler, num_workers=self.workers, **ahead)
+        return batch_loader(batches, None, self.workers)
 
     def state_dict(self) -> dict[str, Any]:
         return {"mined": [(place.case_id, *place.kji) for place in self.mined]}
@@ -225,55 +214,14 @@ def _fit_phase(
     network: torch.nn.Module, data: TrainingData, folder: Path, from_weights: bool, machine: Machine
 ) -> torch.nn.Module:
     recipe, phase = data.recipe, data.phase
-    task = SegmentationTask(network, recipe, phase)
-    last = folder / LAST
-    monitor = "validation_loss" if data.validation else None
-    callbacks = [
-        FalsePositiveMining(at_start=from_weights and not last.exists()),
-        ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor, save_last=True, enable_version_counter=False),
-    ]
-    if recipe.average_decay:
-        callbacks.append(EMAWeightAveraging(decay=recipe.average_decay, use_buffers=True))
-    if phase.patience_epochs and monitor:
-        callbacks.append(EarlyStopping(monitor, patience=phase.patience_epochs))
-    interruption = Interruption(last)
-    # After the averaging, which belongs to the step.
-    callbacks.append(interruption)
-    try:
-        with kept_signal_handlers(), quiet_lightning():
-            trainer = lightning.Trainer(
-                accelerator=machine.accelerator,
-                devices=machine.devices,
-                num_nodes=machine.nodes,
-                precision=recipe.precision,
-                max_epochs=phase.epochs,
-                limit_val_batches=None if data.validation else 0,
-                num_sanity_val_steps=0,
-                use_distributed_sampler=False,
-                reload_dataloaders_every_n_epochs=1,
-                callbacks=callbacks,
-                logger=[CSVLogger(folder, "log"), TensorBoardLogger(folder, "tensorboard")],
-                enable_model_summary=False,
-                log_every_n_steps=50,
-            )
-            trainer.fit(task, data, ckpt_path=last if last.exists() else None)
-    except (Stopped, SystemExit):
-        # Lightning exits when it is interrupted before the first step.
-        raise KeyboardInterrupt from None
-    except OSError as error:
-        raise InputError(f"'{folder}' could not be written ({error.strerror}); make room, and start it again") from error
-    except MisconfigurationException as error:
-        raise InputError(f"the training cannot run on this machine ({error}); choose another accelerator or devices") from error
-    except InputError as error:
-        # Of a process that makes batches it comes with a traceback before it.
-        raise InputError(str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2].strip()) from error
-    if monitor:
-        best = torch.load(folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
-        network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in best.items()})
-    if trainer.is_global_zero:
-        partial = folder / f".{FINISHED}.partial"
-        save_file({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, partial)
-        os.replace(partial, folder / FINISHED)
-    if interruption.asked:
-        raise KeyboardInterrupt
+    mining = FalsePositiveMining(at_start=from_weights and not (folder / LAST).exists())
+    course = Course(
+        phase.epochs,
+        recipe.precision,
+        recipe.average_decay,
+        bool(data.validation),
+        phase.patience_epochs,
+        new_data_each_epoch=True,
+    )
+    train(SegmentationTask(network, recipe, phase), data, folder, course, machine, [mining])
     return network

@@ -37,16 +37,17 @@ def kept_signal_handlers() -> Iterator[None]:
 class StepSampler(torch.utils.data.Sampler[int]):
     """Numbers of the batches of the epoch that runs, from the step that comes next; each process takes its own share."""
 
-    def __init__(self, step: int, epoch_steps: int, rank: int, processes: int):
-        self.step, self.epoch_steps, self.rank, self.processes = step, epoch_steps, rank, processes
+    def __init__(self, trainer: lightning.Trainer, epoch_steps: int):
+        self.trainer, self.epoch_steps = trainer, epoch_steps
 
     def __len__(self) -> int:
         # Lightning counts the batches before an interruption too.
         return self.epoch_steps
 
     def __iter__(self) -> Iterator[int]:
-        end = (self.step // self.epoch_steps + 1) * self.epoch_steps
-        return (step * self.processes + self.rank for step in range(self.step, end))
+        step, processes, rank = self.trainer.global_step, self.trainer.world_size, self.trainer.global_rank
+        end = (step // self.epoch_steps + 1) * self.epoch_steps
+        return (number * processes + rank for number in range(step, end))
 
 
 class Interruption(lightning.Callback):

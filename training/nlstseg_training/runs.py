@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import load_file
 
 from nlstseg_training.cases import CaseEntry, Manifest, Split, read_json, read_manifest, read_split, write_json
-from nlstseg_training.fit import FINISHED, build_network, fit
+from nlstseg_training.course import FINISHED
+from nlstseg_training.fit import build_network, fit
 from nlstseg_training.machine import Machine
 from nlstseg_training.recipe import Recipe
 from NLSTSegLib.errors import InputError

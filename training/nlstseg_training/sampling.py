@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from nlstseg_training.augmentation import SAFE_MARGIN, Augmenter
-from nlstseg_training.cases import CaseEntry, load_case
+from nlstseg_training.cases import CaseEntry
+from nlstseg_training.pool import CasePool
 from nlstseg_training.recipe import Augmentation, Recipe, Sampling
 from nlstseg_training.synthetic import blend, synthetic_lesion
 from nlstseg_training.transplant import LoadedCase, transplant, without_lesion
@@ -48,24 +49,18 @@ class Batches(torch.utils.data.Dataset):
         augment: bool = True,
     ):
         self.cache, self.recipe, self.sampling, self.seed, self.count = cache, recipe, sampling, seed, count
-        self.crop_ids = [entry.id for entry in entries if entry.kind == "crop"]
-        self.chest_ids = [entry.id for entry in entries if entry.kind != "crop"]
-        # A patient with many slices gives more, but not in proportion: it is still one patient.
-        self.weights = {entry.id: entry.shape_kji[0] ** 0.6 for entry in entries}
+        self.pool = CasePool(cache, entries, seed, sampling.block_cases)
         self.with_lesions = {entry.id for entry in entries if entry.lesions and entry.kind == "chest"}
         self.mined: dict[str, list[Mined]] = {}
         for place in mined:
             self.mined.setdefault(place.case_id, []).append(place)
         self.augmenter = Augmenter(recipe.augmentation if augment else Augmentation(), sampling.side_px)
-        self._block = -1
-        self._chests: dict[str, LoadedCase] = {}
-        self._crops: dict[str, LoadedCase] = {}
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-        self._load_block(number // self.sampling.block_batches)
+        self.pool.load(number // self.sampling.block_batches)
         rng = np.random.default_rng((self.seed, number))
         inputs, targets, ids = [], [], []
         for maker in self._makers(rng):
@@ -81,33 +76,20 @@ class Batches(torch.utils.data.Dataset):
 
     def _makers(self, rng: np.random.Generator) -> list:
         """What each patch of the batch is made by; shares of which there is nothing become plain lung (or crops)."""
-        sampling, chests = self.sampling, self._chests
+        sampling, chests = self.sampling, self.pool.chests
         lesions = [loaded for loaded in chests.values() if loaded.lesions]
         deep = [loaded for loaded in chests.values() if loaded.air is not None]
         mined = [place for case_id in chests for place in self.mined.get(case_id, ())]
         shares = (
             (sampling.lesions if lesions else 0.0, lambda rng: self._lesion(rng, lesions)),
-            (sampling.crops if self.crop_ids else 0.0, self._crop),
-            (sampling.transplants if self.crop_ids and deep else 0.0, lambda rng: self._transplant(rng, deep)),
+            (sampling.crops if self.pool.crop_ids else 0.0, self._crop),
+            (sampling.transplants if self.pool.crop_ids and deep else 0.0, lambda rng: self._transplant(rng, deep)),
             (sampling.synthetic if deep else 0.0, lambda rng: self._synthetic(rng, deep)),
             (sampling.mined if mined else 0.0, lambda rng: self._mined(rng, mined)),
             (1.0, self._lung if chests else self._crop),
         )
         ends = np.cumsum([share for share, _ in shares])
         return [shares[int(np.searchsorted(ends, (n + 0.5) / sampling.batch))][1] for n in range(sampling.batch)]
-
-    def _load_block(self, block: int) -> None:
-        if not self._crops:
-            self._crops = {case_id: LoadedCase(load_case(self.cache, case_id)) for case_id in self.crop_ids}
-        if block == self._block:
-            return
-        rng = np.random.default_rng((self.seed, block, 1))
-        ids, most = self.chest_ids, self.sampling.block_cases
-        if len(ids) > most:
-            weights = np.array([self.weights[case_id] for case_id in ids])
-            ids = [ids[n] for n in rng.choice(len(ids), most, replace=False, p=weights / weights.sum())]
-        self._chests = {case_id: self._chests.get(case_id) or LoadedCase(load_case(self.cache, case_id)) for case_id in ids}
-        self._block = block
 
     def _slices(self, loaded: LoadedCase, k: int) -> np.ndarray:
         """Numbers of the slices that are seen with slice ``k``; beyond the ends the end slice."""
@@ -133,11 +115,11 @@ class Batches(torch.utils.data.Dataset):
         return (hu, target, slices), (rows, columns)
 
     def _lung(self, rng: np.random.Generator) -> tuple[LoadedCase, Window]:
-        loaded = self._any(rng, list(self._chests.values()))
+        loaded = self._any(rng, list(self.pool.chests.values()))
         return loaded, self._window(loaded, loaded.places[rng.integers(len(loaded.places))])[0]
 
     def _any(self, rng: np.random.Generator, chests: Sequence[LoadedCase]) -> LoadedCase:
-        weights = np.array([self.weights[loaded.case.id] for loaded in chests])
+        weights = np.array([self.pool.weights[loaded.case.id] for loaded in chests])
         return chests[rng.choice(len(chests), p=weights / weights.sum())]
 
     def _lesion(self, rng: np.random.Generator, chests: Sequence[LoadedCase]) -> tuple[LoadedCase, Window]:
@@ -152,12 +134,12 @@ class Batches(torch.utils.data.Dataset):
 
     def _mined(self, rng: np.random.Generator, places: Sequence[Mined]) -> tuple[LoadedCase, Window]:
         place = places[rng.integers(len(places))]
-        loaded = self._chests[place.case_id]
+        loaded = self.pool.chests[place.case_id]
         return loaded, self._window(loaded, self._near(rng, place.kji))[0]
 
     def _crop(self, rng: np.random.Generator) -> tuple[LoadedCase, Window]:
         """A nodule crop; beyond its stack the end slice, most often freed of the nodule."""
-        loaded = self._crops[self.crop_ids[rng.integers(len(self.crop_ids))]]
+        loaded = self.pool.crops[self.pool.crop_ids[rng.integers(len(self.pool.crop_ids))]]
         k = int(rng.integers(len(loaded.hu)))
         middle = (k, loaded.hu.shape[1] // 2, loaded.hu.shape[2] // 2)
         (hu, target, slices), (rows, columns) = self._window(loaded, middle)
@@ -204,7 +186,7 @@ class Batches(torch.utils.data.Dataset):
         loaded = self._any(rng, deep)
         place = loaded.places[rng.integers(len(loaded.places))]
         side = len(self._window(loaded, place)[1][0])
-        donor = self._crops[self.crop_ids[rng.integers(len(self.crop_ids))]]
+        donor = self.pool.crops[self.pool.crop_ids[rng.integers(len(self.pool.crop_ids))]]
         zooms = self.sampling.mass_zoom if rng.random() < self.sampling.mass_share else self.recipe.augmentation.zoom
         zoom = float(np.exp(rng.uniform(*np.log(zooms))))
         heights_mm = self._heights_mm(loaded, place) + rng.uniform(-0.5, 0.5) * len(donor.hu) * donor.spacing_kji_mm[0] * zoom

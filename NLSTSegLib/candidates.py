@@ -1,0 +1,104 @@
+"""Candidates of the first network, and the voxels around them that the second is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from NLSTSegLib.lesions import above
+from NLSTSegLib.measurements import Box
+
+SLICE_MM = 1.25
+"""Slices are shown about this far apart: of thinner ones every second or third, and thicker ones as they are."""
+
+SMALLEST_CUT_KJI, LARGEST_CUT_KJI = (16, 48, 48), (64, 192, 192)
+"""Voxels of a cut-out, some 35 mm wide at least; sides grow with the candidate."""
+
+AROUND_KJI = (8, 24, 24)
+"""Voxels more than the candidate's own extent."""
+
+CORE_SHARE = 0.8
+"""A candidate's middle is that of the voxels with this share of its highest probability: a vessel that hangs on a nodule is
+less sure than the nodule."""
+
+LEAST_VOXELS = 3
+"""A smaller candidate is no lesion that anybody could outline."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A component of the first network's probability."""
+
+    box: Box
+    mask: np.ndarray
+    """bool ``[k, j, i]`` of the box's shape."""
+    centre_kji: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class CutOut:
+    """Voxels around a place, ``[k, j, i]``, with every ``step``-th slice."""
+
+    values: np.ndarray
+    """0 beyond the ends of the volume."""
+    there: np.ndarray
+    """bool: False beyond the ends."""
+    axes: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """Indices of its slices, rows and columns in the volume, which may lie beyond its ends."""
+
+
+def find_candidates(probability: np.ndarray, threshold: float, field: np.ndarray | None = None) -> list[Candidate]:
+    """The 26-connected components of ``probability`` (uint8, 255 is 1) above ``threshold``, those that touch ``field``."""
+    import SimpleITK as sitk
+
+    image = sitk.ConnectedComponent(sitk.GetImageFromArray(above(probability, threshold).view(np.uint8)), True)
+    labels = sitk.GetArrayViewFromImage(image)
+    shapes = sitk.LabelShapeStatisticsImageFilter()
+    shapes.ComputePerimeterOff()
+    shapes.Execute(image)
+    found = []
+    for label in shapes.GetLabels():
+        if shapes.GetNumberOfPixels(label) < LEAST_VOXELS:
+            continue
+        i, j, k, size_i, size_j, size_k = shapes.GetBoundingBox(label)
+        box = (slice(k, k + size_k), slice(j, j + size_j), slice(i, i + size_i))
+        mask = np.asarray(labels[box] == label)
+        if field is not None and not field[box][mask].any():
+            continue
+        values = np.where(mask, probability[box], 0)
+        middle = np.argwhere(values >= CORE_SHARE * values.max()).mean(axis=0).round().astype(int)
+        found.append(Candidate(box, mask, (k + int(middle[0]), j + int(middle[1]), i + int(middle[2]))))
+    return found
+
+
+def slice_step(spacing_k_mm: float) -> int:
+    """How many slices further the next slice of a cut-out is."""
+    return max(1, round(SLICE_MM / spacing_k_mm))
+
+
+def cut_size(box: Box, step: int) -> tuple[int, int, int]:
+    """Size of the cut-out for a candidate in ``box``: slices of ``step``, rows, columns; multiples of what the network needs."""
+    from NLSTSegLib.networks.second_look import SIDE_MULTIPLE_KJI
+
+    k, j, i = (side.stop - side.start for side in box)
+    sides = [
+        min(most, max(least, -(-(own + around) // multiple) * multiple))
+        for own, around, least, most, multiple in zip(
+            (-(-k // step), j, i), AROUND_KJI, SMALLEST_CUT_KJI, LARGEST_CUT_KJI, SIDE_MULTIPLE_KJI, strict=True
+        )
+    ]
+    return sides[0], sides[1], sides[2]
+
+
+def cut_out(array: np.ndarray, centre_kji: tuple[int, int, int], size_kji: tuple[int, int, int], step: int) -> CutOut:
+    """The voxels of ``array`` around ``centre_kji``, which is in the upper half when a side is even."""
+    steps = (step, 1, 1)
+    axes = [
+        centre + (np.arange(side) - side // 2) * stride for centre, side, stride in zip(centre_kji, size_kji, steps, strict=True)
+    ]
+    inside = [(index >= 0) & (index < length) for index, length in zip(axes, array.shape, strict=True)]
+    values = np.zeros(size_kji, array.dtype)
+    values[np.ix_(*inside)] = array[np.ix_(*(index[where] for index, where in zip(axes, inside, strict=True)))]
+    k, j, i = inside
+    return CutOut(values, k[:, None, None] & j[:, None] & i, (axes[0], axes[1], axes[2]))

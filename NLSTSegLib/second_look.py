@@ -1,0 +1,184 @@
+"""The second look: each candidate of the first network, cut out, is outlined and scored again by a small 3D network.
+
+The first network sees five slices and finds nearly everything, with tens of vessels among it. The second sees the candidate
+in the middle of some 35 mm of lung in all directions, and says what belongs to it and whether it is a lesion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from NLSTSegLib.candidates import Candidate, CutOut, cut_out, cut_size, find_candidates, slice_step
+from NLSTSegLib.devices import to_device
+from NLSTSegLib.inference import arriving
+from NLSTSegLib.measurements import Box
+from NLSTSegLib.volume import CtVolume
+
+if TYPE_CHECKING:
+    import torch
+
+
+RIM_PX = 3
+"""So far around its outline a lesion's probability is kept, for lower thresholds."""
+
+TOGETHER_VOXELS = 8 * 16 * 48 * 48
+"""Cut-outs of one size run together up to about this many voxels."""
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """What a model card says of its second network; its weights are in the file of the first, their names after ``second.``."""
+
+    channels: tuple[int, int, int, int]
+    window_hu: tuple[float, float]
+    candidate_threshold: float
+    """Probability of the first network from which a component is looked at again."""
+    outline_threshold: float
+    """Of the second network's voxels, given that there is a lesion; the card's ``threshold`` stands for it."""
+    score_slope: float
+    score_shift: float
+    """A candidate is a lesion with the probability ``sigmoid(score_slope * logit + score_shift)`` (Platt's scaling)."""
+
+    def __post_init__(self) -> None:
+        if not self.window_hu[0] < self.window_hu[1]:
+            raise ValueError(f"window_hu must rise, not {self.window_hu}")
+        for name in ("candidate_threshold", "outline_threshold"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        if not self.score_slope > 0:
+            raise ValueError(f"score_slope must be above 0, not {self.score_slope}")
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What the second network says of a candidate."""
+
+    outline: np.ndarray
+    """Probability of each voxel, if it is a lesion; float32 ``[k, j, i]`` of the box's shape."""
+    own: np.ndarray
+    """bool, the same shape: what the first network marked."""
+    box: Box
+    logit: float
+
+
+def judge(
+    network: torch.nn.Module,
+    window_hu: tuple[float, float],
+    ct: CtVolume,
+    candidates: Sequence[Candidate],
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Iterator[tuple[Candidate, Judged]]:
+    """Show every candidate to ``network`` (evaluating, on ``device``, of type ``dtype``), a few of one size at a time."""
+    step = slice_step(ct.spacing_ijk_mm[2])
+    sized: dict[tuple[int, int, int], list[Candidate]] = {}
+    for candidate in candidates:
+        sized.setdefault(cut_size(candidate.box, step), []).append(candidate)
+    for size, group in sized.items():
+        together = max(1, TOGETHER_VOXELS // (int(np.prod(size)) * step))
+        for first in range(0, len(group), together):
+            batch = group[first : first + together]
+            # Thin slices are shown in turns, so that each is in the middle of its like.
+            turns = [[_shown(ct.hu, candidate, turn, size, step) for turn in range(step)] for candidate in batch]
+            outlines, logits = _run(network, window_hu, [cut for each in turns for cut in each], device, dtype)
+            for n, candidate in enumerate(batch):
+                own = slice(n * step, (n + 1) * step)
+                yield candidate, _judged(candidate, turns[n], outlines[own], float(logits[own].mean()))
+
+
+def _shown(hu: np.ndarray, candidate: Candidate, turn: int, size_kji: tuple[int, int, int], step: int) -> CutOut:
+    k, j, i = candidate.centre_kji
+    return cut_out(hu, (k + turn, j, i), size_kji, step)
+
+
+def _run(
+    network: torch.nn.Module, window_hu: tuple[float, float], cuts: Sequence[CutOut], device: str, dtype: torch.dtype | None
+) -> tuple[np.ndarray, np.ndarray]:
+    import torch
+
+    x = np.stack([network_input(cut.values, cut.there, window_hu) for cut in cuts])
+    with torch.inference_mode():
+        outline, logit = network(to_device(x, device, dtype or torch.float32))
+        return arriving(torch.sigmoid(outline[:, 0].float()), outline)(), arriving(logit.float(), logit)()
+
+
+def _judged(candidate: Candidate, turns: Sequence[CutOut], outlines: np.ndarray, logit: float) -> Judged:
+    """The slices of all turns in their order again, without what lies beyond the ends of the CT."""
+    outline = np.stack(list(outlines), axis=1).reshape(-1, *outlines.shape[2:])
+    there = np.stack([cut.there for cut in turns], axis=1).reshape(outline.shape)
+    k = np.stack([cut.axes[0] for cut in turns], axis=1).ravel()
+    inside = [np.flatnonzero(there.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    axes = (k, *turns[0].axes[1:])
+    box = tuple(slice(int(axis[n[0]]), int(axis[n[-1]]) + 1) for axis, n in zip(axes, inside, strict=True))
+    own = np.zeros([side.stop - side.start for side in box], bool)
+    here, in_candidate = _common(box, candidate.box)
+    own[here] = candidate.mask[in_candidate]
+    return Judged(outline[np.ix_(*inside)], own, (box[0], box[1], box[2]), logit)
+
+
+def network_input(hu: np.ndarray, there: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
+    """float32 ``[2, k, j, i]``: HU clipped to the window as -1..1 (0 where there is no voxel), and 1 where there is one."""
+    low, high = window_hu
+    unit = (np.clip(hu, low, high).astype(np.float32) - low) / (high - low)
+    return np.stack((np.where(there, unit * 2 - 1, 0), there)).astype(np.float32)
+
+
+def look_again(
+    network: torch.nn.Module,
+    spec: SecondLook,
+    ct: CtVolume,
+    probability: np.ndarray,
+    field: np.ndarray | None = None,
+    *,
+    threshold: float,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> np.ndarray:
+    """What the second network makes of ``probability`` (uint8 ``[k, j, i]``, 255 is 1, of the first, on the canonical ``ct``).
+
+    A voxel of a candidate gets the smaller of two probabilities: that it belongs to the lesion, scaled so that
+    ``spec.outline_threshold`` becomes ``threshold``, and that the candidate is one. So at any threshold those lesions are seen
+    whose probability is higher, and their 95th percentile is that probability. All else is 0.
+    """
+    result = np.zeros_like(probability)
+    candidates = find_candidates(probability, spec.candidate_threshold, field)
+    judged = judge(network, spec.window_hu, ct, candidates, device=device, dtype=dtype)
+    for done, (_, look) in enumerate(judged, start=1):
+        score = 1 / (1 + np.exp(-(spec.score_slope * look.logit + spec.score_shift)))
+        low, share = spec.outline_threshold, look.outline
+        scaled = np.where(share <= low, share / low * threshold, 1 - (1 - share) / (1 - low) * (1 - threshold))
+        values = np.round(np.minimum(scaled, score) * 255).astype(np.uint8)
+        values[~around_outline(look, low)] = 0
+        np.maximum(result[look.box], values, out=result[look.box])
+        if progress is not None:
+            progress(done / len(candidates))
+    return result
+
+
+def around_outline(look: Judged, threshold: float) -> np.ndarray:
+    """bool: the components above ``threshold`` that the first network marked too, and :data:`RIM_PX` around them.
+
+    What else the cut-out shows is for its own candidate to say. Empty when the second network sees nothing there.
+    """
+    import SimpleITK as sitk
+
+    labels = sitk.GetArrayFromImage(
+        sitk.ConnectedComponent(sitk.GetImageFromArray((look.outline > threshold).astype(np.uint8)), True)
+    )
+    core = np.isin(labels, np.setdiff1d(labels[look.own], 0))
+    reach = sitk.BinaryDilate(sitk.GetImageFromArray(core.astype(np.uint8)), (RIM_PX, RIM_PX, 1))
+    return (sitk.GetArrayFromImage(reach) > 0) & (core | (labels == 0))
+
+
+def _common(box: Sequence[slice], other: Sequence[slice]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where two boxes of one grid meet, in the voxels of each."""
+    spans = [(max(a.start, b.start), max(a.start, b.start, min(a.stop, b.stop))) for a, b in zip(box, other, strict=True)]
+    here = tuple(slice(low - a.start, high - a.start) for (low, high), a in zip(spans, box, strict=True))
+    there = tuple(slice(low - b.start, high - b.start) for (low, high), b in zip(spans, other, strict=True))
+    return here, there
