@@ -150,15 +150,19 @@ def look_again(
     candidates = find_candidates(probability, spec.candidate_threshold, field)
     judged = judge(network, spec.window_hu, ct, candidates, device=device, dtype=dtype)
     for done, (_, look) in enumerate(judged, start=1):
-        score = 1 / (1 + np.exp(-(spec.score_slope * look.logit + spec.score_shift)))
         low, share = spec.outline_threshold, look.outline
         scaled = np.where(share <= low, share / low * threshold, 1 - (1 - share) / (1 - low) * (1 - threshold))
-        values = np.round(np.minimum(scaled, score) * 255).astype(np.uint8)
+        values = np.round(np.minimum(scaled, score(look.logit, spec)) * 255).astype(np.uint8)
         values[~around_outline(look, low)] = 0
         np.maximum(result[look.box], values, out=result[look.box])
         if progress is not None:
             progress(done / len(candidates))
     return result
+
+
+def score(logit: float, spec: SecondLook) -> float:
+    """The probability that a candidate with this logit is a lesion."""
+    return float(1 / (1 + np.exp(-(spec.score_slope * logit + spec.score_shift))))
 
 
 def around_outline(look: Judged, threshold: float) -> np.ndarray:

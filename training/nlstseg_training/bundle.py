@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +16,10 @@ from safetensors.torch import save
 from nlstseg_training.cases import Case
 from NLSTSegLib.devices import DeviceChoice
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.models import CARD_FILE, WEIGHTS_FILE, Model, ModelCard, find_model, load_model
+from NLSTSegLib.models import CARD_FILE, SECOND_PREFIX, WEIGHTS_FILE, Model, ModelCard, find_model, load_model
 from NLSTSegLib.pipeline import SegmentOptions, segment
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,30 @@ class Where:
     threads: int | None = None
 
 
-def write_bundle(network: torch.nn.Module, card: ModelCard, folder: Path) -> ModelCard:
+def write_bundle(network: torch.nn.Module, card: ModelCard, folder: Path, second: torch.nn.Module | None = None) -> ModelCard:
     """Write the bundle, replacing its two files; returns the card with the hash of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = packed_weights(network)
+    weights = packed_weights(network, second)
     (folder / WEIGHTS_FILE).write_bytes(weights)
     card = dataclasses.replace(card, weights_sha256=hashlib.sha256(weights).hexdigest())
     (folder / CARD_FILE).write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n", encoding="utf-8")
     return card
 
 
-def packed_weights(network: torch.nn.Module) -> bytes:
+def packed_weights(network: torch.nn.Module, second: torch.nn.Module | None = None) -> bytes:
     """The file of the weights, always the same for the same weights."""
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
+    state = dict(network.state_dict())
+    if second is not None:
+        state |= {SECOND_PREFIX + name: tensor for name, tensor in second.state_dict().items()}
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+
+
+def rounded(network: Network) -> Network:
+    """The network with parameters that float16 holds, in place: half the file, and the very numbers that it runs with."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(parameter.half())
+    return network
 
 
 def check_parity(trained: Model, folder: Path, case: Case, where: Where) -> None:

@@ -65,7 +65,7 @@ def fit(
 
     The test part is not looked at: that is for 'export', when the model is final.
     """
-    with _going_on(debug, out):
+    with going_on(debug, out):
         from nlstseg_training.card import Texts
         from nlstseg_training.cases import read_split
         from nlstseg_training.export import export as export_run
@@ -90,8 +90,10 @@ def fit(
                 return
             bundle = out / BUNDLE_FOLDER
             if not bundle.exists():
-                with _bars() as progress:
-                    export_run(out, bundle, Texts(), parts=("validation",), where=_where(accelerator, threads), progress=progress)
+                with bars() as progress:
+                    export_run(
+                        out, bundle, Texts(), parts=("validation",), where=where_of(accelerator, threads), progress=progress
+                    )
         print(f"model: {bundle}")
 
 
@@ -108,14 +110,14 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Measure a finished training on the validation and the test part and write its bundle, with these figures in its card."""
-    with _going_on(debug, run):
+    with going_on(debug, run):
         from nlstseg_training.card import Texts
         from nlstseg_training.export import export as export_run
 
         texts = Texts(name, version, licence, attribution, intended_use)
-        with _bars() as progress:
-            card, contents = export_run(run, out, texts, where=_where(accelerator, threads), progress=progress)
-        _show_card(card)
+        with bars() as progress:
+            card, contents = export_run(run, out, texts, where=where_of(accelerator, threads), progress=progress)
+        show_card(card)
         for part in contents:
             print(f"report: {run / part / 'report.html'}")
         print(f"model: {out}")
@@ -141,14 +143,14 @@ def finetune(
     debug: Debug = False,
 ) -> None:
     """Train a model further on a handful of corrected cases, show what that changed on the held-out ones, write OUT/bundle."""
-    with _going_on(debug, out):
+    with going_on(debug, out):
         from nlstseg_training.card import Texts
         from nlstseg_training.finetune import finetune as finetune_model
         from nlstseg_training.machine import Machine
         from nlstseg_training.runs import BUNDLE_FOLDER
         from NLSTSegLib.models import find_model
 
-        with _bars() as progress:
+        with bars() as progress:
             done = finetune_model(
                 find_model(bundle),
                 cache,
@@ -158,7 +160,7 @@ def finetune(
                 seed=seed,
                 texts=Texts(name, version, licence, attribution, intended_use),
                 machine=Machine(accelerator.value, workers=workers),
-                where=_where(accelerator, threads),
+                where=where_of(accelerator, threads),
                 progress=progress,
             )
         _show_change(done)
@@ -176,7 +178,7 @@ def reproduce(
     debug: Debug = False,
 ) -> None:
     """Prepare NLSTseg, split, train, measure, and print the figures beside the published ones."""
-    with _going_on(debug, out):
+    with going_on(debug, out):
         from nlstseg_training.commands_data import prepare_with_bar, show_manifest, show_split
         from nlstseg_training.evaluation.evaluate import make_folder
         from nlstseg_training.machine import Machine
@@ -193,14 +195,14 @@ def reproduce(
         spacing_kji_mm = made.input.spacing_kji_mm
         manifest = prepare_with_bar(found, out / CACHE_FOLDER, spacing_kji_mm=spacing_kji_mm, workers=max(1, workers))
         show_manifest(manifest, out / CACHE_FOLDER)
-        with _bars() as progress:
+        with bars() as progress:
             rows = reproduce_table(
                 out,
                 manifest,
                 made,
                 seed=seed,
                 machine=Machine(accelerator.value, workers=workers),
-                where=_where(accelerator, threads),
+                where=where_of(accelerator, threads),
                 on_split=lambda made_split: show_split(manifest, made_split),
                 progress=progress,
             )
@@ -210,7 +212,7 @@ def reproduce(
 
 
 @contextlib.contextmanager
-def _bars() -> Iterator[Progress]:
+def bars() -> Iterator[Progress]:
     """A bar for each thing that is measured; between them the terminal is Lightning's."""
     from NLSTSegLib.cli.show import progress_display
 
@@ -229,7 +231,7 @@ def _bars() -> Iterator[Progress]:
 
 
 @contextlib.contextmanager
-def _going_on(debug: bool, folder: Path) -> Iterator[None]:
+def going_on(debug: bool, folder: Path) -> Iterator[None]:
     """Errors as one line and an exit code; whoever stops the command is told how it goes on (exit code 130)."""
     from nlstseg_training.machine import is_first_process
     from NLSTSegLib.cli.run import STOPPED, exit_on_errors
@@ -248,13 +250,13 @@ def _going_on(debug: bool, folder: Path) -> Iterator[None]:
             os._exit(STOPPED)
 
 
-def _where(accelerator: Accelerator, threads: int | None) -> Where:
+def where_of(accelerator: Accelerator, threads: int | None) -> Where:
     from nlstseg_training.bundle import Where
 
     return Where("cpu" if accelerator is Accelerator.cpu else "auto", threads)
 
 
-def _show_card(card: ModelCard) -> None:
+def show_card(card: ModelCard) -> None:
     from NLSTSegLib.model_card import measured_lines
 
     print(f"{card.name} {card.version}: probability above {card.threshold:g}, lesions from {card.min_volume_mm3:g} mm3")

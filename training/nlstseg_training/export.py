@@ -10,10 +10,10 @@ from typing import Any
 
 from nlstseg_training.bundle import Where, check_parity, packed_weights, write_bundle
 from nlstseg_training.card import Texts, make_card, measured
-from nlstseg_training.cases import CaseEntry, load_case, read_manifest, read_split
+from nlstseg_training.cases import load_case, read_manifest, read_split
 from nlstseg_training.evaluation.evaluate import Job, Part, evaluate, measure
 from nlstseg_training.evaluation.pooled import Pool, detection
-from nlstseg_training.runs import SPLIT_FILE, cases_digest, read_run, trained_network
+from nlstseg_training.runs import SPLIT_FILE, cases_digest, read_run, smallest, trained_network
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.export.whole_folder import held, whole_folder
 from NLSTSegLib.model_card import ModelCard
@@ -86,7 +86,7 @@ def export(
         card = card_with({part: measured(content) for part, content in contents.items()})
         with whole_folder(folder) as partial:
             card = write_bundle(network, card, partial)
-            case = _smallest([manifest.entry(case_id) for case_id in split.validation or split.train])
+            case = smallest([manifest.entry(case_id) for case_id in split.validation or split.train])
             check_parity(Model(card, network), partial, load_case(cache, case.id), where)
     return card, contents
 
@@ -101,7 +101,3 @@ def best_min_volume_mm3(job: Job, progress: Progress = silent) -> float:
         f1 = detection(Pool([records[0] for records in kept]), "lenient")["f1"]["value"]
         scores[volume_mm3] = 0.0 if math.isnan(f1) else f1
     return max(scores, key=lambda volume_mm3: (scores[volume_mm3], -volume_mm3))
-
-
-def _smallest(entries: list[CaseEntry]) -> CaseEntry:
-    return min(entries, key=lambda entry: (math.prod(entry.shape_kji), entry.id))

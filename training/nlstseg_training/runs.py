@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -124,6 +126,11 @@ def cases_digest(manifest: Manifest, split: Split) -> str:
     """Hash of what the training and validation cases are."""
     entries = [manifest.entry(case_id) for part in (split.train, split.validation) for case_id in part]
     return hashlib.sha256(json.dumps([_facts(entry) for entry in entries]).encode()).hexdigest()
+
+
+def smallest(entries: Sequence[CaseEntry]) -> CaseEntry:
+    """The one with the fewest voxels."""
+    return min(entries, key=lambda entry: (math.prod(entry.shape_kji), entry.id))
 
 
 def _facts(entry: CaseEntry) -> list[Any]:

@@ -36,9 +36,15 @@ class Prediction:
 def network_digest(model: Model) -> str:
     """Hash of the weights and of what the network is shown."""
     weights = hashlib.sha256()
-    for name, tensor in sorted(model.network.state_dict().items()):
-        weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest(weights.hexdigest(), dataclasses.asdict(model.card.input), dataclasses.asdict(model.card.architecture))
+    networks = [model.network] if model.second is None else [model.network, model.second]
+    for network in networks:
+        for name, tensor in sorted(network.state_dict().items()):
+            weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    card = model.card
+    parts = [weights.hexdigest(), dataclasses.asdict(card.input), dataclasses.asdict(card.architecture)]
+    if card.second_look is not None:
+        parts += [dataclasses.asdict(card.second_look), card.threshold]
+    return digest(*parts)
 
 
 def prediction_state(network: str, entry: CaseEntry) -> str:

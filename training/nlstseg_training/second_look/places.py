@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nlstseg_training.cases import CaseEntry, load_case
-from NLSTSegLib.candidates import find_candidates
+from nlstseg_training.cases import Case, CaseEntry, load_case
+from NLSTSegLib.candidates import Candidate, find_candidates
 from NLSTSegLib.devices import choose_device
 from NLSTSegLib.models import Model
 from NLSTSegLib.pipeline import first_look
@@ -18,7 +18,7 @@ from NLSTSegLib.progress import silent
 
 @dataclass(frozen=True)
 class Place:
-    """A candidate in a case."""
+    """The middle of a candidate in a case."""
 
     case_id: str
     centre_kji: tuple[int, int, int]
@@ -28,27 +28,39 @@ class Place:
 
 @dataclass(frozen=True)
 class Places:
-    """All candidates of the cases, in order of their ids."""
+    """All candidates of the cases, in the order of these."""
 
+    format: int
+    weights_sha256: str
+    """Of the model that marks them."""
+    cases_sha256: str
     places: tuple[Place, ...]
 
 
 def find_places(
     model: Model, threshold: float, cache: Path, entries: Sequence[CaseEntry], progress: Callable[[float], None]
-) -> Places:
-    """The candidates of ``model`` in the cases. Those that only a minority of readers marked are neither, and left out;
-    so are unmarked ones in chests where not every lesion is marked, unless they are background looked through for lesions."""
-    device = choose_device()
+) -> tuple[Place, ...]:
+    """The candidates of the first network of ``model`` in the cases."""
     found: list[Place] = []
     for n, entry in enumerate(entries):
-        case = load_case(cache, entry.id)
-        probability, _ = first_look(device, case.ct, model, case.lungs, threshold, silent)
-        for candidate in find_candidates(probability, threshold, case.lungs):
-            labels = case.labels[candidate.box][candidate.mask]
-            label = int(np.bincount(labels[labels > 0]).argmax()) if labels.any() else 0
-            marked = case.target[candidate.box][candidate.mask].any()
-            if not label and (marked or (entry.kind == "chest" and not entry.complete)):
-                continue
+        for candidate, label in candidates_of(model, threshold, load_case(cache, entry.id), entry):
             found.append(Place(entry.id, candidate.centre_kji, label))
         progress((n + 1) / len(entries))
-    return Places(tuple(found))
+    return tuple(found)
+
+
+def candidates_of(model: Model, threshold: float, case: Case, entry: CaseEntry) -> list[tuple[Candidate, int]]:
+    """The candidates in a case, each with the label of the lesion that it lies on, or 0.
+
+    Those that only a minority of readers marked are neither, and left out; so are unmarked ones in chests where not every
+    lesion is marked.
+    """
+    probability, _ = first_look(choose_device(), case.ct, model, case.lungs, threshold, silent)
+    found = []
+    for candidate in find_candidates(probability, threshold, case.lungs):
+        labels = case.labels[candidate.box][candidate.mask]
+        label = int(np.bincount(labels[labels > 0]).argmax()) if labels.any() else 0
+        doubtful = case.target[candidate.box][candidate.mask].any() or (entry.kind == "chest" and not entry.complete)
+        if label or not doubtful:
+            found.append((candidate, label))
+    return found

@@ -24,7 +24,8 @@ class SecondLookRecipe:
 
     channels: tuple[int, int, int, int] = (16, 32, 64, 96)
     window_hu: tuple[float, float] = (-1000.0, 400.0)
-    candidate_threshold: float = 0.15
+    candidate_threshold: float = 0.08
+    outline_threshold: float = 0.5
     size_kji: tuple[int, int, int] = (16, 48, 48)
     batch: int = 32
     large_kji: tuple[int, int, int] = (24, 96, 96)
@@ -48,7 +49,7 @@ class SecondLookRecipe:
     block_batches: int = 50
     block_cases: int = 40
     """As of :class:`~nlstseg_training.recipe.Sampling`."""
-    epochs: int = 9
+    epochs: int = 8
     epoch_steps: int = 200
     validation_steps: int = 18
     learning_rate: float = 1e-3

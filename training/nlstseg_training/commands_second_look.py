@@ -1,0 +1,68 @@
+"""``second-look`` of the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nlstseg_training.commands_fit import (
+    Accelerator,
+    Attribution,
+    Cache,
+    Debug,
+    IntendedUse,
+    Kind,
+    Licence,
+    Out,
+    Seed,
+    SplitFile,
+    Threads,
+    Version,
+    Workers,
+    bars,
+    going_on,
+    show_card,
+    where_of,
+)
+
+
+def second_look(
+    bundle: Annotated[str, typer.Argument(help="Model that finds the candidates: a name or a bundle.")],
+    cache: Cache,
+    split: SplitFile,
+    out: Out,
+    seed: Seed = 0,
+    name: Annotated[str, typer.Option(help="Name of the new model (default: the same, with another version).")] = "",
+    version: Version = "",
+    licence: Licence = "",
+    attribution: Attribution = "",
+    intended_use: IntendedUse = "",
+    accelerator: Kind = Accelerator.auto,
+    workers: Workers = 1,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Train a 3D network that judges and outlines what a model finds, and write both as OUT/bundle."""
+    with going_on(debug, out):
+        from nlstseg_training.card import Texts
+        from nlstseg_training.machine import Machine
+        from nlstseg_training.runs import BUNDLE_FOLDER
+        from nlstseg_training.second_look.make import add_second_look
+        from NLSTSegLib.models import find_model, load_model
+
+        with bars() as progress:
+            card, _ = add_second_look(
+                load_model(find_model(bundle)),
+                cache,
+                split,
+                out,
+                seed=seed,
+                texts=Texts(name, version, licence, attribution, intended_use),
+                machine=Machine(accelerator.value, workers=workers),
+                where=where_of(accelerator, threads),
+                progress=progress,
+            )
+        show_card(card)
+        print(f"report: {out / 'validation' / 'report.html'}")
+        print(f"model: {out / BUNDLE_FOLDER}")

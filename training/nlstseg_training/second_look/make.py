@@ -1,0 +1,123 @@
+"""From a model to the same with a second look: candidates, training, calibration, bundle, measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from nlstseg_training.bundle import Where, check_parity, rounded, write_bundle
+from nlstseg_training.card import Texts, measured
+from nlstseg_training.cases import CaseEntry, Manifest, Split, load_case, read_json, read_manifest, read_split, write_json
+from nlstseg_training.course import FINISHED
+from nlstseg_training.evaluation.evaluate import evaluate
+from nlstseg_training.machine import Machine
+from nlstseg_training.runs import BUNDLE_FOLDER, cases_digest, made_with, smallest
+from nlstseg_training.second_look.calibrate import calibrated, calibration_curve, score_candidates
+from nlstseg_training.second_look.fit import fit_second_look
+from nlstseg_training.second_look.places import Place, Places, find_places
+from nlstseg_training.second_look.recipe import SecondLookRecipe
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.export.whole_folder import held, whole_folder
+from NLSTSegLib.model_card import ModelCard
+from NLSTSegLib.models import Model
+from NLSTSegLib.progress import Progress, silent, stage_of
+
+PLACES_FILE, FIT_FOLDER = "places.json", "second"
+"""In the folder of a second look: what the first network marks, and the training."""
+
+
+def add_second_look(
+    base: Model,
+    cache: Path,
+    split_file: Path,
+    out: Path,
+    *,
+    recipe: SecondLookRecipe | None = None,
+    seed: int = 0,
+    texts: Texts | None = None,
+    machine: Machine | None = None,
+    where: Where | None = None,
+    progress: Progress = silent,
+) -> tuple[ModelCard, dict[str, Any]]:
+    """Train a second look for ``base`` (or another one, in place of its own) and write ``out/bundle``; what was stopped goes on.
+
+    Scores, outlines and the card's threshold are set on the validation part, on which the result is measured too. Returns the
+    card and what ``evaluation.json`` holds. Parameters are rounded to float16.
+
+    Raises :class:`InputError` when the bundle is there already or would have the base's name and version, for another base or
+    cases than the folder was begun with, and as :func:`nlstseg_training.fit.fit` does.
+    """
+    recipe, texts, where = recipe or SecondLookRecipe(), texts or Texts(), where or Where()
+    first = Model(dataclasses.replace(base.card, second_look=None), rounded(base.network))
+    name, version = texts.name or base.card.name, texts.version or "1"
+    if (name, version) == (base.card.name, base.card.version):
+        raise InputError(f"the model it comes from is already '{name}' {version}; give another name or version")
+    manifest, split = read_manifest(cache), read_split(split_file)
+    entries = [[manifest.entry(case_id) for case_id in part] for part in (split.train, split.validation)]
+    bundle = out / BUNDLE_FOLDER
+    with held(out):
+        if bundle.exists():
+            raise InputError(f"the model is in '{bundle}' already; choose another folder for another one")
+        places = _places(first, recipe, cache, manifest, split, entries[0] + entries[1], out, progress)
+        second = fit_second_look(recipe, cache, (entries[0], entries[1]), places, out / FIT_FOLDER, seed=seed, machine=machine)
+        rounded(second)
+        report = stage_of(progress, "calibration", 0, 1)
+        scored = score_candidates(second, recipe, first, cache, entries[1], report)
+        spec, threshold = calibrated(scored, recipe)
+        own = {"seed": seed, "made_with": made_with(), "calibration": calibration_curve(scored, spec)}
+        card = dataclasses.replace(
+            base.card,
+            name=name,
+            version=version,
+            description=f"{base.card.description.rstrip('.')}; a 3D network judges and outlines what it finds.",
+            threshold=threshold,
+            second_look=spec,
+            metrics={"second_look": own},
+            licence=texts.licence or base.card.licence,
+            attribution="; ".join(filter(None, (texts.attribution, base.card.attribution))),
+            intended_use=texts.intended_use or base.card.intended_use,
+        )
+        model = Model(card, first.network, second)
+        content = evaluate(
+            model,
+            cache,
+            split_file,
+            "validation",
+            out / "validation",
+            threshold=threshold,
+            device=where.device,
+            threads=where.threads,
+            progress=progress,
+        )
+        card = dataclasses.replace(card, metrics={"validation": measured(content), "second_look": own})
+        with whole_folder(bundle) as partial:
+            card = write_bundle(first.network, card, partial, second)
+            case = smallest(entries[1] or entries[0])
+            check_parity(Model(card, first.network, second), partial, load_case(cache, case.id), where)
+    return card, content
+
+
+def _places(
+    first: Model,
+    recipe: SecondLookRecipe,
+    cache: Path,
+    manifest: Manifest,
+    split: Split,
+    entries: list[CaseEntry],
+    out: Path,
+    progress: Progress,
+) -> tuple[Place, ...]:
+    """The candidates, from ``out`` where they were found already."""
+    path, cases = out / PLACES_FILE, cases_digest(manifest, split)
+    if path.exists():
+        kept = read_json(path, Places, "remove it")
+        if (kept.weights_sha256, kept.cases_sha256) != (first.card.weights_sha256, cases):
+            raise InputError(f"'{out}' was begun with another model or other cases; choose another folder")
+        return kept.places
+    if (out / FIT_FOLDER / FINISHED).exists():
+        raise InputError(f"'{path}' is missing; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    places = find_places(first, recipe.candidate_threshold, cache, entries, stage_of(progress, "candidates", 0, 1))
+    write_json(path, Places(1, first.card.weights_sha256, cases, places))
+    return places
