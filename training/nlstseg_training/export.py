@@ -18,7 +18,9 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.export.whole_folder import held, whole_folder
 from NLSTSegLib.model_card import ModelCard
 from NLSTSegLib.models import Model
+from NLSTSegLib.networks.second_look import SecondLookNet
 from NLSTSegLib.progress import Progress, silent
+from NLSTSegLib.second_look import SecondLook
 
 MIN_VOLUMES_MM3 = (0.0, 15.0, 30.0)
 """Tried on the validation part, beside the recipe's own: nothing dropped, and spheres below 3.1 and 3.9 mm."""
@@ -31,12 +33,14 @@ def export(
     *,
     parts: tuple[Part, ...] = ("validation", "test"),
     where: Where | None = None,
+    second: tuple[SecondLook, SecondLookNet] | None = None,
     progress: Progress = silent,
 ) -> tuple[ModelCard, dict[str, dict[str, Any]]]:
     """Measure a finished run on ``parts`` of its split and write its bundle to the new folder ``folder``.
 
     Threshold and minimum volume are chosen on the validation part. They stay the recipe's where that part has no lesion, and
-    for a run that started from a model: that one's were chosen on more than a handful of cases. Reports, and what they are
+    for a run that started from a model: that one's were chosen on more than a handful of cases. ``second`` is a second look
+    that goes with it, with its entry of the card. Reports, and what they are
     made of, are kept in the run's folder, so nothing is measured twice. Returns the card, and by part what
     ``evaluation.json`` holds.
 
@@ -51,12 +55,13 @@ def export(
             f"the cases in '{cache}' are not those that the run in '{run_folder}' was trained on; prepare them again"
         )
     threshold, minimum = run.recipe.threshold, run.recipe.min_volume_mm3
-    digest = hashlib.sha256(packed_weights(network)).hexdigest()
+    look, second_network = (None, None) if second is None else second
+    digest = hashlib.sha256(packed_weights(network, second_network)).hexdigest()
 
     def card_with(metrics: dict[str, Any]) -> ModelCard:
         chosen = {"threshold": threshold, "min_volume_mm3": minimum}
         card = make_card(run, manifest, split, texts, **chosen, metrics=metrics)
-        return dataclasses.replace(card, weights_sha256=digest)
+        return dataclasses.replace(card, weights_sha256=digest, second_look=look)
 
     with held(folder):
         if folder.exists():
@@ -65,12 +70,19 @@ def export(
         entries = tuple(manifest.entry(case_id) for case_id in split.validation)
         choose = run.base is None and "validation" in parts and any(entry.lesions for entry in entries)
         if choose:
-            job = Job(Model(card_with({}), network), cache, entries, run_folder / "validation", where.device, where.threads)
+            job = Job(
+                Model(card_with({}), network, second_network),
+                cache,
+                entries,
+                run_folder / "validation",
+                where.device,
+                where.threads,
+            )
             minimum = best_min_volume_mm3(job, progress)
         for part in parts:
             if getattr(split, part):
                 given = None if choose and part == "validation" else threshold
-                model = Model(card_with({}), network)
+                model = Model(card_with({}), network, second_network)
                 contents[part] = evaluate(
                     model,
                     cache,
@@ -85,9 +97,9 @@ def export(
                 threshold = contents[part]["threshold"]["value"]
         card = card_with({part: measured(content) for part, content in contents.items()})
         with whole_folder(folder) as partial:
-            card = write_bundle(network, card, partial)
+            card = write_bundle(network, card, partial, second_network)
             case = smallest([manifest.entry(case_id) for case_id in split.validation or split.train])
-            check_parity(Model(card, network), partial, load_case(cache, case.id), where)
+            check_parity(Model(card, network, second_network), partial, load_case(cache, case.id), where)
     return card, contents
 
 
@@ -96,7 +108,9 @@ def best_min_volume_mm3(job: Job, progress: Progress = silent) -> float:
     card = job.model.card
     scores = {}
     for volume_mm3 in sorted({*MIN_VOLUMES_MM3, card.min_volume_mm3}):
-        tried = dataclasses.replace(job, model=Model(dataclasses.replace(card, min_volume_mm3=volume_mm3), job.model.network))
+        tried = dataclasses.replace(
+            job, model=dataclasses.replace(job.model, card=dataclasses.replace(card, min_volume_mm3=volume_mm3))
+        )
         kept = measure(tried, (card.threshold,), folder=f"min_volume_{volume_mm3:g}", surfaces=False, progress=progress)
         f1 = detection(Pool([records[0] for records in kept]), "lenient")["f1"]["value"]
         scores[volume_mm3] = 0.0 if math.isnan(f1) else f1

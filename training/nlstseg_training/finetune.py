@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from nlstseg_training.evaluation.evaluate import Part, evaluate
 from nlstseg_training.export import export
 from nlstseg_training.machine import Machine
 from nlstseg_training.recipe import read_recipe
-from nlstseg_training.runs import BUNDLE_FOLDER, begin_run, fit_run, new_run
+from nlstseg_training.runs import BUNDLE_FOLDER, begin_run, fit_run, new_run, trained_network
+from nlstseg_training.second_look.make import tune_second_look
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.export.whole_folder import held
-from NLSTSegLib.models import ModelCard, ModelFiles, load_model
+from NLSTSegLib.models import Model, ModelCard, ModelFiles, load_model
 from NLSTSegLib.progress import Progress, silent
 
 
@@ -45,7 +47,8 @@ def finetune(
 ) -> FineTuned:
     """Train ``base`` further in the folder ``out`` and write the new bundle ``out/bundle``; what was stopped goes on.
 
-    Held out is the test part, or the validation part of a split without one. Threshold and minimum volume stay the base's:
+    A second look is trained further too, on what the tuned first network marks. Held out is the test part, or the validation
+    part of a split without one. Threshold and minimum volume stay the base's:
     a handful of cases is too few to choose them by.
 
     Raises :class:`InputError` when the new model would take the place, or the name and version, of the base, when no case
@@ -79,5 +82,11 @@ def finetune(
             progress=progress,
         )
         fit_run(out, run, split, start=start, machine=machine)
-        card, contents = export(out, bundle, texts, parts=(part,), where=where, progress=progress)
+        second = None
+        if start.second is not None and start.card.second_look is not None:
+            tuned = Model(dataclasses.replace(start.card, second_look=None), trained_network(out, run))
+            parts = tuple([manifest.entry(case_id) for case_id in ids] for ids in (split.train, split.validation))
+            network = tune_second_look(tuned, start, cache, parts, out, seed=seed, machine=machine, progress=progress)
+            second = start.card.second_look, network
+        card, contents = export(out, bundle, texts, parts=(part,), where=where, second=second, progress=progress)
     return FineTuned(card, part, before, contents[part])

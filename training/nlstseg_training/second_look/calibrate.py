@@ -136,4 +136,5 @@ def platt(logits: np.ndarray, is_lesion: np.ndarray, weights: np.ndarray) -> tup
         return result
 
     optimizer.step(loss)
-    return float(values[0].exp()), float(values[1])
+    slope, shift = values.detach()
+    return float(slope.exp()), float(shift)

@@ -17,6 +17,7 @@ from nlstseg_training.second_look.recipe import SecondLookRecipe
 from nlstseg_training.synthetic import blend, synthetic_lesion
 from nlstseg_training.transplant import LoadedCase, transplant
 from NLSTSegLib.candidates import slice_step
+from NLSTSegLib.errors import InputError
 from NLSTSegLib.second_look import network_input
 
 WIDER = 1.5
@@ -104,15 +105,19 @@ class CutOuts(torch.utils.data.Dataset):
             NoLesions([place for place in wrong if place.case_id in cases], cases.values())
             for cases in (self.pool.crops, self.pool.chests)
         )
+        if not (self._in_crops or self._in_chests):
+            raise InputError("the cases hold nothing that is no lesion, neither a wrong mark nor a vessel; add whole chests")
 
     def _makers(self) -> tuple[tuple[float, Callable[..., Piece], float], ...]:
         """Share of the batch, what makes it, and whether it is a lesion; shares of which there is nothing go to the last."""
         shares, crops, deep = self.recipe.shares, bool(self._crops), bool(self._deep)
+        # Whole chests alone are data sets of their own, where all lesions have their surroundings.
+        in_chests = shares.chests if crops else shares.crops + shares.transplants + shares.chests
         return (
             (shares.crops * crops, self._crop, 1.0),
             (shares.transplants * (crops and deep), self._transplant, 1.0),
             (shares.synthetic * deep, self._synthetic, 1.0),
-            (shares.chests * bool(self._lesions), self._chest, 1.0),
+            (in_chests * bool(self._lesions), self._chest, 1.0),
             (shares.wrong_in_crops * bool(self._in_crops), self._wrong_in_crop, 0.0),
             (1.0, self._wrong_in_chest if self._in_chests else self._wrong_in_crop, 0.0),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,14 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.export.whole_folder import held, whole_folder
 from NLSTSegLib.model_card import ModelCard
 from NLSTSegLib.models import Model
+from NLSTSegLib.networks.second_look import SecondLookNet
 from NLSTSegLib.progress import Progress, silent, stage_of
 
 PLACES_FILE, FIT_FOLDER = "places.json", "second"
 """In the folder of a second look: what the first network marks, and the training."""
+
+TUNING: dict[str, Any] = {"epochs": 2, "epoch_steps": 50, "learning_rate": 2e-4}
+"""Of a recipe for a handful of cases."""
 
 
 def add_second_look(
@@ -96,6 +101,31 @@ def add_second_look(
             case = smallest(entries[1] or entries[0])
             check_parity(Model(card, first.network, second), partial, load_case(cache, case.id), where)
     return card, content
+
+
+def tune_second_look(
+    tuned: Model,
+    base: Model,
+    cache: Path,
+    parts: tuple[Sequence[CaseEntry], Sequence[CaseEntry]],
+    out: Path,
+    *,
+    seed: int = 0,
+    machine: Machine | None = None,
+    progress: Progress = silent,
+) -> SecondLookNet:
+    """The second network of ``base``, trained further in ``out`` on what ``tuned`` marks in a handful of cases.
+
+    How its numbers become scores stays as it was: a handful of cases is too few to set that by.
+    """
+    spec = base.card.second_look
+    assert spec is not None
+    assert base.second is not None
+    known = {"channels": spec.channels, "window_hu": spec.window_hu, "candidate_threshold": spec.candidate_threshold}
+    recipe = dataclasses.replace(SecondLookRecipe(), **known, **TUNING)
+    entries = [entry for part in parts for entry in part]
+    places = find_places(tuned, recipe.candidate_threshold, cache, entries, stage_of(progress, "candidates", 0, 1))
+    return rounded(fit_second_look(recipe, cache, parts, places, out / FIT_FOLDER, seed=seed, start=base.second, machine=machine))
 
 
 def _places(

@@ -34,11 +34,15 @@ class SecondLookTask(lightning.LightningModule):
         x, target, label = batch
         outline, score = self.network(x.to(memory_format=torch.channels_last_3d))
         outline, score = outline.float(), score.float()
-        lesions, there = label > 0, x[:, 1:]
+        lesions = label > 0
         # What an outline of something that is no lesion should be, nobody can say.
-        entropy = functional.binary_cross_entropy_with_logits(outline[lesions], target[lesions], there[lesions])
-        hidden = torch.where(there[lesions] > 0, outline[lesions], -20.0)
-        dice = self.dice(hidden, (target[lesions] > 0.5).float())
+        outline, target, there = outline[lesions], target[lesions], x[lesions, 1:]
+        if lesions.any():
+            entropy = functional.binary_cross_entropy_with_logits(outline, target, there)
+            dice = self.dice(torch.where(there > 0, outline, -20.0), (target > 0.5).float())
+        else:
+            # Means of nothing are no numbers, and no epoch would be the best.
+            entropy = dice = outline.sum()
         scored = functional.binary_cross_entropy_with_logits(score, label)
         loss = 5 * entropy + dice + self.recipe.score_weight * scored
         values = {f"{prefix}entropy": entropy, f"{prefix}dice_loss": dice, f"{prefix}score_loss": scored, f"{prefix}loss": loss}
