@@ -11,27 +11,20 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from NLSTSegLib.devices import Device, DeviceChoice, choose_device, shortcoming
+from NLSTSegLib.devices import DeviceChoice, choose_device, shortcoming
 from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory
-from NLSTSegLib.following import beyond_the_edge
-from NLSTSegLib.inference import predict_slices
-from NLSTSegLib.lesions import Lesion, above, find_lesions, label_map
+from NLSTSegLib.lesions import Lesion, find_lesions, label_map
 from NLSTSegLib.lungs import lung_field
 from NLSTSegLib.models import Model, ModelCard
-from NLSTSegLib.patch_inference import predict_patches
+from NLSTSegLib.prediction import predict_on
 from NLSTSegLib.preflight import Finding, check_ct, check_lungs, stop_on_errors
-from NLSTSegLib.progress import Progress, silent, stage_of
+from NLSTSegLib.progress import Progress, silent
 from NLSTSegLib.regular_grid import SliceStack, from_regular, nearest_voxel, slice_stack, to_regular
-from NLSTSegLib.second_look import look_again
 from NLSTSegLib.trained_on import check_trained_on
 from NLSTSegLib.volume import CtVolume, Grid, from_canonical, to_canonical
 
 if TYPE_CHECKING:
-    from NLSTSegLib.networks.published_field import PublishedFieldUNet
-
-
-FIRST_LOOK_SHARE = 0.85
-"""Of the network's time, as far as the progress shows it, where there is a second look."""
+    pass
 
 
 @dataclass(frozen=True)
@@ -187,117 +180,14 @@ def _predict(
     """On the device asked for; on the CPU, and said so, where a graphics card does not manage it."""
     device = choose_device(options.device, options.threads)
     try:
-        return _predict_on(device, canonical, model, where, threshold, progress)
+        return predict_on(device, canonical, model, where, threshold, progress)
     except (MemoryError, RuntimeError, OverflowError) as error:
         reason = shortcoming(error)
         if device.name == "cpu" or not reason:
             raise
     cpu = choose_device("cpu", options.threads)
-    probability, note = _predict_on(cpu, canonical, model, where, threshold, progress)
+    probability, note = predict_on(cpu, canonical, model, where, threshold, progress)
     return probability, f"{note}; {device.note} {reason}"
-
-
-def _predict_on(
-    device: Device,
-    canonical: CtVolume,
-    model: Model,
-    where: np.ndarray | None,
-    threshold: float,
-    progress: Progress,
-) -> tuple[np.ndarray, str]:
-    if model.card.second_look is None or model.second is None:
-        return first_look(device, canonical, model, where, threshold, progress)
-    import copy
-
-    from NLSTSegLib.networks.second_look import fold_second_look
-
-    def first_part(fraction: float, stage: str) -> None:
-        progress(0.06 + (fraction - 0.06) * FIRST_LOOK_SHARE, stage)
-
-    spec = model.card.second_look
-    probability, note = first_look(device, canonical, model, where, spec.candidate_threshold, first_part)
-    # What is left to do is little; Apple graphics are not relied on for it (see Device.place).
-    second_device = choose_device("cpu") if device.name == "mps" else device
-    network = second_device.place(fold_second_look(copy.deepcopy(model.second)), 3)
-    report = stage_of(progress, "network", 0.06 + (0.95 - 0.06) * FIRST_LOOK_SHARE, 0.95)
-    looked = look_again(
-        network,
-        spec,
-        canonical,
-        probability,
-        where,
-        threshold=model.card.threshold,
-        device=second_device.name,
-        dtype=second_device.dtype,
-        progress=report,
-    )
-    return looked, note if second_device is device else f"{note}; second look: {second_device.note}"
-
-
-def first_look(
-    device: Device,
-    canonical: CtVolume,
-    model: Model,
-    where: np.ndarray | None,
-    threshold: float,
-    progress: Progress,
-) -> tuple[np.ndarray, str]:
-    """The probability (uint8 ``[k, j, i]``) that the first or only network gives, and a note on where it ran."""
-    import copy
-
-    from NLSTSegLib.networks.published import PublishedUNet
-    from NLSTSegLib.networks.published_field import PublishedFieldUNet
-    from NLSTSegLib.networks.unet import UNet, fold_batch_norm
-
-    if isinstance(model.network, PublishedUNet) and device.name == "cpu":
-        network_in_field = PublishedFieldUNet(model.network, device.dtype)
-        return _predict_followed(network_in_field, canonical, model, where, threshold, progress), device.note
-    network = copy.deepcopy(model.network)
-    if isinstance(network, UNet):
-        fold_batch_norm(network)
-    report = stage_of(progress, "network", 0.06, 0.95)
-    if model.card.architecture.dimensions == 3:
-        probability = predict_patches(
-            device.place(network, 3), model.card.input, canonical, where, device=device.name, dtype=device.dtype, progress=report
-        )
-        return probability, device.note
-    batch_slices = device.slices_at_once(network, model.card.input.slices, canonical.hu[0].size)
-    at_once: list[int] = []
-    probability = predict_slices(
-        device.place(network, 2),
-        model.card.input,
-        canonical,
-        where,
-        device=device.name,
-        dtype=device.dtype,
-        batch_slices=batch_slices,
-        progress=report,
-        smaller_batch=at_once.append,
-    )
-    fewer = f", {at_once[-1]} of {batch_slices} slices at once for lack of memory" if at_once else ""
-    return probability, device.note + fewer
-
-
-def _predict_followed(
-    network: PublishedFieldUNet,
-    canonical: CtVolume,
-    model: Model,
-    where: np.ndarray | None,
-    threshold: float,
-    progress: Progress,
-) -> np.ndarray:
-    """In the field, and on from there wherever a lesion leads."""
-    report = stage_of(progress, "network", 0.06, 0.95)
-    searched, probability = where, np.zeros(canonical.hu.shape, np.uint8)
-    while True:
-        probability |= predict_slices(network, model.card.input, canonical, where, progress=report)
-        if searched is None:
-            return probability
-        where = beyond_the_edge(above(probability, threshold), searched, canonical.voxel_volume_mm3)
-        if where is None:
-            return probability
-        searched = searched | where
-        report = stage_of(progress, "network", 0.95, 0.95)
 
 
 @contextmanager

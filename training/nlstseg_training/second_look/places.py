@@ -12,7 +12,7 @@ from nlstseg_training.cases import Case, CaseEntry, load_case
 from NLSTSegLib.candidates import Candidate, find_candidates
 from NLSTSegLib.devices import choose_device
 from NLSTSegLib.models import Model
-from NLSTSegLib.pipeline import first_look
+from NLSTSegLib.prediction import first_look
 from NLSTSegLib.progress import silent
 
 
