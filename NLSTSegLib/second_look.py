@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 RIM_PX = 3
 """So far around its outline a lesion's probability is kept, for lower thresholds."""
 
+FLIPS = ((), (2,), (3,), (4,), (2, 3), (2, 4), (3, 4), (2, 3, 4))
+"""Axes along which a cut-out is mirrored (2 to 4: k, j, i); the answers are averaged."""
+
+LIKELY_LOGIT = -2.0
+"""A candidate below this as it is is not looked at mirrored: it is no lesion."""
+
 TOGETHER_VOXELS = 8 * 16 * 48 * 48
 """Cut-outs of one size run together up to about this many voxels."""
 
@@ -101,10 +107,19 @@ def _run(
 ) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
-    x = np.stack([network_input(cut.values, cut.there, window_hu) for cut in cuts])
+    x = to_device(np.stack([network_input(cut.values, cut.there, window_hu) for cut in cuts]), device, dtype or torch.float32)
     with torch.inference_mode():
-        outline, logit = network(to_device(x, device, dtype or torch.float32))
-        return arriving(torch.sigmoid(outline[:, 0].float()), outline)(), arriving(logit.float(), logit)()
+        answers = [tuple(answer.float() for answer in network(x))]
+        outline, logit = answers[0]
+        likely = (logit > LIKELY_LOGIT).nonzero()[:, 0]
+        if len(likely):
+            for axes in FLIPS[1:]:
+                mirrored = tuple(answer.float() for answer in network(x[likely].flip(axes)))
+                outline[likely] += mirrored[0].flip(axes)
+                logit[likely] += mirrored[1]
+            outline[likely] /= len(FLIPS)
+            logit[likely] /= len(FLIPS)
+        return arriving(torch.sigmoid(outline[:, 0]), outline)(), arriving(logit, logit)()
 
 
 def _judged(candidate: Candidate, turns: Sequence[CutOut], outlines: np.ndarray, logit: float) -> Judged:

@@ -19,12 +19,12 @@ from nlstseg_training.recipe import Augmentation
 from nlstseg_training.runs import BUNDLE_FOLDER
 from nlstseg_training.second_look.augment import vary
 from nlstseg_training.second_look.calibrate import (
-    LESIONS_PER_CHEST,
+    KEPT_SHARE,
+    SURE_SHARE,
     Scored,
     calibrated,
     calibration_curve,
     platt,
-    weights_of,
 )
 from nlstseg_training.second_look.cutouts import OFF_MIDDLE_SLICES, CutOuts
 from nlstseg_training.second_look.fit import fit_second_look
@@ -378,50 +378,30 @@ class CalibrationTest(unittest.TestCase):
         for slope, shift in ((1.0, 0.0), (0.6, -1.5), (2.0, 1.0)):
             with self.subTest(slope=slope, shift=shift):
                 logits, is_lesion = self.drawn(slope, shift)
-                found = platt(logits, is_lesion, np.ones(len(logits)))
+                found = platt(logits, is_lesion)
                 np.testing.assert_allclose(found, (slope, shift), atol=0.1)
-
-    def test_a_weight_of_2_is_the_candidate_twice(self):
-        logits, is_lesion = self.drawn(0.8, -0.5, 3000)
-        twice = is_lesion & (np.arange(3000) % 2 == 0)
-        weighted = platt(logits, is_lesion, 1.0 + twice)
-        repeated = platt(np.r_[logits, logits[twice]], np.r_[is_lesion, is_lesion[twice]], np.ones(3000 + twice.sum()))
-        np.testing.assert_allclose(weighted, repeated, atol=1e-3)
-        self.assertGreater(weighted[1], platt(logits, is_lesion, np.ones(3000))[1] + 0.2)
 
     def test_the_slope_stays_above_0_and_finite(self):
         logits = np.linspace(-3, 3, 20)
         for is_lesion in (logits > 0, logits < 0):
-            slope, shift = platt(logits, is_lesion, np.ones(20))
+            slope, shift = platt(logits, is_lesion)
             self.assertGreater(slope, 0)
             self.assertTrue(np.isfinite([slope, shift]).all())
             self.assertLess(slope, 1000)
 
-    def test_lesions_of_crops_stand_for_those_of_chests_and_wrong_marks_of_crops_for_nothing(self):
-        several = [
-            *(scored(f"crop{n}", "crop", 2.0, True) for n in range(6)),
-            scored("crop0", "crop", -1.0, False),
-            scored("one", "chest", -2.0, False),
-            scored("one", "chest", 1.0, True),
-            scored("other", "chest", -3.0, False),
-            scored("slices", "background", -3.0, False),
-        ]
-        each = LESIONS_PER_CHEST * 2 / 6
-        np.testing.assert_allclose(weights_of(several), [*(each,) * 6, 0, 1, 1, 1, 0])
-
     def test_the_curve_tells_which_share_is_lesions_by_fifth_of_the_score(self):
-        spec, _ = calibrated([scored("a", "chest", 1.0, True), scored("a", "chest", -1.0, False)], RECIPE)
+        spec, _, _ = calibrated([scored("a", "chest", 1.0, True), scored("a", "chest", -1.0, False)], RECIPE)
         spec = dataclasses.replace(spec, score_slope=1.0, score_shift=0.0)
-        # Scores of 0.88, 0.88, 0.88, 0.27 and 0.5; the one of a crop stands for 1.5.
+        # Scores of 0.88, 0.88, 0.88, 0.27 and 0.5.
         several = [scored("a", "chest", logit, lesion) for logit, lesion in ((2.0, True), (2.0, True), (2.0, False))]
         several += [scored("a", "chest", -1.0, False), scored("c", "crop", 0.0, True)]
         curve = calibration_curve(several, spec)
         self.assertEqual(
             curve,
             {
-                "score 0.2-0.4": {"candidates": 1.0, "share_of_lesions": 0.0},
-                "score 0.4-0.6": {"candidates": 1.5, "share_of_lesions": 1.0},
-                "score 0.8-1": {"candidates": 3.0, "share_of_lesions": 0.67},
+                "score 0.2-0.4": {"candidates": 1, "share_of_lesions": 0.0},
+                "score 0.4-0.6": {"candidates": 1, "share_of_lesions": 1.0},
+                "score 0.8-1": {"candidates": 3, "share_of_lesions": 0.67},
             },
         )
         # The highest score of all is in the last fifth.
@@ -430,16 +410,16 @@ class CalibrationTest(unittest.TestCase):
     def test_drawn_scores_lie_on_the_curve(self):
         logits, is_lesion = self.drawn(0.7, -1.0)
         several = [scored("a", "chest", float(logit), bool(lesion)) for logit, lesion in zip(logits, is_lesion, strict=True)]
-        spec, threshold = calibrated(several, RECIPE)
+        spec, threshold, sure = calibrated(several, RECIPE)
         for name, row in calibration_curve(several, spec).items():
             low, high = (float(end) for end in name.removeprefix("score ").split("-"))
             self.assertTrue(low - 0.02 <= row["share_of_lesions"] <= high + 0.02, (name, row))
         scores = 1 / (1 + np.exp(-(spec.score_slope * logits + spec.score_shift)))
-        self.assertAlmostEqual(float((scores[is_lesion] >= threshold).mean()), 0.97, delta=0.01)
+        for share, limit in ((KEPT_SHARE, threshold), (SURE_SHARE, sure)):
+            self.assertAlmostEqual(float((scores[is_lesion] >= limit).mean()), share, delta=0.01)
 
     def test_lesions_alone_and_wrong_marks_alone_set_no_scores(self):
-        for several in ([], [scored("a", "chest", 1.0, True)], [scored("a", "chest", 1.0, False)],
-                        [scored("c", "crop", 1.0, True), scored("c", "crop", -1.0, False)]):  # fmt: skip
+        for several in ([], [scored("a", "chest", 1.0, True)], [scored("a", "chest", 1.0, False)]):
             with self.assertRaisesRegex(InputError, "split again"):
                 calibrated(several, RECIPE)
 

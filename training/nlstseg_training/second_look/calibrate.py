@@ -20,16 +20,13 @@ from NLSTSegLib.models import Model
 from NLSTSegLib.networks.second_look import SecondLookNet, fold_second_look
 from NLSTSegLib.second_look import SecondLook, judge, score
 
-LESIONS_PER_CHEST = 1.5
-"""Assumed where the lesions come from crops: roughly the nodules of LIDC-IDRI that two or more of four readers marked, for
-each of its chests (Armato et al., Med Phys 2011)."""
-
-KEPT_SHARE = 0.97
-"""Of the validation lesions that the first network finds, so many are above the threshold."""
+KEPT_SHARE, SURE_SHARE = 0.98, 0.85
+"""Of the validation lesions that the first network finds, so many are above the card's threshold, and above the one of which
+the card says that a user who wants few wrong marks may take it."""
 
 
-THRESHOLD_RANGE = (0.02, 0.9)
-"""Where nearly all lesions, or nearly none, are told apart."""
+THRESHOLD_RANGE = (0.05, 0.9)
+"""Of the card's threshold: the outline's fills the range between it and 1."""
 
 SCORES = (0.0, 0.2, 0.4, 0.6, 0.8)
 
@@ -71,18 +68,16 @@ def score_candidates(
     return found
 
 
-def calibrated(scored: Sequence[Scored], recipe: SecondLookRecipe) -> tuple[SecondLook, float]:
-    """The card's entry and its threshold, which lets :data:`KEPT_SHARE` of the lesions through.
+def calibrated(scored: Sequence[Scored], recipe: SecondLookRecipe) -> tuple[SecondLook, float, float]:
+    """The card's entry, its threshold, which lets :data:`KEPT_SHARE` of the lesions through, and that of :data:`SURE_SHARE`.
 
-    Raises :class:`InputError` when the validation cases have no lesion, or no chest with something wrongly marked.
+    A score is the share of lesions among the validation candidates that look like it, so it depends on how many of these are
+    lesions. Raises :class:`InputError` when all or none of them are.
     """
-    weights = weights_of(scored)
-    lesions = [each.logit for each, weight in zip(scored, weights, strict=True) if each.is_lesion and weight]
-    if not lesions or len(lesions) == np.count_nonzero(weights):
-        raise InputError("the validation part needs lesions and a whole chest with wrong marks to set scores by; split again")
-    logits, is_lesion = np.array([each.logit for each in scored]), np.array([each.is_lesion for each in scored])
-    slope, shift = platt(logits, is_lesion, weights)
-    least = float(np.quantile(lesions, 1 - KEPT_SHARE))
+    logits, is_lesion = np.array([each.logit for each in scored]), np.array([each.is_lesion for each in scored], bool)
+    if not is_lesion.any() or is_lesion.all():
+        raise InputError("the validation part needs lesions, and marks that are none, to set scores by; split again")
+    slope, shift = platt(logits, is_lesion)
     spec = SecondLook(
         channels=recipe.channels,
         window_hu=recipe.window_hu,
@@ -91,46 +86,33 @@ def calibrated(scored: Sequence[Scored], recipe: SecondLookRecipe) -> tuple[Seco
         score_slope=round(slope, 4),
         score_shift=round(shift, 4),
     )
-    return spec, round(float(np.clip(score(least, spec), *THRESHOLD_RANGE)), 3)
-
-
-def weights_of(scored: Sequence[Scored]) -> np.ndarray:
-    """For how many candidates of chests each stands.
-
-    Counted are those of chests. Lesions of crops, which are more, stand for :data:`LESIONS_PER_CHEST` in each chest; what is
-    wrongly marked in a crop says nothing about a chest.
-    """
-    chests = len({each.case_id for each in scored if each.kind == "chest"})
-    in_crops = sum(each.is_lesion and each.kind == "crop" for each in scored)
-    share = LESIONS_PER_CHEST * max(chests, 1) / max(in_crops, 1)
-    return np.array([share * each.is_lesion if each.kind == "crop" else float(each.kind == "chest") for each in scored])
+    kept, sure = (score(float(np.quantile(logits[is_lesion], 1 - share)), spec) for share in (KEPT_SHARE, SURE_SHARE))
+    return spec, round(float(np.clip(kept, *THRESHOLD_RANGE)), 3), round(sure, 3)
 
 
 def calibration_curve(scored: Sequence[Scored], spec: SecondLook) -> dict[str, dict[str, float]]:
-    """By fifth of the score: how many candidates of a chest (:func:`weights_of`), and which share of them are lesions."""
-    weights = weights_of(scored)
+    """By fifth of the score: how many candidates, and which share of them are lesions."""
     scores = np.array([score(each.logit, spec) for each in scored])
     lesions = np.array([each.is_lesion for each in scored])
     curve = {}
     for low in SCORES:
         inside = (scores >= low) & (scores < low + 0.2 + (low == SCORES[-1]))
-        count = float(weights[inside].sum())
-        if count:
-            share = float(weights[inside & lesions].sum()) / count
-            curve[f"score {low:g}-{low + 0.2:g}"] = {"candidates": round(count, 2), "share_of_lesions": round(share, 2)}
+        if inside.any():
+            row = {"candidates": int(inside.sum()), "share_of_lesions": round(float(lesions[inside].mean()), 2)}
+            curve[f"score {low:g}-{low + 0.2:g}"] = row
     return curve
 
 
-def platt(logits: np.ndarray, is_lesion: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Slope and shift of the logistic curve of least weighted cross entropy (Platt 1999), the slope above 0."""
-    x, y, w = (torch.from_numpy(each.astype(np.float64)) for each in (logits, is_lesion, weights))
+def platt(logits: np.ndarray, is_lesion: np.ndarray) -> tuple[float, float]:
+    """Slope and shift of the logistic curve of least cross entropy (Platt 1999), the slope above 0."""
+    x, y = (torch.from_numpy(each.astype(np.float64)) for each in (logits, is_lesion))
     values = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([values], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         # The exponential keeps the slope above 0; a little pull to 1 keeps it finite where both are apart.
-        result = functional.binary_cross_entropy_with_logits(values[0].exp() * x + values[1], y, w, reduction="sum")
+        result = functional.binary_cross_entropy_with_logits(values[0].exp() * x + values[1], y, reduction="sum")
         result = result + 0.05 * values[0] ** 2
         result.backward()
         return result

@@ -69,14 +69,16 @@ def add_second_look(
         rounded(second)
         report = stage_of(progress, "calibration", 0, 1)
         scored = score_candidates(second, recipe, first, cache, entries[1], report)
-        spec, threshold = calibrated(scored, recipe)
-        own = {"seed": seed, "made_with": made_with(), "calibration": calibration_curve(scored, spec)}
+        spec, threshold, sure = calibrated(scored, recipe)
+        own: dict[str, Any] = {"seed": seed, "sure_threshold": sure, "calibration": calibration_curve(scored, spec)}
+        own["made_with"] = made_with()
         card = dataclasses.replace(
             base.card,
             name=name,
             version=version,
             description=f"{base.card.description.rstrip('.')}; a 3D network judges and outlines what it finds.",
             threshold=threshold,
+            min_volume_mm3=recipe.min_volume_mm3,
             second_look=spec,
             metrics={"second_look": own},
             licence=texts.licence or base.card.licence,

@@ -26,6 +26,8 @@ class SecondLookRecipe:
     window_hu: tuple[float, float] = (-1000.0, 400.0)
     candidate_threshold: float = 0.08
     outline_threshold: float = 0.5
+    min_volume_mm3: float = 0.0
+    """Of the card: what is small is for the score to judge."""
     size_kji: tuple[int, int, int] = (16, 48, 48)
     batch: int = 32
     large_kji: tuple[int, int, int] = (24, 96, 96)
