@@ -12,8 +12,8 @@ from NLSTSegLib.measurements import Box
 SLICE_MM = 1.25
 """Slices are shown about this far apart: of thinner ones every second or third, and thicker ones as they are."""
 
-SMALLEST_CUT_KJI, LARGEST_CUT_KJI = (16, 48, 48), (64, 192, 192)
-"""Voxels of a cut-out, some 35 mm wide at least; sides grow with the candidate."""
+SMALLEST_CUT_KJI, LARGEST_CUT_KJI = (16, 48, 48), (32, 96, 96)
+"""Voxels of a cut-out, some 35 mm wide at least; sides grow with the candidate. Larger ones were not trained on."""
 
 AROUND_KJI = (8, 24, 24)
 """Voxels more than the candidate's own extent."""
@@ -48,7 +48,9 @@ class CutOut:
     """Indices of its slices, rows and columns in the volume, which may lie beyond its ends."""
 
 
-def find_candidates(probability: np.ndarray, threshold: float, field: np.ndarray | None = None) -> list[Candidate]:
+def find_candidates(
+    probability: np.ndarray, threshold: float, field: np.ndarray | None = None, *, least_voxels: int = LEAST_VOXELS
+) -> list[Candidate]:
     """The 26-connected components of ``probability`` (uint8, 255 is 1) above ``threshold``, those that touch ``field``."""
     import SimpleITK as sitk
 
@@ -59,7 +61,7 @@ def find_candidates(probability: np.ndarray, threshold: float, field: np.ndarray
     shapes.Execute(image)
     found = []
     for label in shapes.GetLabels():
-        if shapes.GetNumberOfPixels(label) < LEAST_VOXELS:
+        if shapes.GetNumberOfPixels(label) < least_voxels:
             continue
         i, j, k, size_i, size_j, size_k = shapes.GetBoundingBox(label)
         box = (slice(k, k + size_k), slice(j, j + size_j), slice(i, i + size_i))

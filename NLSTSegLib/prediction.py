@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from NLSTSegLib.coarse import can_be_halved, enlarged, halved
+from NLSTSegLib.candidates import LEAST_VOXELS
+from NLSTSegLib.coarse import can_be_halved, enlarged, halved, least_voxels
 from NLSTSegLib.devices import Device, choose_device
 from NLSTSegLib.following import beyond_the_edge
 from NLSTSegLib.inference import predict_slices
@@ -49,7 +50,9 @@ def predict_on(
     second_device = choose_device("cpu") if device.name == "mps" else device
     network = second_device.place(fold_second_look(copy.deepcopy(second)), 3)
 
-    def both(ct: CtVolume, field: np.ndarray | None, start: float, middle: float, stop: float) -> tuple[np.ndarray, str]:
+    def both(
+        ct: CtVolume, field: np.ndarray | None, least: int, start: float, middle: float, stop: float
+    ) -> tuple[np.ndarray, str]:
         def first_part(fraction: float, stage: str) -> None:
             progress(start + (fraction - START) / (STOP - START) * (middle - start), stage)
 
@@ -62,16 +65,20 @@ def predict_on(
             found,
             field,
             threshold=model.card.threshold,
+            least_voxels=least,
             device=second_device.name,
             dtype=second_device.dtype,
             progress=report,
         )
         return looked, note
 
-    probability, note = both(canonical, where, START, FIRST_LOOK, HALF_RESOLUTION)
+    probability, note = both(canonical, where, LEAST_VOXELS, START, FIRST_LOOK, HALF_RESOLUTION)
     if can_be_halved(canonical):
-        coarse, _ = both(*halved(canonical, where), HALF_RESOLUTION, (HALF_RESOLUTION + STOP) / 2, STOP)
-        np.maximum(probability, enlarged(coarse, canonical, model.card.threshold), out=probability)
+        # Most of a mass is marked there, if not all.
+        least = least_voxels(canonical) // 2
+        small, small_where = halved(canonical, where)
+        coarse, _ = both(small, small_where, least, HALF_RESOLUTION, (HALF_RESOLUTION + STOP) / 2, STOP)
+        np.maximum(probability, enlarged(coarse, small, canonical, model.card.threshold), out=probability)
     return probability, note if second_device is device else f"{note}; second look: {second_device.note}"
 
 

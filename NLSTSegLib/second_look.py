@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from NLSTSegLib.candidates import Candidate, CutOut, cut_out, cut_size, find_candidates, slice_step
+from NLSTSegLib.candidates import LEAST_VOXELS, Candidate, CutOut, cut_out, cut_size, find_candidates, slice_step
 from NLSTSegLib.devices import to_device
 from NLSTSegLib.inference import arriving
 from NLSTSegLib.measurements import Box
@@ -151,6 +151,7 @@ def look_again(
     field: np.ndarray | None = None,
     *,
     threshold: float,
+    least_voxels: int = LEAST_VOXELS,
     device: str = "cpu",
     dtype: torch.dtype | None = None,
     progress: Callable[[float], None] | None = None,
@@ -159,10 +160,11 @@ def look_again(
 
     A voxel of a candidate gets the smaller of two probabilities: that it belongs to the lesion, scaled so that
     ``spec.outline_threshold`` becomes ``threshold``, and that the candidate is one. So at any threshold those lesions are seen
-    whose probability is higher, and their 95th percentile is that probability. All else is 0.
+    whose probability is higher, and their 95th percentile is that probability. All else is 0, so are candidates of less than
+    ``least_voxels``.
     """
     result = np.zeros_like(probability)
-    candidates = find_candidates(probability, spec.candidate_threshold, field)
+    candidates = find_candidates(probability, spec.candidate_threshold, field, least_voxels=least_voxels)
     judged = judge(network, spec.window_hu, ct, candidates, device=device, dtype=dtype)
     for done, (_, look) in enumerate(judged, start=1):
         low, share = spec.outline_threshold, look.outline

@@ -60,7 +60,7 @@ class EnlargedTest(unittest.TestCase):
                 ct = CtVolume(np.where(mass, 40, AIR_HU).astype(np.int16), (0.8, 0.8, spacing_k_mm))
                 small, _ = halved(ct, None)
                 probability = np.where(small.hu > -400, 200, 30).astype(np.uint8)
-                back = enlarged(probability, ct, 0.5)
+                back = enlarged(probability, small, ct, 0.5)
                 self.assertEqual(back.shape, shape)
                 self.assertEqual(set(np.unique(back)), {0, 200})
                 self.assertGreater(dice(back > 0, mass), 0.95)
@@ -72,13 +72,25 @@ class EnlargedTest(unittest.TestCase):
             mass = ball(shape, (30, 30, 30), radius_mm, (spacing_mm,) * 3)
             ct = CtVolume(np.where(mass, 40, AIR_HU).astype(np.int16), (spacing_mm,) * 3)
             small, _ = halved(ct, None)
-            back = enlarged(np.where(small.hu > -400, 255, 0).astype(np.uint8), ct, 0.5)
+            back = enlarged(np.where(small.hu > -400, 255, 0).astype(np.uint8), small, ct, 0.5)
             self.assertEqual(bool(back.any()), is_there)
+
+    def test_a_dome_that_goes_on_below_does_not_come_back(self):
+        shape = (60, 100, 100)
+        whole = ball(shape, (30, 50, 50), 25, (1.0, 1.0, 1.0))
+        # The mark ends 5 mm below the middle; with tissue below it is a dome, with air a mass that is cut there.
+        marked = whole & (np.arange(60)[:, None, None] >= 25)
+        for tissue, comes_back in ((whole, False), (marked, True)):
+            ct = CtVolume(np.where(tissue, 40, AIR_HU).astype(np.int16), (1.0, 1.0, 1.0))
+            small, _ = halved(ct, None)
+            marked_there = marked[1::4, ::2, ::2][: len(small.hu)]
+            back = enlarged(np.where(marked_there, 200, 0).astype(np.uint8), small, ct, 0.5)
+            self.assertEqual(bool(back.any()), comes_back)
 
     def test_what_is_below_the_threshold_does_not_come_back(self):
         ct = CtVolume(np.zeros((40, 80, 80), np.int16), (1.0, 1.0, 1.0))
         small, _ = halved(ct, None)
-        self.assertFalse(enlarged(np.full(small.hu.shape, 100, np.uint8), ct, 0.5).any())
+        self.assertFalse(enlarged(np.full(small.hu.shape, 100, np.uint8), small, ct, 0.5).any())
 
 
 if __name__ == "__main__":

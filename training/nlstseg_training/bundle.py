@@ -41,11 +41,16 @@ def write_bundle(network: torch.nn.Module, card: ModelCard, folder: Path, second
 
 
 def packed_weights(network: torch.nn.Module, second: torch.nn.Module | None = None) -> bytes:
-    """The file of the weights, always the same for the same weights."""
+    """The file of the weights, always the same for the same weights; in float16 what that holds exactly (:func:`rounded`)."""
     state = dict(network.state_dict())
     if second is not None:
         state |= {SECOND_PREFIX + name: tensor for name, tensor in second.state_dict().items()}
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    return save({name: _smallest(tensor.detach().cpu().contiguous()) for name, tensor in state.items()})
+
+
+def _smallest(tensor: torch.Tensor) -> torch.Tensor:
+    half = tensor.half() if tensor.dtype == torch.float32 else tensor
+    return half if torch.equal(half.to(tensor.dtype), tensor) else tensor
 
 
 def rounded(network: Network) -> Network:
