@@ -244,7 +244,7 @@ class JudgeTest(SecondLookTest):
         hu[1:3, 5:245, 5:245] = SHAPE_HU
         candidate = Candidate((slice(1, 3), slice(5, 245), slice(5, 245)), np.ones((2, 240, 240), bool), (2, 125, 125))
         ((_, look),) = self.judged(hu, 2.5, [candidate])
-        self.assertEqual(look.box, (slice(0, 4), slice(29, 221), slice(29, 221)))
+        self.assertEqual(look.box, (slice(0, 4), slice(77, 173), slice(77, 173)))
         np.testing.assert_array_equal(look.own, hu[look.box] == SHAPE_HU)
 
 
