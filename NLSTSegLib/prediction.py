@@ -79,6 +79,7 @@ def predict_on(
         small, small_where = halved(canonical, where)
         coarse, _ = both(small, small_where, least, HALF_RESOLUTION, (HALF_RESOLUTION + STOP) / 2, STOP)
         np.maximum(probability, enlarged(coarse, small, canonical, model.card.threshold), out=probability)
+    progress(STOP, "network")
     return probability, note if second_device is device else f"{note}; second look: {second_device.note}"
 
 

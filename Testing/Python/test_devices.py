@@ -35,7 +35,8 @@ from threshold_model import CARD, WINDOW_HU, threshold_model
 ROOT = Path(__file__).resolve().parents[2]
 
 MEMORY = """
-import json, resource, sys, torch
+import json, re, sys, torch
+from pathlib import Path
 from NLSTSegLib.devices import bytes_per_pixel
 from NLSTSegLib.networks.published import PublishedUNet
 from NLSTSegLib.networks.unet import UNet, UNetConfig, fold_batch_norm
@@ -46,12 +47,15 @@ else:
     network, slices, side = fold_batch_norm(UNet(UNetConfig(2, 5, (16, 32, 64, 128, 160))).eval()), 5, 640
 x = torch.zeros(1, slices, side, side)
 estimate = bytes_per_pixel(network, slices, torch.float32) * side**2
+def most_kb():
+    # Not that of getrusage, which a child has from its parent.
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 with torch.inference_mode():
     # So that what is loaded and packed once does not count.
     network(x[:, :, :64, :64])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = most_kb()
     network(x)
-print(json.dumps([(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, estimate]))
+print(json.dumps([(most_kb() - before) * 1024, estimate]))
 """
 """The memory that a network really takes for a slice, on a CPU, and the estimate."""
 

@@ -308,7 +308,7 @@ class ModelTest(InputTestCase):
         self.assertEqual(len(self.titles()), len(list_models()))
         self.assertRegex(self.titles()[0], rf"{DEFAULT_MODEL} {card.version} \([\d.]+ MB\)")
         text = self.ui.modelCardLabel.text
-        for words in (card.intended_use, card.training_data, card.licence, card.attribution, card.description, "matched dice"):
+        for words in (card.intended_use, card.training_data, card.licence, card.attribution, card.description, "dice per lesion"):
             self.assertIn(words, text)
         self.assertFalse(self.ui.modelCardButton.collapsed)
         self.assertFalse(self.ui.removeModelButton.enabled)

@@ -73,11 +73,11 @@ class ExportTest(TinyRunTest):
             check_parity(trained, run / "bundle", case, CPU)
 
     def test_a_bundle_that_is_no_copy_is_not_left(self):
-        def damaged(network, card, folder):
+        def damaged(network, card, folder, second):
             other = copy.deepcopy(network)
             with torch.no_grad():
                 other.head.bias += 0.05
-            return write_bundle(other, card, folder)
+            return write_bundle(other, card, folder, second)
 
         with unittest.mock.patch("nlstseg_training.export.write_bundle", damaged):
             done = self.run_command("export", self.run_2d, "--out", self.folder / "damaged", *self.cpu)
@@ -177,7 +177,9 @@ class RecipesTest(unittest.TestCase):
         for name, card in (("default", find_model(DEFAULT_MODEL).card), ("published", published_card(Path("x.pth")))):
             recipe = read_recipe(name)
             self.assertEqual(recipe.name, name)
-            for field in ("architecture", "input", "threshold", "min_volume_mm3"):
+            # A model with a second look has the threshold of that.
+            chosen = () if card.second_look else ("threshold", "min_volume_mm3")
+            for field in ("architecture", "input", *chosen):
                 self.assertEqual(getattr(recipe, field), getattr(card, field), f"{name} {field}")
 
     def test_the_one_for_fine_tuning_takes_network_and_input_from_the_model(self):
