@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from NLSTSegLib.lesions import above
+from NLSTSegLib.lesions import above, components
 from NLSTSegLib.measurements import Box
 
 SLICE_MM = 1.25
@@ -52,25 +52,14 @@ def find_candidates(
     probability: np.ndarray, threshold: float, field: np.ndarray | None = None, *, least_voxels: int = LEAST_VOXELS
 ) -> list[Candidate]:
     """The 26-connected components of ``probability`` (uint8, 255 is 1) above ``threshold``, those that touch ``field``."""
-    import SimpleITK as sitk
-
-    image = sitk.ConnectedComponent(sitk.GetImageFromArray(above(probability, threshold).view(np.uint8)), True)
-    labels = sitk.GetArrayViewFromImage(image)
-    shapes = sitk.LabelShapeStatisticsImageFilter()
-    shapes.ComputePerimeterOff()
-    shapes.Execute(image)
     found = []
-    for label in shapes.GetLabels():
-        if shapes.GetNumberOfPixels(label) < least_voxels:
-            continue
-        i, j, k, size_i, size_j, size_k = shapes.GetBoundingBox(label)
-        box = (slice(k, k + size_k), slice(j, j + size_j), slice(i, i + size_i))
-        mask = np.asarray(labels[box] == label)
+    for box, mask in components(above(probability, threshold), least_voxels):
         if field is not None and not field[box][mask].any():
             continue
         values = np.where(mask, probability[box], 0)
         middle = np.argwhere(values >= CORE_SHARE * values.max()).mean(axis=0).round().astype(int)
-        found.append(Candidate(box, mask, (k + int(middle[0]), j + int(middle[1]), i + int(middle[2]))))
+        k, j, i = (side.start + int(n) for side, n in zip(box, middle, strict=True))
+        found.append(Candidate(box, mask, (k, j, i)))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +72,7 @@ def find_lesions(
         raise InputError(f"the lung field of shape {field.shape} does not fit the CT's {ct.hu.shape}: give one on the CT's grid")
 
     kept = []
-    for box, mask in _components(above(probability, threshold), ct, min_volume_mm3):
+    for box, mask in _grown_components(above(probability, threshold), ct, min_volume_mm3):
         if field is None or field[box][mask].any():
             first_kji = tuple(int(s.start + n[0]) for s, n in zip(box, mask.nonzero(), strict=True))
             kept.append((-np.count_nonzero(mask), first_kji, box, mask))
@@ -101,12 +101,12 @@ def label_map(lesions: Sequence[Lesion], shape_kji: tuple[int, int, int]) -> np.
     return labels
 
 
-def _components(above: np.ndarray, ct: CtVolume, min_volume_mm3: float) -> list[tuple[Box, np.ndarray]]:
-    """Grown box and mask of each 26-connected component of ``above`` that is large enough."""
+def components(above: np.ndarray, least_voxels: float) -> Iterator[tuple[Box, np.ndarray]]:
+    """Bounding box and mask (bool, of its shape) of each 26-connected component of ``above`` with ``least_voxels`` or more."""
     import SimpleITK as sitk
 
     if not above.any():
-        return []
+        return
     # Labels take four bytes a voxel: find them only where there is something.
     used = bounding_box(above)
     image = sitk.ConnectedComponent(sitk.GetImageFromArray(above[used].view(np.uint8)), True)
@@ -115,29 +115,32 @@ def _components(above: np.ndarray, ct: CtVolume, min_volume_mm3: float) -> list[
     shapes = sitk.LabelShapeStatisticsImageFilter()
     shapes.ComputePerimeterOff()
     shapes.Execute(image)
-    # A component of exactly the minimum stays, also when the product misses it in the last bit.
-    min_voxels = min_volume_mm3 / ct.voxel_volume_mm3 * (1 - 1e-9)
-
-    components = []
     for label in shapes.GetLabels():
-        if shapes.GetNumberOfPixels(label) < min_voxels:
+        if shapes.GetNumberOfPixels(label) < least_voxels:
             continue
         i, j, k, size_i, size_j, size_k = shapes.GetBoundingBox(label)
-        tight = (slice(k, k + size_k), slice(j, j + size_j), slice(i, i + size_i))
-        box, inner = _grow(tight, used, ct)
+        inner = (slice(k, k + size_k), slice(j, j + size_j), slice(i, i + size_i))
+        k, j, i = (start + side.start for start, side in zip((k, j, i), used, strict=True))
+        box = (slice(k, k + size_k), slice(j, j + size_j), slice(i, i + size_i))
+        yield box, np.asarray(labels[inner] == label)
+
+
+def _grown_components(above: np.ndarray, ct: CtVolume, min_volume_mm3: float) -> Iterator[tuple[Box, np.ndarray]]:
+    """The same with the box grown by :data:`BOX_MARGIN_MM`, those that are large enough."""
+    # A component of exactly the minimum stays, also when the product misses it in the last bit.
+    for tight, inner_mask in components(above, min_volume_mm3 / ct.voxel_volume_mm3 * (1 - 1e-9)):
+        box, inner = _grow(tight, ct)
         mask = np.zeros([s.stop - s.start for s in box], bool)
-        mask[inner] = labels[tight] == label
-        components.append((box, mask))
-    return components
+        mask[inner] = inner_mask
+        yield box, mask
 
 
-def _grow(tight: Box, used: Box, ct: CtVolume) -> tuple[Box, Box]:
-    """The box, on ``ct``'s grid, around ``tight`` (which counts from ``used``), and where ``tight`` lies in that box."""
+def _grow(tight: Box, ct: CtVolume) -> tuple[Box, Box]:
+    """The box, on ``ct``'s grid, around ``tight``, and where ``tight`` lies in that box."""
     grown, inner = [], []
-    for own, outer, spacing_mm, size in zip(tight, used, ct.spacing_ijk_mm[::-1], ct.hu.shape, strict=True):
-        start, stop = own.start + outer.start, own.stop + outer.start
+    for own, spacing_mm, size in zip(tight, ct.spacing_ijk_mm[::-1], ct.hu.shape, strict=True):
         margin = int(np.ceil(BOX_MARGIN_MM / spacing_mm))
-        low = max(0, start - margin)
-        grown.append(slice(low, min(size, stop + margin)))
-        inner.append(slice(start - low, stop - low))
+        low = max(0, own.start - margin)
+        grown.append(slice(low, min(size, own.stop + margin)))
+        inner.append(slice(own.start - low, own.stop - low))
     return (grown[0], grown[1], grown[2]), (inner[0], inner[1], inner[2])

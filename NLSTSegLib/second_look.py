@@ -109,17 +109,17 @@ def _run(
 
     x = to_device(np.stack([network_input(cut.values, cut.there, window_hu) for cut in cuts]), device, dtype or torch.float32)
     with torch.inference_mode():
-        answers = [tuple(answer.float() for answer in network(x))]
-        outline, logit = answers[0]
+        outline, logit = (answer.float() for answer in network(x))
         likely = (logit > LIKELY_LOGIT).nonzero()[:, 0]
         if len(likely):
             for axes in FLIPS[1:]:
-                mirrored = tuple(answer.float() for answer in network(x[likely].flip(axes)))
-                outline[likely] += mirrored[0].flip(axes)
-                logit[likely] += mirrored[1]
+                mirrored_outline, mirrored_logit = network(x[likely].flip(axes))
+                outline[likely] += mirrored_outline.float().flip(axes)
+                logit[likely] += mirrored_logit.float()
             outline[likely] /= len(FLIPS)
             logit[likely] /= len(FLIPS)
-        return arriving(torch.sigmoid(outline[:, 0]), outline)(), arriving(logit, logit)()
+        # As the network's own type, by which a float16 that was too small is known: a sum of it is not finite either.
+        return arriving(torch.sigmoid(outline[:, 0]), outline.to(x.dtype))(), arriving(logit, logit.to(x.dtype))()
 
 
 def _judged(candidate: Candidate, turns: Sequence[CutOut], outlines: np.ndarray, logit: float) -> Judged:

@@ -364,10 +364,6 @@ class VaryTest(unittest.TestCase):
         torch.testing.assert_close(target, given[..., inner, inner], rtol=0, atol=1e-4)
 
 
-def scored(case_id: str, kind: str, logit: float, is_lesion: bool) -> Scored:
-    return Scored(case_id, kind, logit, is_lesion, 8.0 if is_lesion else 0.0)
-
-
 class CalibrationTest(unittest.TestCase):
     def drawn(self, slope: float, shift: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(7)
@@ -390,11 +386,11 @@ class CalibrationTest(unittest.TestCase):
             self.assertLess(slope, 1000)
 
     def test_the_curve_tells_which_share_is_lesions_by_fifth_of_the_score(self):
-        spec, _, _ = calibrated([scored("a", "chest", 1.0, True), scored("a", "chest", -1.0, False)], RECIPE)
+        spec, _, _ = calibrated([Scored(1.0, True), Scored(-1.0, False)], RECIPE)
         spec = dataclasses.replace(spec, score_slope=1.0, score_shift=0.0)
         # Scores of 0.88, 0.88, 0.88, 0.27 and 0.5.
-        several = [scored("a", "chest", logit, lesion) for logit, lesion in ((2.0, True), (2.0, True), (2.0, False))]
-        several += [scored("a", "chest", -1.0, False), scored("c", "crop", 0.0, True)]
+        several = [Scored(logit, lesion) for logit, lesion in ((2.0, True), (2.0, True), (2.0, False))]
+        several += [Scored(-1.0, False), Scored(0.0, True)]
         curve = calibration_curve(several, spec)
         self.assertEqual(
             curve,
@@ -405,11 +401,11 @@ class CalibrationTest(unittest.TestCase):
             },
         )
         # The highest score of all is in the last fifth.
-        self.assertEqual(list(calibration_curve([scored("a", "chest", 99.0, True)], spec)), ["score 0.8-1"])
+        self.assertEqual(list(calibration_curve([Scored(99.0, True)], spec)), ["score 0.8-1"])
 
     def test_drawn_scores_lie_on_the_curve(self):
         logits, is_lesion = self.drawn(0.7, -1.0)
-        several = [scored("a", "chest", float(logit), bool(lesion)) for logit, lesion in zip(logits, is_lesion, strict=True)]
+        several = [Scored(float(logit), bool(lesion)) for logit, lesion in zip(logits, is_lesion, strict=True)]
         spec, threshold, sure = calibrated(several, RECIPE)
         for name, row in calibration_curve(several, spec).items():
             low, high = (float(end) for end in name.removeprefix("score ").split("-"))
@@ -419,7 +415,7 @@ class CalibrationTest(unittest.TestCase):
             self.assertAlmostEqual(float((scores[is_lesion] >= limit).mean()), share, delta=0.01)
 
     def test_lesions_alone_and_wrong_marks_alone_set_no_scores(self):
-        for several in ([], [scored("a", "chest", 1.0, True)], [scored("a", "chest", 1.0, False)]):
+        for several in ([], [Scored(1.0, True)], [Scored(1.0, False)]):
             with self.assertRaisesRegex(InputError, "split again"):
                 calibrated(several, RECIPE)
 

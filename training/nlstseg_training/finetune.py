@@ -48,8 +48,7 @@ def finetune(
     """Train ``base`` further in the folder ``out`` and write the new bundle ``out/bundle``; what was stopped goes on.
 
     A second look is trained further too, on what the tuned first network marks. Held out is the test part, or the validation
-    part of a split without one. Threshold and minimum volume stay the base's:
-    a handful of cases is too few to choose them by.
+    part of a split without one. Threshold and minimum volume stay the base's: a handful of cases is too few to choose them by.
 
     Raises :class:`InputError` when the new model would take the place, or the name and version, of the base, when no case
     is held out, and as :func:`nlstseg_training.fit.fit` does.

@@ -24,7 +24,6 @@ KEPT_SHARE, SURE_SHARE = 0.98, 0.85
 """Of the validation lesions that the first network finds, so many are above the card's threshold, and above the one of which
 the card says that a user who wants few wrong marks may take it."""
 
-
 THRESHOLD_RANGE = (0.05, 0.9)
 """Of the card's threshold: the outline's fills the range between it and 1."""
 
@@ -35,12 +34,8 @@ SCORES = (0.0, 0.2, 0.4, 0.6, 0.8)
 class Scored:
     """A candidate of a validation case."""
 
-    case_id: str
-    kind: str
     logit: float
     is_lesion: bool
-    diameter_mm: float
-    """Of the lesion; 0 where there is none."""
 
 
 def score_candidates(
@@ -59,11 +54,8 @@ def score_candidates(
         case = load_case(cache, entry.id)
         candidates = candidates_of(first, recipe.candidate_threshold, case, entry)
         labels = {id(candidate): label for candidate, label in candidates}
-        diameters = {lesion.label: lesion.diameter_mm for lesion in entry.lesions}
         judged = judge(folded, recipe.window_hu, case.ct, [each for each, _ in candidates], dtype=device.dtype)
-        for candidate, look in judged:
-            label = labels[id(candidate)]
-            found.append(Scored(entry.id, entry.kind, look.logit, label > 0, diameters.get(label, 0.0)))
+        found += [Scored(look.logit, labels[id(candidate)] > 0) for candidate, look in judged]
         progress((n + 1) / len(entries))
     return found
 

@@ -35,9 +35,9 @@ OFF_MIDDLE_SLICES = 1.5
 class NoLesions:
     """Places that are no lesion: what the first network wrongly marks, and vessels and walls, as often from every case."""
 
-    def __init__(self, marked: Sequence[Place], cases: Iterable[LoadedCase]) -> None:
+    def __init__(self, marked: Sequence[Place], vessels: Iterable[list[Place]]) -> None:
         self.marked = marked
-        self.vessels = [places for places in map(dense_places, cases) if places]
+        self.vessels = [places for places in vessels if places]
 
     def __bool__(self) -> bool:
         return bool(self.marked or self.vessels)
@@ -70,6 +70,7 @@ class CutOuts(torch.utils.data.Dataset):
         self.recipe, self.seed, self.count = recipe, seed, count
         self.pool = CasePool(cache, entries, seed, recipe.block_cases)
         self.places = places
+        self._vessels: dict[str, list[Place]] = {}
 
     def __len__(self) -> int:
         return self.count
@@ -101,8 +102,11 @@ class CutOuts(torch.utils.data.Dataset):
         self._centres = {place.case_id: place.centre_kji for place in here if place.lesion}
         self._lesions = [place for place in here if place.lesion and place.case_id in self.pool.chests]
         wrong = [place for place in here if not place.lesion]
+        loaded = self.pool.crops | self.pool.chests
+        # They are always the same of a case, and most cases of a block were in the one before.
+        self._vessels = {name: self._vessels[name] if name in self._vessels else dense_places(loaded[name]) for name in loaded}
         self._in_crops, self._in_chests = (
-            NoLesions([place for place in wrong if place.case_id in cases], cases.values())
+            NoLesions([place for place in wrong if place.case_id in cases], [self._vessels[name] for name in cases])
             for cases in (self.pool.crops, self.pool.chests)
         )
         if not (self._in_crops or self._in_chests):
