@@ -32,6 +32,9 @@ def second_look(
     cache: Cache,
     split: SplitFile,
     out: Out,
+    further: Annotated[
+        bool, typer.Option("--further", help="Train the model's own second look further; give another seed than it had.")
+    ] = False,
     seed: Seed = 0,
     name: Annotated[str, typer.Option(help="Name of the new model (default: the same, with another version).")] = "",
     version: Version = "",
@@ -57,6 +60,7 @@ def second_look(
                 cache,
                 split,
                 out,
+                further=further,
                 seed=seed,
                 texts=Texts(name, version, licence, attribution, intended_use),
                 machine=Machine(accelerator.value, workers=workers),

@@ -28,6 +28,8 @@ from NLSTSegLib.progress import Progress, silent, stage_of
 PLACES_FILE, FIT_FOLDER = "places.json", "second"
 """In the folder of a second look: what the first network marks, and the training."""
 
+WHAT_IT_DOES = "a 3D network judges and outlines what it finds."
+
 TUNING: dict[str, Any] = {"epochs": 2, "epoch_steps": 50, "learning_rate": 2e-4}
 """Of a recipe for a handful of cases."""
 
@@ -39,6 +41,7 @@ def add_second_look(
     out: Path,
     *,
     recipe: SecondLookRecipe | None = None,
+    further: bool = False,
     seed: int = 0,
     texts: Texts | None = None,
     machine: Machine | None = None,
@@ -47,13 +50,18 @@ def add_second_look(
 ) -> tuple[ModelCard, dict[str, Any]]:
     """Train a second look for ``base`` (or another one, in place of its own) and write ``out/bundle``; what was stopped goes on.
 
-    Scores, outlines and the card's threshold are set on the validation part, on which the result is measured too. Returns the
-    card and what ``evaluation.json`` holds. Parameters are rounded to float16.
+    With ``further`` its own second network is trained further (by another seed, or it sees the cut-outs of its first training
+    again). Scores and the card's threshold are set on the validation part, on which the result is measured too. Returns the card
+    and what ``evaluation.json`` holds. Parameters are rounded to float16.
 
-    Raises :class:`InputError` when the bundle is there already or would have the base's name and version, for another base or
-    cases than the folder was begun with, and as :func:`nlstseg_training.fit.fit` does.
+    Raises :class:`InputError` when there is no second look to train further, when the bundle is there already or would have the
+    base's name and version, for another base or cases than the folder was begun with, and as :func:`nlstseg_training.fit.fit`
+    does.
     """
     recipe, texts, where = recipe or SecondLookRecipe(), texts or Texts(), where or Where()
+    start = base.second if further else None
+    if further:
+        recipe = dataclasses.replace(recipe, **_known(base))
     first = Model(dataclasses.replace(base.card, second_look=None), rounded(base.network))
     name, version = texts.name or base.card.name, texts.version or "1"
     if (name, version) == (base.card.name, base.card.version):
@@ -65,7 +73,8 @@ def add_second_look(
         if bundle.exists():
             raise InputError(f"the model is in '{bundle}' already; choose another folder for another one")
         places = _places(first, recipe, cache, manifest, split, entries[0] + entries[1], out, progress)
-        second = fit_second_look(recipe, cache, (entries[0], entries[1]), places, out / FIT_FOLDER, seed=seed, machine=machine)
+        parts = entries[0], entries[1]
+        second = fit_second_look(recipe, cache, parts, places, out / FIT_FOLDER, seed=seed, start=start, machine=machine)
         rounded(second)
         report = stage_of(progress, "calibration", 0, 1)
         scored = score_candidates(second, recipe, first, cache, entries[1], report)
@@ -76,7 +85,7 @@ def add_second_look(
             base.card,
             name=name,
             version=version,
-            description=f"{base.card.description.rstrip('.')}; a 3D network judges and outlines what it finds.",
+            description=base.card.description if further else f"{base.card.description.rstrip('.')}; {WHAT_IT_DOES}",
             threshold=threshold,
             min_volume_mm3=recipe.min_volume_mm3,
             second_look=spec,
@@ -120,14 +129,18 @@ def tune_second_look(
 
     How its numbers become scores stays as it was: a handful of cases is too few to set that by.
     """
-    spec = base.card.second_look
-    assert spec is not None
-    assert base.second is not None
-    known = {"channels": spec.channels, "window_hu": spec.window_hu, "candidate_threshold": spec.candidate_threshold}
-    recipe = dataclasses.replace(SecondLookRecipe(), **known, **TUNING)
+    recipe = dataclasses.replace(SecondLookRecipe(), **_known(base), **TUNING)
     entries = [entry for part in parts for entry in part]
     places = find_places(tuned, recipe.candidate_threshold, cache, entries, stage_of(progress, "candidates", 0, 1))
     return rounded(fit_second_look(recipe, cache, parts, places, out / FIT_FOLDER, seed=seed, start=base.second, machine=machine))
+
+
+def _known(base: Model) -> dict[str, Any]:
+    """Of a recipe what the second look of ``base`` was made with; raises :class:`InputError` when there is none."""
+    spec = base.card.second_look
+    if spec is None or base.second is None:
+        raise InputError(f"'{base.card.name}' {base.card.version} has no second look to train further; leave out --further")
+    return {"channels": spec.channels, "window_hu": spec.window_hu, "candidate_threshold": spec.candidate_threshold}
 
 
 def _places(

@@ -11,11 +11,11 @@ from nlstseg_training.recipe import Augmentation
 class Shares:
     """Of a batch; what is left of it are wrong marks in chests and backgrounds."""
 
-    crops: float = 0.28
+    crops: float = 0.36
     transplants: float = 0.15
     synthetic: float = 0.05
     chests: float = 0.02
-    wrong_in_crops: float = 0.2
+    wrong_in_crops: float = 0.18
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SecondLookRecipe:
     block_batches: int = 50
     block_cases: int = 40
     """As of :class:`~nlstseg_training.recipe.Sampling`."""
-    epochs: int = 8
+    epochs: int = 12
     epoch_steps: int = 200
     validation_steps: int = 18
     learning_rate: float = 1e-3
