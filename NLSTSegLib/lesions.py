@@ -18,6 +18,10 @@ SCORE_PERCENTILE = 95
 """A lesion's score is this percentile of its probabilities: near the peak, but not the doing of one voxel."""
 
 
+Outline = tuple[Box, np.ndarray]
+"""Box and mask of a :class:`Lesion`."""
+
+
 @dataclass(frozen=True, eq=False)
 class Lesion:
     """One lesion on the canonical grid.
@@ -53,7 +57,20 @@ def find_lesions(
     min_volume_mm3: float,
     field: np.ndarray | None = None,
 ) -> list[Lesion]:
-    """The lesions in ``probability`` (uint8 ``[k, j, i]``, 255 = 1.0, on the grid of the canonical ``ct``).
+    """:func:`outline_lesions` and :func:`measure_lesions` in one; raises what the first does."""
+    outlines = outline_lesions(probability, ct, threshold=threshold, min_volume_mm3=min_volume_mm3, field=field)
+    return measure_lesions(outlines, probability, ct)
+
+
+def outline_lesions(
+    probability: np.ndarray,
+    ct: CtVolume,
+    *,
+    threshold: float,
+    min_volume_mm3: float,
+    field: np.ndarray | None = None,
+) -> list[Outline]:
+    """The outlines of the lesions in ``probability`` (uint8 ``[k, j, i]``, 255 = 1.0, on the grid of the canonical ``ct``).
 
     A lesion is a 26-connected component of the voxels with ``probability / 255 > threshold`` (0 to 1) that has at least
     ``min_volume_mm3``. With ``field`` (bool ``[k, j, i]``, the same grid) it is kept, whole, when any voxel of it lies in
@@ -77,9 +94,13 @@ def find_lesions(
             first_kji = tuple(int(s.start + n[0]) for s, n in zip(box, mask.nonzero(), strict=True))
             kept.append((-np.count_nonzero(mask), first_kji, box, mask))
     kept.sort(key=lambda component: component[:2])
+    return [(box, mask) for _, _, box, mask in kept]
 
+
+def measure_lesions(outlines: Sequence[Outline], probability: np.ndarray, ct: CtVolume) -> list[Lesion]:
+    """The lesions with these outlines, in label order, scored by ``probability`` (uint8, 255 = 1.0) and measured in ``ct``."""
     lesions = []
-    for label, (_, _, box, mask) in enumerate(kept, start=1):
+    for label, (box, mask) in enumerate(outlines, start=1):
         patch = probability[box].copy()
         score = float(np.percentile(patch[mask], SCORE_PERCENTILE)) / 255
         offset_kji = (box[0].start, box[1].start, box[2].start)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 
 from NLSTSegLib.devices import DeviceChoice, choose_device, shortcoming
 from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory
-from NLSTSegLib.lesions import Lesion, find_lesions, label_map
+from NLSTSegLib.lesions import Lesion, label_map, measure_lesions, outline_lesions
 from NLSTSegLib.lungs import lung_field
 from NLSTSegLib.models import Model, ModelCard
 from NLSTSegLib.prediction import predict_on
@@ -22,9 +22,6 @@ from NLSTSegLib.progress import Progress, silent
 from NLSTSegLib.regular_grid import SliceStack, from_regular, nearest_voxel, slice_stack, to_regular
 from NLSTSegLib.trained_on import check_trained_on
 from NLSTSegLib.volume import CtVolume, Grid, from_canonical, to_canonical
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,9 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         probability, device_note = _predict(canonical, model, options, where, threshold, progress)
     with _timed(seconds, "lesions"):
         progress(0.95, "lesions")
-        lesions = find_lesions(probability, canonical, threshold=threshold, min_volume_mm3=minimum, field=where)
+        outlines = outline_lesions(probability, canonical, threshold=threshold, min_volume_mm3=minimum, field=where)
+    with _timed(seconds, "measurements"):
+        lesions = measure_lesions(outlines, probability, canonical)
     progress(1.0, "done")
     return SegmentationResult(
         ct=ct,

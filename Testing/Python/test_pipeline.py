@@ -307,7 +307,7 @@ class ProgressTest(PipelineTest):
         self.assertEqual(stages, ["check", "lung field", "network", "lesions", "done"])
         # A step for every slice, and one when the stage begins.
         self.assertGreater(sum(stage == "network" for _, stage in calls), min(ct_with_spheres().hu.shape) - 2)
-        self.assertEqual(list(result.seconds), ["check", "lung field", "network", "lesions"])
+        self.assertEqual(list(result.seconds), ["check", "lung field", "network", "lesions", "measurements"])
         self.assertTrue(all(seconds >= 0 for seconds in result.seconds.values()))
 
     def test_raising_stops_in_every_stage(self):

@@ -572,7 +572,7 @@ class PipelineTest(SecondLookTest):
         self.assertEqual((fractions[0], told[-1]), (0.0, (1.0, "done")))
         self.assertEqual(list(dict.fromkeys(stage for _, stage in told)), ["check", "lung field", "network", "lesions", "done"])
         self.assertAlmostEqual(max(fraction for fraction, stage in told if stage == "network"), 0.95)
-        self.assertEqual(list(result.seconds), ["check", "lung field", "network", "lesions"])
+        self.assertEqual(list(result.seconds), ["check", "lung field", "network", "lesions", "measurements"])
         self.assertTrue(result.device_note.startswith("CPU"))
 
     def test_what_lies_outside_the_field_is_not_looked_at(self):

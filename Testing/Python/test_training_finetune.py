@@ -4,16 +4,20 @@ import dataclasses
 import json
 import tempfile
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
+from known_second_look import SPEC
 from nlstseg_training.bundle import write_bundle
 from nlstseg_training.cases import read_manifest, read_split
 from nlstseg_training.runs import read_run
+from nlstseg_training.second_look.make import TUNING
 from NLSTSegLib.model_card import Architecture, TrainingCases
-from NLSTSegLib.models import find_model
+from NLSTSegLib.models import find_model, load_model
+from NLSTSegLib.networks.second_look import SecondLookConfig, SecondLookNet
 from NLSTSegLib.networks.unet import UNet, UNetConfig
 from NLSTSegLib.trained_on import check_trained_on, salted
 from small_nlstseg import labelled_chest, write_case
@@ -120,6 +124,24 @@ class FineTuneTest(TinyRunTest):
         before, after = (load_file(folder / "weights.safetensors") for folder in (self.base, self.folder / "still" / "bundle"))
         for name in before:
             torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-5)
+
+    def test_a_second_look_is_trained_further_and_keeps_how_its_numbers_become_scores(self):
+        torch.manual_seed(4)
+        card = dataclasses.replace(find_model(str(self.base)).card, second_look=SPEC)
+        first = load_model(find_model(str(self.base))).network
+        own = SecondLookNet(SecondLookConfig(SPEC.channels))
+        base = self.folder / "two-looks"
+        write_bundle(first, card, base, own)
+        with unittest.mock.patch.dict(TUNING, epochs=1, epoch_steps=2):
+            done = self.run_command(*self.command("tuned-twice", base=base))
+        self.assertEqual(done.exit_code, 0, done.stderr)
+        tuned = load_model(find_model(str(self.folder / "tuned-twice" / "bundle")))
+        self.assertEqual(tuned.card.second_look, SPEC)
+        weights = [*zip(tuned.second.parameters(), own.parameters(), strict=True)]
+        moved = [float((after - before).detach().abs().max()) for after, before in weights]
+        # Two steps of 2e-4 at most each, from where it was.
+        self.assertGreater(max(moved), 1e-5)
+        self.assertLess(max(moved), 5e-3)
 
     def test_the_model_it_comes_from_is_not_overwritten(self):
         files = {path.name: path.read_bytes() for path in self.base.iterdir()}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from known_second_look import SPEC
 from nlstseg_training.bundle import Where, write_bundle
 from nlstseg_training.card import Texts
 from nlstseg_training.cases import Split, load_case, write_json
@@ -36,7 +37,7 @@ from nlstseg_training.transplant import LoadedCase
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.model_card import read_card
 from NLSTSegLib.models import CARD_FILE, Model, find_model, load_model
-from NLSTSegLib.networks.second_look import SecondLookNet
+from NLSTSegLib.networks.second_look import SecondLookConfig, SecondLookNet
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from threshold_model import threshold_model, threshold_network
 from tiny_cache import TinyCache, chest_hu_and_labels
@@ -203,7 +204,7 @@ class FitTest(TinyCacheTest):
 
     def test_it_learns_what_is_a_lesion_and_its_outline(self):
         parts = tuple([entry for entry in self.cache.entries if entry.id in part] for part in (SPLIT.train, SPLIT.validation))
-        recipe = dataclasses.replace(RECIPE, epochs=3, epoch_steps=10, learning_rate=1e-2, average_decay=0.5)
+        recipe = dataclasses.replace(RECIPE, epochs=3, epoch_steps=20, learning_rate=3e-3, average_decay=0.5)
         network, rows = self.fit(parts, recipe)
         self.assertFalse(network.training)
         self.assertEqual(len(rows), 3)
@@ -489,6 +490,25 @@ class AddSecondLookTest(TinyCacheTest):
         self.assertEqual(card.second_look, straight.second_look)
         with self.assertRaisesRegex(InputError, "already"):
             self.add("stopped")
+
+    def test_further_training_starts_from_the_model_s_own_second_look(self):
+        torch.manual_seed(5)
+        own = SecondLookNet(SecondLookConfig(SPEC.channels)).eval()
+        card = dataclasses.replace(self.base.card, version="3", second_look=dataclasses.replace(SPEC, candidate_threshold=0.4))
+        base = Model(card, threshold_network(), own)
+        still = dataclasses.replace(RECIPE, learning_rate=1e-9)
+        card, _ = self.add("further", base, "4", further=True, recipe=still)
+        trained = load_model(find_model(str(self.folder / "further" / BUNDLE_FOLDER))).second
+        for (name, tensor), before in zip(trained.named_parameters(), own.parameters(), strict=True):
+            torch.testing.assert_close(tensor, before, rtol=2e-3, atol=1e-4, msg=name)
+        # What it was made with, not what the recipe says.
+        self.assertEqual((card.second_look.channels, card.second_look.candidate_threshold), (SPEC.channels, 0.4))
+        self.assertEqual(card.description, base.card.description)
+
+    def test_a_model_without_a_second_look_has_none_to_train_further(self):
+        with self.assertRaisesRegex(InputError, "no second look"):
+            self.add("none", further=True)
+        self.assertFalse((self.folder / "none").exists())
 
     def test_the_name_and_version_of_the_model_it_comes_from_are_refused(self):
         for texts in (Texts(version=self.base.card.version), Texts(self.base.card.name, self.base.card.version)):

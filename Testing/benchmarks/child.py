@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from NLSTSegLib.coarse import enlarged, halved
 from NLSTSegLib.devices import choose_device
 from NLSTSegLib.inference import InputSpec, predict_slices
 from NLSTSegLib.lesions import above, find_lesions, label_map
@@ -18,8 +22,10 @@ from NLSTSegLib.lungs import lung_field
 from NLSTSegLib.models import Model, find_model, load_model
 from NLSTSegLib.networks.published import PublishedUNet
 from NLSTSegLib.networks.published_field import PublishedFieldUNet
+from NLSTSegLib.networks.second_look import fold_second_look
 from NLSTSegLib.networks.unet import fold_batch_norm
 from NLSTSegLib.reading import read_ct
+from NLSTSegLib.second_look import look_again
 from NLSTSegLib.volume import CtVolume, to_canonical
 
 PRODUCT_SIDE, PRODUCTS = 4096, 5
@@ -32,23 +38,57 @@ COUNTED = 8
 def plain(ct: Path, model: str, slices: list[int] | None, keep: Path, threads: int) -> dict[str, Any]:
     """Each whole slice alone in float32, as the published procedure does, with nothing left out; ``None``: every slice.
 
-    ``keep`` gets the probabilities (uint8) and which slices they are of.
+    A second look and the half resolution follow, in float32 too. ``keep`` gets the probabilities (uint8) and which slices they
+    are of.
     """
     torch.set_num_threads(threads)
     canonical, loaded = to_canonical(read_ct(ct)), load_model(find_model(model))
     k_all = list(range(len(canonical.hu))) if slices is None else slices
-    answers, seconds = [], []
     cpu = time.process_time()
+    probability, seconds = _slice_by_slice(canonical, loaded, k_all)
+    slice_cpu = (time.process_time() - cpu) / len(k_all)
+    start, cpu = time.perf_counter(), time.process_time()
+    if loaded.second is not None:
+        field = lung_field(canonical)
+        small, small_field = halved(canonical, field)
+        coarse = _looked_again(_slice_by_slice(small, loaded, range(len(small.hu)))[0], loaded, small, small_field)
+        probability = _looked_again(probability, loaded, canonical, field)
+        np.maximum(probability, enlarged(coarse, small, canonical, loaded.card.threshold), out=probability)
+    np.savez(keep, slices=k_all, probability=probability)
+    return {
+        "slice_s": float(np.median(seconds)),
+        "slice_cpu_s": slice_cpu,
+        "slices": len(k_all),
+        "looks_s": time.perf_counter() - start,
+        "looks_cpu_s": time.process_time() - cpu,
+    }
+
+
+def _slice_by_slice(ct: CtVolume, model: Model, k_all: Sequence[int]) -> tuple[np.ndarray, list[float]]:
+    """Probabilities of the first or only network (uint8), and the seconds of each slice."""
+    answers, seconds = [], []
     with torch.inference_mode():
         for k in k_all:
             start = time.perf_counter()
-            y = loaded.network(torch.from_numpy(_whole_slice(canonical, loaded.card.input, k)))
+            y = model.network(torch.from_numpy(_whole_slice(ct, model.card.input, k)))
             answers.append(torch.sigmoid(y).mul(255).round().to(torch.uint8)[0, 0].numpy())
             seconds.append(time.perf_counter() - start)
-    cpu = time.process_time() - cpu
-    rows, columns = canonical.hu.shape[1:]
-    np.savez(keep, slices=k_all, probability=np.stack(answers)[:, :rows, :columns])
-    return {"slice_s": float(np.median(seconds)), "slice_cpu_s": cpu / len(k_all), "slices": len(k_all)}
+    rows, columns = ct.hu.shape[1:]
+    return np.stack(answers)[:, :rows, :columns], seconds
+
+
+def _looked_again(
+    probability: np.ndarray,
+    model: Model,
+    ct: CtVolume,
+    field: np.ndarray | None,
+    network: torch.nn.Module | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> np.ndarray:
+    spec = model.card.second_look
+    assert spec is not None
+    assert model.second is not None
+    return look_again(network or model.second, spec, ct, probability, field, threshold=model.card.threshold, dtype=dtype)
 
 
 def _whole_slice(ct: CtVolume, spec: InputSpec, k: int) -> np.ndarray:
@@ -71,50 +111,71 @@ def peak(precision: str, threads: int) -> dict[str, Any]:
     return {"gflop_per_s": 2 * PRODUCT_SIDE**3 / min(seconds) / 1e9}
 
 
-def operations(ct: Path, model: str) -> dict[str, Any]:
-    """Operations of all slices: of the plain way, and those that ours really does; counted in some of the slices."""
-    from torch.utils.flop_counter import FlopCounterMode
+class Counted(torch.nn.Module):
+    """A network, and how many operations it has done."""
 
+    def __init__(self, network: Any):
+        super().__init__()
+        self.network, self.side_multiple, self.total = network, getattr(network, "side_multiple", 1), 0
+
+    def forward(self, *x: Any) -> Any:
+        with FlopCounterMode(display=False) as counter:
+            y = self.network(*x)
+        self.total += counter.get_total_flops()
+        return y
+
+
+class CountedField(PublishedFieldUNet):
+    """The same of a network that answers in the field alone."""
+
+    total = 0
+
+    def __call__(self, x: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
+        with FlopCounterMode(display=False) as counter:
+            y = super().__call__(x, wanted)
+        self.total += counter.get_total_flops()
+        return y
+
+
+def operations(ct: Path, model: str) -> dict[str, Any]:
+    """Operations of all slices: of the plain way, and those that ours really does; counted in some of the slices.
+
+    Those of the second look, in both resolutions, are the same in both ways and counted in all.
+    """
     canonical, loaded = to_canonical(read_ct(ct)), load_model(find_model(model))
     field = lung_field(canonical)
     assert field is not None
-    with_lung = np.flatnonzero(field.any(axis=(1, 2)))
-    counted = with_lung[COUNTED // 2 :: COUNTED]
-    some = np.zeros_like(field)
-    some[counted] = field[counted]
-    total = 0.0
-
-    class CountedField(PublishedFieldUNet):
-        def __call__(self, x: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
-            nonlocal total
-            with FlopCounterMode(display=False) as counter:
-                y = super().__call__(x, wanted)
-            total += counter.get_total_flops()
-            return y
-
-    class Counted(torch.nn.Module):
-        def __init__(self, network: torch.nn.Module):
-            super().__init__()
-            self.network, self.side_multiple = network, network.side_multiple
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            nonlocal total
-            with FlopCounterMode(display=False) as counter:
-                y = self.network(x)
-            total += counter.get_total_flops()
-            return y
-
     torch.set_num_threads(1)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        loaded.network(torch.from_numpy(_whole_slice(canonical, loaded.card.input, 0)))
-    network, dtype = ours(loaded)
-    wrapped = CountedField(loaded.network, dtype) if isinstance(loaded.network, PublishedUNet) else Counted(network)
-    predict_slices(wrapped, loaded.card.input, canonical, some, dtype=dtype)
+    plain_total, ours_total, looks = 0.0, 0.0, 0.0
+    resolutions = [(canonical, field)]
+    if loaded.second is not None:
+        small, small_field = halved(canonical, field)
+        assert small_field is not None
+        resolutions.append((small, small_field))
+    for volume, where in resolutions:
+        whole = Counted(loaded.network)
+        with torch.inference_mode():
+            whole(torch.from_numpy(_whole_slice(volume, loaded.card.input, 0)))
+        with_lung = np.flatnonzero(where.any(axis=(1, 2)))
+        counted = with_lung[COUNTED // 2 :: COUNTED]
+        some = np.zeros_like(where)
+        some[counted] = where[counted]
+        network, dtype = ours(load_model(find_model(model)))
+        wrapped = CountedField(loaded.network, dtype) if isinstance(loaded.network, PublishedUNet) else Counted(network)
+        predict_slices(wrapped, loaded.card.input, volume, some, dtype=dtype)
+        plain_total += whole.total * len(where)
+        ours_total += wrapped.total / len(counted) * len(with_lung)
+        if loaded.second is not None:
+            found = predict_slices(network, loaded.card.input, volume, where, dtype=dtype)
+            second = Counted(choose_device("cpu").place(fold_second_look(copy.deepcopy(loaded.second)), 3))
+            _looked_again(found, loaded, volume, where, second, dtype)
+            looks += second.total
     return {
-        "plain_gflop": counter.get_total_flops() * len(field) / 1e9,
-        "ours_gflop": total / len(counted) * len(with_lung) / 1e9,
+        "plain_gflop": (plain_total + looks) / 1e9,
+        "ours_gflop": (ours_total + looks) / 1e9,
+        "second_look_gflop": looks / 1e9,
         "field_share": float(field.mean()),
-        "slices_with_lung": len(with_lung),
+        "slices_with_lung": int(field.any(axis=(1, 2)).sum()),
     }
 
 

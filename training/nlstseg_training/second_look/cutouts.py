@@ -225,5 +225,7 @@ class CutOuts(torch.utils.data.Dataset):
     ) -> Piece:
         """Cut out a little beside ``middle``, as the middles of the first network's candidates are."""
         off = np.array((OFF_MIDDLE_SLICES, self.recipe.off_middle_px, self.recipe.off_middle_px))
-        centre = np.round(middle + rng.uniform(-off, off)).astype(int)
+        last = np.array(hu.shape) - 1
+        beside, itself = (np.clip(np.round(middle + shift).astype(int), 0, last) for shift in (rng.uniform(-off, off), 0))
+        centre = beside if np.isfinite(hu[tuple(beside)]) else itself
         return piece_around(hu, target, centre, size, step, short=rng.random() < self.recipe.cut_short, rng=rng)
