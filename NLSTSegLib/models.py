@@ -70,6 +70,10 @@ class Model:
     second: SecondLookNet | None = None
     """Where the card has a ``second_look``."""
 
+    def __post_init__(self) -> None:
+        if (self.second is None) != (self.card.second_look is None):
+            raise ValueError(f"the second network of '{self.card.name}' and the card's second_look go together")
+
 
 def list_models() -> list[ModelFiles]:
     """Every bundled and installed model, the default first; those that cannot be used are :func:`broken_models`."""

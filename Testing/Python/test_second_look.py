@@ -18,7 +18,7 @@ from NLSTSegLib.candidates import LARGEST_CUT_KJI, SMALLEST_CUT_KJI, Candidate, 
 from NLSTSegLib.devices import choose_device
 from NLSTSegLib.errors import ModelError
 from NLSTSegLib.lesions import find_lesions
-from NLSTSegLib.models import CARD_FILE, SECOND_PREFIX, WEIGHTS_FILE, find_model, load_model
+from NLSTSegLib.models import CARD_FILE, SECOND_PREFIX, WEIGHTS_FILE, Model, find_model, load_model
 from NLSTSegLib.networks.second_look import SIDE_MULTIPLE_KJI, SecondLookConfig, SecondLookNet, fold_second_look
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.prediction import first_look
@@ -559,6 +559,12 @@ class PipelineTest(SecondLookTest):
         self.assertTrue(((results[0] > 20) & (results[0] < 235)).any())
         for other in results[1:]:
             np.testing.assert_array_equal(other, results[0])
+
+    def test_card_and_networks_say_the_same(self):
+        model = two_look_model(self.LOGIT)
+        for card, second in ((model.card, None), (dataclasses.replace(model.card, second_look=None), model.second)):
+            with self.assertRaisesRegex(ValueError, "go together"):
+                Model(card, model.network, second)
 
     def test_stages_are_told_in_order_up_to_one(self):
         told: list[tuple[float, str]] = []
