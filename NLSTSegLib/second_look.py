@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 RIM_PX = 3
 """So far around its outline a lesion's probability is kept, for lower thresholds."""
 
-FLIPS = ((), (3,), (4,), (3, 4))
-"""Axes along which a cut-out is mirrored (3 and 4: j, i); the answers are averaged. Mirrored slices give nothing more."""
+FLIPS = ((), (2, 3), (2, 4), (3, 4))
+"""Axes along which a cut-out is mirrored (2 to 4: k, j, i); the answers are averaged. Each axis is mirrored in half of these four
+views, which give as much as all eight (docs/model.md)."""
 
 LIKELY_LOGIT = -2.0
 """A candidate below this as it is is not looked at mirrored: it is no lesion."""
