@@ -31,9 +31,9 @@ LUNGS_PX = ((256, 155), (256, 357), (112, 47))
 OTHER_STAGES_S = 0.012
 """Of a slice: reading, finding the lungs, measuring and writing, which depend little on the computer (docs/performance.md)."""
 
-LOOKS = 2.5
-"""With a second look and half the resolution the networks take so many times as long as the first look alone: what there is to
-see decides it, so made-up tissue does not tell (docs/performance.md)."""
+LOOKS = 2.3
+"""With a second look and half the resolution the networks take so many times as long as the first look alone, 1.8 and 2.8 in two
+chests: what there is to see decides it, so made-up tissue does not tell (docs/performance.md)."""
 
 SURE = 0.999
 """A threshold that nothing passes: made-up tissue shows lesions that no chest has."""
