@@ -141,7 +141,8 @@ class TestSegment(CommandTestCase):
         self.assertEqual(report["model"]["weights_sha256"], hashlib.sha256(weights).hexdigest())
         self.assertEqual(report["geometry"]["orientation"], "RAS")
         self.assertEqual(report["options"]["lung_field"], "auto")
-        self.assertEqual(set(report["seconds"]), {"read", "check", "lung field", "network", "lesions", "write", "total"})
+        stages = {"read", "check", "lung field", "network", "lesions", "measurements", "write", "total"}
+        self.assertEqual(set(report["seconds"]), stages)
         self.assertEqual(len(report["lesions"]), 2)
 
         before = {path.name: path.read_bytes() for path in self.out.iterdir()}
