@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from NLSTSegLib.coarse import enlarged, halved
+from NLSTSegLib.candidates import LEAST_VOXELS
+from NLSTSegLib.coarse import enlarged, halved, least_voxels
 from NLSTSegLib.devices import choose_device
 from NLSTSegLib.inference import InputSpec, predict_slices
 from NLSTSegLib.lesions import above, find_lesions, label_map
@@ -51,8 +52,10 @@ def plain(ct: Path, model: str, slices: list[int] | None, keep: Path, threads: i
     if loaded.second is not None:
         field = lung_field(canonical)
         small, small_field = halved(canonical, field)
-        coarse = _looked_again(_slice_by_slice(small, loaded, range(len(small.hu)))[0], loaded, small, small_field)
-        probability = _looked_again(probability, loaded, canonical, field)
+        coarse, _ = _slice_by_slice(small, loaded, range(len(small.hu)))
+        # As few as prediction.predict_on looks at there.
+        coarse = _looked_again(coarse, loaded, small, small_field, least_voxels(canonical) // 2)
+        probability = _looked_again(probability, loaded, canonical, field, LEAST_VOXELS)
         np.maximum(probability, enlarged(coarse, small, canonical, loaded.card.threshold), out=probability)
     np.savez(keep, slices=k_all, probability=probability)
     return {
@@ -82,13 +85,15 @@ def _looked_again(
     model: Model,
     ct: CtVolume,
     field: np.ndarray | None,
+    least: int,
     network: torch.nn.Module | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
     spec = model.card.second_look
     assert spec is not None
     assert model.second is not None
-    return look_again(network or model.second, spec, ct, probability, field, threshold=model.card.threshold, dtype=dtype)
+    options: dict[str, Any] = {"threshold": model.card.threshold, "least_voxels": least, "dtype": dtype}
+    return look_again(network or model.second, spec, ct, probability, field, **options)
 
 
 def _whole_slice(ct: CtVolume, spec: InputSpec, k: int) -> np.ndarray:
@@ -147,12 +152,12 @@ def operations(ct: Path, model: str) -> dict[str, Any]:
     assert field is not None
     torch.set_num_threads(1)
     plain_total, ours_total, looks = 0.0, 0.0, 0.0
-    resolutions = [(canonical, field)]
+    resolutions = [(canonical, field, LEAST_VOXELS)]
     if loaded.second is not None:
         small, small_field = halved(canonical, field)
         assert small_field is not None
-        resolutions.append((small, small_field))
-    for volume, where in resolutions:
+        resolutions.append((small, small_field, least_voxels(canonical) // 2))
+    for volume, where, least in resolutions:
         whole = Counted(loaded.network)
         with torch.inference_mode():
             whole(torch.from_numpy(_whole_slice(volume, loaded.card.input, 0)))
@@ -168,7 +173,7 @@ def operations(ct: Path, model: str) -> dict[str, Any]:
         if loaded.second is not None:
             found = predict_slices(network, loaded.card.input, volume, where, dtype=dtype)
             second = Counted(choose_device("cpu").place(fold_second_look(copy.deepcopy(loaded.second)), 3))
-            _looked_again(found, loaded, volume, where, second, dtype)
+            _looked_again(found, loaded, volume, where, least, second, dtype)
             looks += second.total
     return {
         "plain_gflop": (plain_total + looks) / 1e9,
