@@ -33,12 +33,14 @@ from nlstseg_training.second_look.make import FIT_FOLDER, PLACES_FILE, add_secon
 from nlstseg_training.second_look.pieces import BESIDE_PX, CROP_PX, DENSE_HU, continued, dense_places, fill_with_lung, soft_target
 from nlstseg_training.second_look.places import find_places
 from nlstseg_training.second_look.recipe import SecondLookRecipe, Shares
+from nlstseg_training.second_look.window import seen_through
 from nlstseg_training.transplant import LoadedCase
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.model_card import read_card
 from NLSTSegLib.models import CARD_FILE, Model, find_model, load_model
 from NLSTSegLib.networks.second_look import SecondLookConfig, SecondLookNet
 from NLSTSegLib.pipeline import SegmentOptions, segment
+from NLSTSegLib.second_look import network_input
 from threshold_model import threshold_model, threshold_network
 from tiny_cache import TinyCache, chest_hu_and_labels
 
@@ -308,7 +310,7 @@ class VaryTest(unittest.TestCase):
         self.addCleanup(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(1)
 
-    def shown(self, options: Augmentation, seed: int = 0, hu=None, count: int = 6):
+    def shown(self, options: Augmentation, seed: int = 0, hu=None, count: int = 6, own_pixels: float = 0.0):
         """A lobed disc, twice as large in the last slice, whose HU are 1000 times its target; and what becomes of it."""
         rows, columns = np.mgrid[: self.WIDE, : self.WIDE] - (self.WIDE - 1) / 2
         angle = np.arctan2(rows, columns)
@@ -316,7 +318,8 @@ class VaryTest(unittest.TestCase):
         target = torch.from_numpy(np.repeat(target[None], count, 0))
         there = torch.ones_like(target)
         hu = 1000 * target if hu is None else hu
-        return target, vary(hu.clone(), target.clone(), there, self.SIDE, options, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        return target, vary(hu.clone(), target.clone(), there, self.SIDE, options, rng, own_pixels=own_pixels)
 
     def test_without_augmentation_it_is_the_middle(self):
         given, (hu, target, there) = self.shown(Augmentation())
@@ -342,6 +345,15 @@ class VaryTest(unittest.TestCase):
         self.assertEqual(sum(counts.values()), 64)
         self.assertGreater(min(counts.values()), 6)
 
+    def test_a_share_keeps_its_own_pixels_and_is_turned_by_quarters_alone(self):
+        given, (hu, target, _) = self.shown(Augmentation((1.2, 1.4), 180), count=64, own_pixels=0.5)
+        inner = slice((self.WIDE - self.SIDE) // 2, (self.WIDE + self.SIDE) // 2)
+        quarters = [torch.rot90(given[0, :, inner, inner], n, (1, 2)) for n in range(4)]
+        counts = [sum(bool(torch.allclose(each, wanted, atol=1e-3)) for each in target) for wanted in quarters]
+        self.assertTrue(20 <= sum(counts) <= 44, counts)
+        self.assertGreater(min(counts), 1)
+        torch.testing.assert_close(hu, 1000 * target, rtol=0, atol=0.1)
+
     def test_zoom_makes_it_larger_by_that_factor(self):
         _, (_, as_it_is, _) = self.shown(Augmentation())
         for zoom in (0.75, 1.4):
@@ -363,6 +375,32 @@ class VaryTest(unittest.TestCase):
         self.assertAlmostEqual(float(hu.std(dim=(1, 2, 3)).mean()), 10 * 2 / 3, delta=1.5)
         inner = slice((self.WIDE - self.SIDE) // 2, (self.WIDE + self.SIDE) // 2)
         torch.testing.assert_close(target, given[..., inner, inner], rtol=0, atol=1e-4)
+
+
+class WindowTest(unittest.TestCase):
+    def test_a_network_says_the_same_of_hu_that_neither_window_clips_and_another_of_denser_ones(self):
+        torch.manual_seed(3)
+        network = SecondLookNet(SecondLookConfig((4, 4, 8, 8))).eval()
+        hu = np.random.default_rng(0).uniform(-900, 300, (16, 32, 32))
+        there = np.ones(hu.shape, bool)
+        there[:5] = there[:, :7] = False
+        for own_hu, window_hu in (((-1000.0, 400.0), (-1000.0, 1000.0)), ((-950.0, 350.0), (-1024.0, 500.0))):
+            other = seen_through(network, own_hu, window_hu)
+            answers = []
+            for each, window in ((network, own_hu), (other, window_hu)):
+                with torch.no_grad():
+                    answers.append(each(torch.from_numpy(network_input(hu, there, window))[None]))
+            for one, another in zip(*answers, strict=True):
+                torch.testing.assert_close(one, another, rtol=0, atol=1e-4)
+            with torch.no_grad():
+                denser = other(torch.from_numpy(network_input(hu + 150, there, window_hu))[None])
+            self.assertGreater(float((denser[0] - answers[0][0]).abs().max()), 1e-3)
+
+    def test_the_network_that_it_comes_from_is_untouched(self):
+        network = SecondLookNet(SecondLookConfig((4, 4, 8, 8)))
+        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        seen_through(network, (-1000.0, 400.0), (-1000.0, 1000.0))
+        self.assertTrue(all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items()))
 
 
 class CalibrationTest(unittest.TestCase):
@@ -499,10 +537,12 @@ class AddSecondLookTest(TinyCacheTest):
         still = dataclasses.replace(RECIPE, learning_rate=1e-9)
         card, _ = self.add("further", base, "4", further=True, recipe=still)
         trained = load_model(find_model(str(self.folder / "further" / BUNDLE_FOLDER))).second
-        for (name, tensor), before in zip(trained.named_parameters(), own.parameters(), strict=True):
-            torch.testing.assert_close(tensor, before, rtol=2e-3, atol=1e-4, msg=name)
-        # What it was made with, not what the recipe says.
+        before = seen_through(own, SPEC.window_hu, RECIPE.window_hu)
+        for (name, tensor), wanted in zip(trained.named_parameters(), before.parameters(), strict=True):
+            torch.testing.assert_close(tensor, wanted, rtol=2e-3, atol=1e-4, msg=name)
+        # What it was made with, not what the recipe says, but for the window.
         self.assertEqual((card.second_look.channels, card.second_look.candidate_threshold), (SPEC.channels, 0.4))
+        self.assertEqual(card.second_look.window_hu, RECIPE.window_hu)
         self.assertEqual(card.description, base.card.description)
 
     def test_a_model_without_a_second_look_has_none_to_train_further(self):

@@ -87,7 +87,7 @@ class CutOuts(torch.utils.data.Dataset):
         drawn = [makers[int(np.searchsorted(ends, (n + rng.random()) / count))] for n in range(count)]
         pieces = [make(rng, wide, large) for _, make, _ in drawn]
         hu, target, there = (torch.from_numpy(np.stack(part).astype(np.float32)) for part in zip(*pieces, strict=True))
-        hu, target, there = vary(hu, target, there, size[1], recipe.augmentation, rng)
+        hu, target, there = vary(hu, target, there, size[1], recipe.augmentation, rng, own_pixels=recipe.own_pixels)
         shown = [network_input(h, t > 0, recipe.window_hu) for h, t in zip(hu.numpy(), there.numpy(), strict=True)]
         labels = torch.tensor([label for _, _, label in drawn])
         return torch.from_numpy(np.stack(shown)), (target * there)[:, None], labels

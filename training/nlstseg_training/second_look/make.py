@@ -18,12 +18,14 @@ from nlstseg_training.second_look.calibrate import calibrated, calibration_curve
 from nlstseg_training.second_look.fit import fit_second_look
 from nlstseg_training.second_look.places import Place, Places, find_places
 from nlstseg_training.second_look.recipe import SecondLookRecipe
+from nlstseg_training.second_look.window import seen_through
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.export.whole_folder import held, whole_folder
 from NLSTSegLib.model_card import ModelCard
 from NLSTSegLib.models import Model
 from NLSTSegLib.networks.second_look import SecondLookNet
 from NLSTSegLib.progress import Progress, silent, stage_of
+from NLSTSegLib.second_look import SecondLook
 
 PLACES_FILE, FIT_FOLDER = "places.json", "second"
 """In the folder of a second look: what the first network marks, and the training."""
@@ -59,9 +61,11 @@ def add_second_look(
     does.
     """
     recipe, texts, where = recipe or SecondLookRecipe(), texts or Texts(), where or Where()
-    start = base.second if further else None
+    start = None
     if further:
-        recipe = dataclasses.replace(recipe, **_known(base))
+        spec, start = _second_of(base)
+        start = seen_through(start, spec.window_hu, recipe.window_hu)
+        recipe = dataclasses.replace(recipe, channels=spec.channels, candidate_threshold=spec.candidate_threshold)
     first = Model(dataclasses.replace(base.card, second_look=None), rounded(base.network))
     name, version = texts.name or base.card.name, texts.version or "1"
     if (name, version) == (base.card.name, base.card.version):
@@ -129,18 +133,20 @@ def tune_second_look(
 
     How its numbers become scores stays as it was: a handful of cases is too few to set that by.
     """
-    recipe = dataclasses.replace(SecondLookRecipe(), **_known(base), **TUNING)
+    spec, start = _second_of(base)
+    known = {"channels": spec.channels, "window_hu": spec.window_hu, "candidate_threshold": spec.candidate_threshold}
+    recipe = dataclasses.replace(SecondLookRecipe(), **known, **TUNING)
     entries = [entry for part in parts for entry in part]
     places = find_places(tuned, recipe.candidate_threshold, cache, entries, stage_of(progress, "candidates", 0, 1))
-    return rounded(fit_second_look(recipe, cache, parts, places, out / FIT_FOLDER, seed=seed, start=base.second, machine=machine))
+    return rounded(fit_second_look(recipe, cache, parts, places, out / FIT_FOLDER, seed=seed, start=start, machine=machine))
 
 
-def _known(base: Model) -> dict[str, Any]:
-    """Of a recipe what the second look of ``base`` was made with; raises :class:`InputError` when there is none."""
+def _second_of(base: Model) -> tuple[SecondLook, SecondLookNet]:
+    """The second look of ``base``; raises :class:`InputError` when there is none."""
     spec = base.card.second_look
     if spec is None or base.second is None:
         raise InputError(f"'{base.card.name}' {base.card.version} has no second look to train further; leave out --further")
-    return {"channels": spec.channels, "window_hu": spec.window_hu, "candidate_threshold": spec.candidate_threshold}
+    return spec, base.second
 
 
 def _places(

@@ -11,11 +11,11 @@ from nlstseg_training.recipe import Augmentation
 class Shares:
     """Of a batch; what is left of it are wrong marks in chests and backgrounds."""
 
-    crops: float = 0.36
-    transplants: float = 0.15
+    crops: float = 0.44
+    transplants: float = 0.12
     synthetic: float = 0.05
     chests: float = 0.02
-    wrong_in_crops: float = 0.18
+    wrong_in_crops: float = 0.14
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class SecondLookRecipe:
     """A training of :class:`~NLSTSegLib.networks.second_look.SecondLookNet`."""
 
     channels: tuple[int, int, int, int] = (16, 32, 64, 96)
-    window_hu: tuple[float, float] = (-1000.0, 400.0)
+    window_hu: tuple[float, float] = (-1000.0, 1000.0)
+    """Calcified nodules stand out from contrast in vessels, as they do not where all from 400 HU is one."""
     candidate_threshold: float = 0.08
     outline_threshold: float = 0.5
     min_volume_mm3: float = 0.0
@@ -33,13 +34,15 @@ class SecondLookRecipe:
     large_kji: tuple[int, int, int] = (24, 96, 96)
     """Every ``large_every``-th batch has large lesions, in such cut-outs, ``large_batch`` of them."""
     large_batch: int = 6
-    large_every: int = 6
+    large_every: int = 4
     shares: Shares = field(default_factory=Shares)
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
             zoom=(0.75, 1.4), rotation_degrees=180.0, flips=True, shift_hu=25.0, contrast=0.08, noise_hu=15.0, blur_share=0.25
         )
     )
+    own_pixels: float = 0.5
+    """Share of the cut-outs that are neither scaled nor turned but by quarters, as a CT is."""
     mass_zoom: tuple[float, float] = (1.5, 5.0)
     continued: float = 0.5
     """Share of the crops that go on beyond their stack."""
