@@ -157,7 +157,8 @@ class CutOutsTest(TinyCacheTest):
         crops_alone = dataclasses.replace(AS_IT_IS, shares=Shares(1.0, 0, 0, 0, 0), large_every=100)
         x, target, labels = self.batches(crops_alone)[0]
         self.assertEqual(labels.tolist(), [1, 1, 1, 1])
-        bright = (x[:, 0] > 0) & (x[:, 1] > 0)
+        # Brighter than -300 HU, as only a nodule is.
+        bright = (x[:, 0] > network_input(np.array(-300.0), np.array(True), RECIPE.window_hu)[0]) & (x[:, 1] > 0)
         np.testing.assert_array_equal(bright.numpy(), target[:, 0].numpy() > 0.5)
 
     def test_beyond_the_ct_both_channels_and_the_target_are_0(self):
