@@ -535,7 +535,7 @@ class AddSecondLookTest(TinyCacheTest):
         own = SecondLookNet(SecondLookConfig(SPEC.channels)).eval()
         card = dataclasses.replace(self.base.card, version="3", second_look=dataclasses.replace(SPEC, candidate_threshold=0.4))
         base = Model(card, threshold_network(), own)
-        still = dataclasses.replace(RECIPE, learning_rate=1e-9)
+        still = dataclasses.replace(RECIPE, further_rate=1e-9)
         card, _ = self.add("further", base, "4", further=True, recipe=still)
         trained = load_model(find_model(str(self.folder / "further" / BUNDLE_FOLDER))).second
         before = seen_through(own, SPEC.window_hu, RECIPE.window_hu)

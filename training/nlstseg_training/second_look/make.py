@@ -65,7 +65,8 @@ def add_second_look(
     if further:
         spec, start = _second_of(base)
         start = seen_through(start, spec.window_hu, recipe.window_hu)
-        recipe = dataclasses.replace(recipe, channels=spec.channels, candidate_threshold=spec.candidate_threshold)
+        known = {"channels": spec.channels, "candidate_threshold": spec.candidate_threshold}
+        recipe = dataclasses.replace(recipe, learning_rate=recipe.further_rate, **known)
     first = Model(dataclasses.replace(base.card, second_look=None), rounded(base.network))
     name, version = texts.name or base.card.name, texts.version or "1"
     if (name, version) == (base.card.name, base.card.version):

@@ -41,7 +41,7 @@ class SecondLookRecipe:
             zoom=(0.75, 1.4), rotation_degrees=180.0, flips=True, shift_hu=25.0, contrast=0.08, noise_hu=15.0, blur_share=0.25
         )
     )
-    own_pixels: float = 0.5
+    own_pixels: float = 0.7
     """Share of the cut-outs that are neither scaled nor turned but by quarters, as a CT is."""
     mass_zoom: tuple[float, float] = (1.5, 5.0)
     continued: float = 0.5
@@ -58,6 +58,8 @@ class SecondLookRecipe:
     epoch_steps: int = 200
     validation_steps: int = 18
     learning_rate: float = 1e-3
+    further_rate: float = 5e-4
+    """In its place for a network that is trained already."""
     weight_decay: float = 1e-4
     average_decay: float = 0.995
     gradient_norm: float = 1.0
