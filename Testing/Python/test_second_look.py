@@ -114,11 +114,14 @@ class CandidatesTest(unittest.TestCase):
         self.assertEqual(len(centres), 2)
         self.assertGreater(min(j for _, j, _ in set(centres) - {(1, 6, 16)}), 10)
 
-    def test_a_component_outside_the_field_is_left_out_and_one_that_touches_it_is_whole(self):
+    def test_a_component_with_next_to_nothing_in_the_field_is_left_out_and_one_with_a_share_is_whole(self):
         probability = np.zeros((3, 20, 20), np.uint8)
         probability[1, 2:6, 2:6] = probability[1, 10:14, 10:14] = 200
         field = np.zeros(probability.shape, bool)
         field[1, 13, 13] = True
+        # A sixteenth of the one, nothing of the other.
+        self.assertEqual(find_candidates(probability, 0.5, field), [])
+        field[1, 13, 12] = True
         (candidate,) = find_candidates(probability, 0.5, field)
         self.assertEqual(candidate.box, (slice(1, 2), slice(10, 14), slice(10, 14)))
         self.assertTrue(candidate.mask.all())
