@@ -65,8 +65,12 @@ def add_second_look(
     if further:
         spec, start = _second_of(base)
         start = seen_through(start, spec.window_hu, recipe.window_hu)
-        known = {"channels": spec.channels, "candidate_threshold": spec.candidate_threshold}
-        recipe = dataclasses.replace(recipe, learning_rate=recipe.further_rate, **known)
+        recipe = dataclasses.replace(
+            recipe,
+            channels=spec.channels,
+            candidate_threshold=spec.candidate_threshold,
+            learning_rate=recipe.further_rate,
+        )
     first = Model(dataclasses.replace(base.card, second_look=None), rounded(base.network))
     name, version = texts.name or base.card.name, texts.version or "1"
     if (name, version) == (base.card.name, base.card.version):
@@ -135,8 +139,9 @@ def tune_second_look(
     How its numbers become scores stays as it was: a handful of cases is too few to set that by.
     """
     spec, start = _second_of(base)
-    known = {"channels": spec.channels, "window_hu": spec.window_hu, "candidate_threshold": spec.candidate_threshold}
-    recipe = dataclasses.replace(SecondLookRecipe(), **known, **TUNING)
+    recipe = SecondLookRecipe(
+        channels=spec.channels, window_hu=spec.window_hu, candidate_threshold=spec.candidate_threshold, **TUNING
+    )
     entries = [entry for part in parts for entry in part]
     places = find_places(tuned, recipe.candidate_threshold, cache, entries, stage_of(progress, "candidates", 0, 1))
     return rounded(fit_second_look(recipe, cache, parts, places, out / FIT_FOLDER, seed=seed, start=start, machine=machine))
