@@ -70,7 +70,7 @@ def make_pictures(folder: Path) -> None:
         take(window, folder / "module.png")
 
         host.click(*slicer.util.findChildren(widget.parent, text="CT and model"))
-        for key in "AANRA":
+        for key in "ARRAA":
             host.press_key(lesions.lesionTable, key)
         take(window, folder / "tutorial-review.png")
 
