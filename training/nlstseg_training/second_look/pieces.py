@@ -34,10 +34,12 @@ def piece_around(
 ) -> Piece:
     """The voxels around ``centre`` (whole numbers k, j, i), of every ``step``-th slice; NaN in ``hu`` is no voxel.
 
-    With ``short`` as if the CT were as small as a nodule crop. ``target`` is given as readers' shares (uint8) or as it is.
+    With ``short`` as if the CT were as small as a nodule crop, unless nothing were left of a lesion. ``target`` is given as readers'
+    shares (uint8) or as it is.
     """
     kji = (int(centre[0]), int(centre[1]), int(centre[2]))
     cut, marked = (cut_out(array, kji, size, step) for array in (hu, target))
+    soft = soft_target(marked.values) if target.dtype == np.uint8 else marked.values
     there = cut.there & np.isfinite(cut.values)
     if short:
         slices = rng.integers(1, CROP_SLICES + 1)
@@ -46,8 +48,10 @@ def piece_around(
         half = CROP_PX // 2
         ends = ((kji[0] - up * step, kji[0] + (slices - up) * step), (j - half, j + half), (i - half, i + half))
         k, j, i = ((index >= low) & (index < high) for index, (low, high) in zip(cut.axes, ends, strict=True))
-        there &= k[:, None, None] & j[:, None] & i
-    soft = soft_target(marked.values) if target.dtype == np.uint8 else marked.values
+        shown = there & k[:, None, None] & j[:, None] & i
+        lesion = there & (soft > 0.5)
+        if lesion[shown].any() or not lesion.any():
+            there = shown
     return np.nan_to_num(cut.values.astype(np.float32)), soft, there
 
 
