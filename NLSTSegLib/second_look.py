@@ -29,8 +29,12 @@ FLIPS = ((), (2, 3), (2, 4), (3, 4))
 """Axes along which a cut-out is mirrored (2 to 4: k, j, i); the answers are averaged. Each axis is mirrored in half of these four
 views, which give as much as all eight (docs/model.md)."""
 
+HALF_CELL_PX, MOVED_FLIPS = 4, FLIPS[1:3]
+"""Half a cell of the network's lowest level, and two more views: with the cut-out moved by this along rows and columns, since
+outlines depend on where in a cell a lesion lies (docs/model.md)."""
+
 LIKELY_LOGIT = -2.0
-"""A candidate below this as it is is not looked at mirrored: it is no lesion."""
+"""A candidate below this as it is is not looked at mirrored and moved: it is no lesion."""
 
 TOGETHER_VOXELS = 8 * 16 * 48 * 48
 """Cut-outs of one size run together up to about this many voxels."""
@@ -113,14 +117,33 @@ def _run(
         outline, logit = (answer.float() for answer in network(x))
         likely = (logit > LIKELY_LOGIT).nonzero()[:, 0]
         if len(likely):
-            for axes in FLIPS[1:]:
-                mirrored_outline, mirrored_logit = network(x[likely].flip(axes))
-                outline[likely] += mirrored_outline.float().flip(axes)
-                logit[likely] += mirrored_logit.float()
-            outline[likely] /= len(FLIPS)
-            logit[likely] /= len(FLIPS)
+            views = [(outline[likely], logit[likely]), *_mirrored(network, x[likely], FLIPS[1:])]
+            logit[likely] = torch.stack([each for _, each in views]).mean(dim=0)
+            outline[likely] = _with_moved(network, x[likely], torch.stack([each for each, _ in views]))
         # As the network's own type, by which a float16 that was too small is known: a sum of it is not finite either.
         return arriving(torch.sigmoid(outline[:, 0]), outline.to(x.dtype))(), arriving(logit, logit.to(x.dtype))()
+
+
+def _mirrored(
+    network: torch.nn.Module, x: torch.Tensor, flips: Sequence[tuple[int, ...]]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Outlines, as if not mirrored, and logits of each view of the cut-outs ``x``."""
+    answers = [network(x.flip(axes)) for axes in flips]
+    return [(outline.float().flip(axes), logit.float()) for (outline, logit), axes in zip(answers, flips, strict=True)]
+
+
+def _with_moved(network: torch.nn.Module, x: torch.Tensor, outlines: torch.Tensor) -> torch.Tensor:
+    """The mean of ``outlines``, one for each view, and of what the moved cut-outs get. Their score is another place's."""
+    import torch
+
+    px = HALF_CELL_PX
+    moved = torch.zeros_like(x)
+    moved[..., px:, px:] = x[..., :-px, :-px]
+    again = torch.stack([each for each, _ in _mirrored(network, moved, MOVED_FLIPS)])
+    mean = outlines.mean(dim=0)
+    # Rows and columns at one end are not in the moved cut-outs.
+    mean[..., :-px, :-px] = torch.cat((outlines[..., :-px, :-px], again[..., px:, px:])).mean(dim=0)
+    return mean
 
 
 def _judged(candidate: Candidate, turns: Sequence[CutOut], outlines: np.ndarray, logit: float) -> Judged:

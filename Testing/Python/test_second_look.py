@@ -199,6 +199,18 @@ class CutOutTest(unittest.TestCase):
             self.assertEqual(cut.values[k, j, i], self.ARRAY[at])
 
 
+class PatternNetwork(nn.Module):
+    """Its outline depends on the place in the cut-out alone, and its score on whether there are voxels in the first row."""
+
+    def __init__(self, pattern: np.ndarray, logit: float):
+        super().__init__()
+        self.pattern, self.logit = torch.from_numpy(pattern), logit
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        outline = self.pattern.expand(len(x), 1, *self.pattern.shape)
+        return outline, self.logit + 10 * (1 - x[:, 1, :, 0].amin(dim=(1, 2)))
+
+
 class JudgeTest(SecondLookTest):
     def judged(self, hu: np.ndarray, spacing_k_mm: float, candidates: list[Candidate], logit: float = 1.5):
         network = known_second_network(logit)
@@ -249,6 +261,25 @@ class JudgeTest(SecondLookTest):
         ((_, look),) = self.judged(hu, 2.5, [candidate])
         self.assertEqual(look.box, (slice(0, 4), slice(77, 173), slice(77, 173)))
         np.testing.assert_array_equal(look.own, hu[look.box] == SHAPE_HU)
+
+    def test_what_may_be_a_lesion_is_seen_mirrored_and_moved_and_anything_else_once(self):
+        k, j, i = np.indices((16, 48, 48)).astype(np.float32) / 48
+        pattern = j * j - 2 * i * i * i + k * j
+        candidate = Candidate((slice(29, 31),) * 3, np.ones((2, 2, 2), bool), (30, 30, 30))
+
+        def seen(logit: float) -> np.ndarray:
+            network = PatternNetwork(pattern, logit)
+            ((_, look),) = judge(network, SPEC.window_hu, volume_of(air()), [candidate])
+            self.assertEqual(look.logit, logit)
+            return np.log(look.outline / (1 - look.outline))
+
+        np.testing.assert_allclose(seen(-2.5), pattern, atol=1e-5)
+        slices_rows, slices_columns, in_plane = (np.flip(pattern, axes) for axes in ((0, 1), (0, 2), (1, 2)))
+        expected = np.mean([pattern, slices_rows, slices_columns, in_plane], axis=0)
+        # Of the cut-out moved by four pixels the last four are not in it.
+        moved = slices_rows[:, 4:, 4:] + slices_columns[:, 4:, 4:]
+        expected[:, :44, :44] = (4 * expected[:, :44, :44] + moved) / 6
+        np.testing.assert_allclose(seen(-1.5), expected, atol=1e-5)
 
 
 class LookAgainTest(SecondLookTest):

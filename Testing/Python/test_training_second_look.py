@@ -30,7 +30,16 @@ from nlstseg_training.second_look.calibrate import (
 from nlstseg_training.second_look.cutouts import OFF_MIDDLE_SLICES, CutOuts
 from nlstseg_training.second_look.fit import fit_second_look
 from nlstseg_training.second_look.make import FIT_FOLDER, PLACES_FILE, add_second_look
-from nlstseg_training.second_look.pieces import BESIDE_PX, CROP_PX, DENSE_HU, continued, dense_places, fill_with_lung, soft_target
+from nlstseg_training.second_look.pieces import (
+    BESIDE_PX,
+    CROP_PX,
+    DENSE_HU,
+    continued,
+    dense_places,
+    fill_with_lung,
+    piece_around,
+    soft_target,
+)
 from nlstseg_training.second_look.places import find_places
 from nlstseg_training.second_look.recipe import SecondLookRecipe, Shares
 from nlstseg_training.second_look.window import seen_through
@@ -233,6 +242,19 @@ class PiecesTest(TinyCacheTest):
         rising = soft_target(np.arange(256, dtype=np.uint8))
         self.assertTrue((np.diff(rising) >= 0).all())
         self.assertEqual((rising[0], rising[-1], rising.dtype), (0, 1, np.float32))
+
+    def test_cut_short_a_lesion_is_shown_in_1_to_12_slices_and_never_without_a_voxel_of_it(self):
+        hu, marked = np.zeros((40, 240, 240), np.int16), np.zeros((40, 240, 240), np.uint8)
+        marked[19:21, 116:124, 116:124] = 255
+        # The second middle lies beside the lesion: where few slices hold nothing of it, all are shown.
+        for middle_k, counts in ((20, {*range(1, 13)}), (21, {*range(2, 13), 16})):
+            seen = set()
+            for seed in range(300):
+                rng = np.random.default_rng(seed)
+                _, target, there = piece_around(hu, marked, np.array((middle_k, 120, 120)), (16, 48, 48), 1, short=True, rng=rng)
+                self.assertGreater(target[there].max(), 0.5)
+                seen.add(int(there.any(axis=(1, 2)).sum()))
+            self.assertEqual(seen, counts)
 
     def test_lung_takes_a_marked_disc_s_place_and_the_rest_is_untouched(self):
         rows, columns = np.mgrid[:CROP_PX, :CROP_PX]

@@ -34,8 +34,8 @@ def piece_around(
 ) -> Piece:
     """The voxels around ``centre`` (whole numbers k, j, i), of every ``step``-th slice; NaN in ``hu`` is no voxel.
 
-    With ``short`` as if the CT were as small as a nodule crop, unless nothing were left of a lesion. ``target`` is given as readers'
-    shares (uint8) or as it is.
+    With ``short`` as if the CT were as small as a nodule crop, unless nothing were left of a lesion. ``target`` is given as
+    readers' shares (uint8) or as it is.
     """
     kji = (int(centre[0]), int(centre[1]), int(centre[2]))
     cut, marked = (cut_out(array, kji, size, step) for array in (hu, target))
