@@ -31,12 +31,14 @@ class Course:
     precision: Any
     average_decay: float
     validation: bool
-    """Whether there are cases to choose the best epoch by; else the last one is the result."""
+    """Whether there are cases to measure every epoch on."""
     patience_epochs: int = 0
     gradient_norm: float | None = None
     """Longer gradients are cut to this."""
     new_data_each_epoch: bool = False
     """Whether what batches are drawn from changes between epochs; else the processes that make them stay."""
+    choose_epoch: bool = True
+    """Whether the epoch with the lowest loss on the validation cases is the result, not the last one."""
 
 
 def train(
@@ -52,7 +54,7 @@ def train(
     Raises as :func:`fit` does.
     """
     last = folder / LAST
-    monitor = "validation_loss" if course.validation else None
+    monitor = "validation_loss" if course.validation and course.choose_epoch else None
     callbacks = [
         *callbacks,
         ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor, save_last=True, enable_version_counter=False),

@@ -62,8 +62,8 @@ def fit_second_look(
 ) -> SecondLookNet:
     """Train on the first of ``parts``, or go on where a training in ``out`` stopped; the network on the CPU, evaluating.
 
-    The epoch with the lowest loss on the second part is the result; its last epoch where that part has no candidate.
-    Raises as :func:`nlstseg_training.fit.fit` does.
+    The result is the last epoch's, where the rate has come down: on a few hundred candidates the losses of scores vary more by
+    chance than from one epoch to the next. Those on the second part are logged. Raises as :func:`nlstseg_training.fit.fit` does.
     """
     torch.manual_seed(seed)
     network = SecondLookNet(SecondLookConfig(recipe.channels))
@@ -76,7 +76,8 @@ def fit_second_look(
         data = CutOutData(cache, parts, places, recipe, seed=seed, workers=machine.workers)
         validation = {entry.id for entry in parts[1]}
         measured = any(place.case_id in validation for place in places)
-        course = Course(recipe.epochs, "bf16-mixed", recipe.average_decay, measured, gradient_norm=recipe.gradient_norm)
+        norm = recipe.gradient_norm
+        course = Course(recipe.epochs, "bf16-mixed", recipe.average_decay, measured, gradient_norm=norm, choose_epoch=False)
         task = SecondLookTask(network.to(memory_format=torch.channels_last_3d), recipe)
         train(task, data, out, course, machine)
     return network.float().cpu().eval()

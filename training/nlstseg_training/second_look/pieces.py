@@ -14,8 +14,8 @@ from NLSTSegLib.lungs import AIR_BELOW_HU
 CROP_PX = 128
 """Width of a nodule crop: other places are now and then shown as narrow, or edges would tell that there is a lesion."""
 
-CROP_SLICES = 12
-"""And as many slices at most; a small nodule's crop is a single one."""
+CROP_SLICES = 6
+"""And at most so many slices up and down."""
 
 SHIFTS, SHIFT_PX, MOST_SHARED = 24, 48, 0.2
 """Places tried for the lung that fills the hole of a nodule, how far away, and how much of them may be nodule."""
@@ -42,11 +42,10 @@ def piece_around(
     soft = soft_target(marked.values) if target.dtype == np.uint8 else marked.values
     there = cut.there & np.isfinite(cut.values)
     if short:
-        slices = rng.integers(1, CROP_SLICES + 1)
-        up = rng.integers(slices)
+        up, down = rng.integers(1, CROP_SLICES + 1, 2) * step
         j, i = centre[1:] + rng.integers(-20, 21, 2)
         half = CROP_PX // 2
-        ends = ((kji[0] - up * step, kji[0] + (slices - up) * step), (j - half, j + half), (i - half, i + half))
+        ends = ((kji[0] - up, kji[0] + down), (j - half, j + half), (i - half, i + half))
         k, j, i = ((index >= low) & (index < high) for index, (low, high) in zip(cut.axes, ends, strict=True))
         shown = there & k[:, None, None] & j[:, None] & i
         lesion = there & (soft > 0.5)
