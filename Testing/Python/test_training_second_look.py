@@ -477,7 +477,7 @@ class CalibrationTest(unittest.TestCase):
         self.assertEqual(list(calibration_curve([Scored(99.0, True)], spec)), ["score 0.8-1"])
 
     def test_drawn_scores_lie_on_the_curve(self):
-        logits, is_lesion = self.drawn(0.7, -1.0)
+        logits, is_lesion = self.drawn(3.0, 1.0)
         several = [Scored(float(logit), bool(lesion)) for logit, lesion in zip(logits, is_lesion, strict=True)]
         spec, threshold, sure = calibrated(several, RECIPE)
         for name, row in calibration_curve(several, spec).items():
@@ -486,6 +486,11 @@ class CalibrationTest(unittest.TestCase):
         scores = 1 / (1 + np.exp(-(spec.score_slope * logits + spec.score_shift)))
         for share, limit in ((KEPT_SHARE, threshold), (SURE_SHARE, sure)):
             self.assertAlmostEqual(float((scores[is_lesion] >= limit).mean()), share, delta=0.01)
+
+    def test_marks_of_which_fewer_than_one_in_five_is_a_lesion_are_not_shown_whatever_that_costs(self):
+        logits, is_lesion = self.drawn(0.7, -1.0)
+        _, threshold, _ = calibrated([Scored(*each) for each in zip(logits, is_lesion, strict=True)], RECIPE)
+        self.assertEqual(threshold, 0.2)
 
     def test_lesions_alone_and_wrong_marks_alone_set_no_scores(self):
         for several in ([], [Scored(1.0, True)], [Scored(1.0, False)]):

@@ -24,8 +24,9 @@ KEPT_SHARE, SURE_SHARE = 0.99, 0.85
 """Of the validation lesions that the first network finds, so many are above the card's threshold, and above the one of which
 the card says that a user who wants few wrong marks may take it."""
 
-THRESHOLD_RANGE = (0.05, 0.9)
-"""Of the card's threshold: the outline's fills the range between it and 1."""
+THRESHOLD_RANGE = (0.2, 0.9)
+"""Of the card's threshold: marks of which fewer than one in five is a lesion are not shown, whatever share of the lesions that
+costs, and outlines fill the range between it and 1."""
 
 SCORES = (0.0, 0.2, 0.4, 0.6, 0.8)
 
@@ -61,7 +62,8 @@ def score_candidates(
 
 
 def calibrated(scored: Sequence[Scored], recipe: SecondLookRecipe) -> tuple[SecondLook, float, float]:
-    """The card's entry, its threshold, which lets :data:`KEPT_SHARE` of the lesions through, and that of :data:`SURE_SHARE`.
+    """The card's entry, its threshold, which lets :data:`KEPT_SHARE` of the lesions through where :data:`THRESHOLD_RANGE` allows,
+    and that of :data:`SURE_SHARE`.
 
     A score is the share of lesions among the validation candidates that look like it, so it depends on how many of these are
     lesions. Raises :class:`InputError` when all or none of them are.
