@@ -117,9 +117,10 @@ def _run(
         outline, logit = (answer.float() for answer in network(x))
         likely = (logit > LIKELY_LOGIT).nonzero()[:, 0]
         if len(likely):
-            views = [(outline[likely], logit[likely]), *_mirrored(network, x[likely], FLIPS[1:])]
-            logit[likely] = torch.stack([each for _, each in views]).mean(dim=0)
-            outline[likely] = _with_moved(network, x[likely], torch.stack([each for each, _ in views]))
+            shown = x[likely]
+            views = [(outline[likely], logit[likely]), *_mirrored(network, shown, FLIPS[1:])]
+            outlines, logits = (torch.stack(each) for each in zip(*views, strict=True))
+            outline[likely], logit[likely] = _with_moved(network, shown, outlines), logits.mean(dim=0)
         # As the network's own type, by which a float16 that was too small is known: a sum of it is not finite either.
         return arriving(torch.sigmoid(outline[:, 0]), outline.to(x.dtype))(), arriving(logit, logit.to(x.dtype))()
 

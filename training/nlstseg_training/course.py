@@ -20,7 +20,8 @@ from nlstseg_training.machine import Machine, quiet_lightning
 from NLSTSegLib.errors import InputError
 
 LAST, BEST, FINISHED = "last.ckpt", "best.ckpt", "weights.safetensors"
-"""In the folder of a course: where it goes on, the epoch with the lowest loss on the validation cases, and the result."""
+"""In the folder of a course: where it goes on, the epoch with the lowest loss on the validation cases (the last one where none is
+chosen), and the result."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from NLSTSegLib.networks.second_look import SecondLookNet, fold_second_look
 from NLSTSegLib.second_look import SecondLook, judge, score
 
 KEPT_SHARE, SURE_SHARE = 0.99, 0.85
-"""Of the validation lesions that the first network finds, so many are above the card's threshold, and above the one of which
-the card says that a user who wants few wrong marks may take it."""
+"""Of the validation candidates that lie on lesions, so many are above the card's threshold, and above the one of which the card
+says that a user who wants few wrong marks may take it. A lesion that the first network finds in pieces counts with each."""
 
 THRESHOLD_RANGE = (0.2, 0.9)
 """Of the card's threshold: marks of which fewer than one in five is a lesion are not shown, whatever share of the lesions that

@@ -76,8 +76,14 @@ def fit_second_look(
         data = CutOutData(cache, parts, places, recipe, seed=seed, workers=machine.workers)
         validation = {entry.id for entry in parts[1]}
         measured = any(place.case_id in validation for place in places)
-        norm = recipe.gradient_norm
-        course = Course(recipe.epochs, "bf16-mixed", recipe.average_decay, measured, gradient_norm=norm, choose_epoch=False)
+        course = Course(
+            recipe.epochs,
+            "bf16-mixed",
+            recipe.average_decay,
+            measured,
+            gradient_norm=recipe.gradient_norm,
+            choose_epoch=False,
+        )
         task = SecondLookTask(network.to(memory_format=torch.channels_last_3d), recipe)
         train(task, data, out, course, machine)
     return network.float().cpu().eval()
