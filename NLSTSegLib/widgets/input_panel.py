@@ -39,7 +39,7 @@ class InputPanel(Panel):
         self._is_due = False
         self._observations = slicer.util.VTKObservationMixin()
         self._timer = qt.QTimer()
-        self._timer.singleShot = True
+        self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self._settled)
         self._card = PreflightCard(self.ui.preflightFrame, self._mend)
         self._model = ModelChooser(self.ui, self._model_changed)
