@@ -178,7 +178,7 @@ class NLSTSegLogic(ScriptedLoadableModuleLogic):
         """Segment the lesions of a CT and begin their review; returns the segmentation node.
 
         ``segmentationNode`` must be empty; without one a new node is made beside the CT. ``options`` are
-        :class:`NLSTSegLib.child_run.RunOptions`. ``progress(fraction, stage)`` is called about ten times a second and stops
+        :class:`NLSTSegLib.jobs.options.RunOptions`. ``progress(fraction, stage)`` is called about ten times a second and stops
         the run by raising. Raises :class:`NLSTSegLib.errors.NLSTSegError` with one sentence.
         """
         from NLSTSegLib.scene.run import run_and_wait
@@ -201,7 +201,7 @@ class NLSTSegTest(ScriptedLoadableModuleTest):
     """The self-test behind "Reload and Test"; the module's other tests lie in Testing/Python."""
 
     def test_phantom(self):
-        from NLSTSegLib.phantom import make_phantom
+        from NLSTSegLib.phantom.make import make_phantom
         from NLSTSegLib.scene.volumes import volume_node_of_ct
         from NLSTSegLib.widgets.requirements import missing_requirements
 

@@ -11,17 +11,17 @@ from typing import get_args
 
 import numpy as np
 
-from NLSTSegLib.devices import DeviceChoice, choose_device, shortcoming
+from NLSTSegLib.checks.preflight import Finding, check_ct, check_lungs, stop_on_errors
+from NLSTSegLib.checks.training_overlap import check_trained_on
 from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory
-from NLSTSegLib.lesions import Lesion, label_map, measure_lesions, outline_lesions
-from NLSTSegLib.lungs import lung_field
-from NLSTSegLib.models import Model, ModelCard
-from NLSTSegLib.prediction import predict_on
-from NLSTSegLib.preflight import Finding, check_ct, check_lungs, stop_on_errors
+from NLSTSegLib.inference.devices import DeviceChoice, choose_device, shortcoming
+from NLSTSegLib.inference.lung_field import lung_field
+from NLSTSegLib.inference.predict import predict_on
+from NLSTSegLib.lesions.find import Lesion, label_map, measure_lesions, outline_lesions
+from NLSTSegLib.models.bundle import Model, ModelCard
 from NLSTSegLib.progress import Progress, silent
-from NLSTSegLib.regular_grid import SliceStack, from_regular, nearest_voxel, slice_stack, to_regular
-from NLSTSegLib.trained_on import check_trained_on
-from NLSTSegLib.volume import CtVolume, Grid, from_canonical, to_canonical
+from NLSTSegLib.volume.ct import CtVolume, Grid, from_canonical, to_canonical
+from NLSTSegLib.volume.regular_grid import SliceStack, from_regular, nearest_voxel, slice_stack, to_regular
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         probability, device_note = _predict(canonical, model, options, where, threshold, progress)
     with _timed(seconds, "lesions"):
         progress(0.95, "lesions")
-        outlines = outline_lesions(probability, canonical, threshold=threshold, min_volume_mm3=minimum, field=where)
+        outlines = outline_lesions(probability, canonical, threshold=threshold, min_volume_mm3=minimum, lung_mask=where)
     with _timed(seconds, "measurements"):
         lesions = measure_lesions(outlines, probability, canonical)
     progress(1.0, "done")

@@ -18,15 +18,15 @@ from pathlib import Path
 import slicer
 
 from NLSTSeg import NLSTSegLogic
-from NLSTSegLib.child_run import RunOptions
+from NLSTSegLib.checks.preflight import check_ct, stop_on_errors
 from NLSTSegLib.errors import InputError, NLSTSegError
-from NLSTSegLib.export.reviewed import check_new_folder, write_review
-from NLSTSegLib.preflight import check_ct, stop_on_errors
-from NLSTSegLib.reading import FORMATS, read_ct
-from NLSTSegLib.regular_grid import slice_stack
+from NLSTSegLib.jobs.options import RunOptions
+from NLSTSegLib.reading.read import FORMATS, read_ct
+from NLSTSegLib.review.folder import check_new_folder, write_review
 from NLSTSegLib.scene.segmentation_file import write_segmentation_node
 from NLSTSegLib.scene.sizes import reviewed_case
 from NLSTSegLib.scene.volumes import volume_node_of_ct
+from NLSTSegLib.volume.regular_grid import slice_stack
 
 
 def segment_one(path: Path, folder: Path, options: RunOptions) -> int:

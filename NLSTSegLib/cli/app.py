@@ -79,12 +79,12 @@ def check(
     from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
+        from NLSTSegLib.checks.preflight import check_ct, check_lungs, stop_on_errors
         from NLSTSegLib.cli.run import load_input
         from NLSTSegLib.cli.show import show_findings, show_volume
-        from NLSTSegLib.lungs import lung_field
-        from NLSTSegLib.preflight import check_ct, check_lungs, stop_on_errors
-        from NLSTSegLib.regular_grid import slice_stack, to_regular
-        from NLSTSegLib.volume import to_canonical
+        from NLSTSegLib.inference.lung_field import lung_field
+        from NLSTSegLib.volume.ct import to_canonical
+        from NLSTSegLib.volume.regular_grid import slice_stack, to_regular
 
         ct = load_input(input, series)
         findings = check_ct(ct)
@@ -108,7 +108,7 @@ def time(
     from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
-        from NLSTSegLib.run_time import measure_run_time
+        from NLSTSegLib.jobs.learned_duration import measure_run_time
 
         typer.echo(measure_run_time(model, device.value, threads, everywhere).as_text())
 
@@ -120,7 +120,7 @@ def models(debug: Debug = False) -> None:
 
     with exit_on_errors(debug):
         from NLSTSegLib.cli.show import show_models
-        from NLSTSegLib.models import broken_models, list_models
+        from NLSTSegLib.models.bundle import broken_models, list_models
 
         show_models(list_models(), broken_models())
 
@@ -136,7 +136,7 @@ def devices(
     with exit_on_errors(debug):
         import json
 
-        from NLSTSegLib.devices import device_notes
+        from NLSTSegLib.inference.devices import device_notes
 
         notes = device_notes()
         typer.echo(json.dumps(notes) if as_json else "\n".join(f"{choice}: {note}" for choice, note in notes.items()))
@@ -148,12 +148,12 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives another chest.")] = 0,
     debug: Debug = False,
 ) -> None:
-    """Write a made-up chest CT with six lesions of known size."""
+    """Write a synthetic chest CT with six lesions of known size."""
     from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
-        from NLSTSegLib.export.phantom_files import check_phantom_folder, write_phantom
-        from NLSTSegLib.phantom import make_phantom
+        from NLSTSegLib.phantom.folder import check_phantom_folder, write_phantom
+        from NLSTSegLib.phantom.make import make_phantom
 
         check_phantom_folder(out)
         write_phantom(make_phantom(seed), out)
@@ -185,7 +185,7 @@ def version() -> None:
 
 def main() -> None:
     """Entry point of ``nlstseg`` and ``python -m NLSTSegLib``."""
-    from NLSTSegLib.owner import end_without_owner
+    from NLSTSegLib.jobs.parent_watch import end_without_owner
 
     end_without_owner()
     app(prog_name="nlstseg")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.cli.run import SegmentJob, run_one
+from NLSTSegLib.disk.atomic_folder import held, prepare_place, whole_folder
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.export.phantom_files import write_phantom
-from NLSTSegLib.export.whole_folder import held, prepare_place, whole_folder
-from NLSTSegLib.models import DEFAULT_MODEL, find_model, load_model
-from NLSTSegLib.phantom import Phantom, make_phantom
+from NLSTSegLib.models.bundle import DEFAULT_MODEL, find_model, load_model
+from NLSTSegLib.phantom.folder import write_phantom
+from NLSTSegLib.phantom.make import Phantom, make_phantom
 from NLSTSegLib.pipeline import SegmentOptions
 
 if TYPE_CHECKING:

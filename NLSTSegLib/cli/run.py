@@ -19,9 +19,9 @@ from NLSTSegLib.errors import InputError, NLSTSegError, is_out_of_memory
 from NLSTSegLib.progress import Progress, silent, stage_of
 
 if TYPE_CHECKING:
-    from NLSTSegLib.models import Model
+    from NLSTSegLib.models.bundle import Model
     from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions
-    from NLSTSegLib.volume import CtVolume
+    from NLSTSegLib.volume.ct import CtVolume
 
 STOPPED = 130
 """Exit code after Ctrl-C or a request to end."""
@@ -120,9 +120,9 @@ def run_jobs(inputs: Sequence[Path], job: SegmentJob, *, json_progress: bool, de
     Raises :class:`typer.Exit` with the code of the first failure.
     """
     from NLSTSegLib.cli.show import progress_display, show_findings, show_lesions, show_place
-    from NLSTSegLib.export.results import check_output
-    from NLSTSegLib.models import find_model, load_model
-    from NLSTSegLib.scratch import remove_dead_folders
+    from NLSTSegLib.disk.scratch import remove_dead_folders
+    from NLSTSegLib.models.bundle import find_model, load_model
+    from NLSTSegLib.results.folder import check_output
 
     remove_dead_folders()
     folders = output_folders(inputs, job.output)
@@ -155,11 +155,11 @@ def run_jobs(inputs: Sequence[Path], job: SegmentJob, *, json_progress: bool, de
 
 def run_one(path: Path, folder: Path, job: SegmentJob, model: Model, progress: Progress = silent) -> SegmentationResult:
     """Read one CT, segment it and write the result to ``folder``, to which no other run can write meanwhile."""
-    from NLSTSegLib.export.report import patient_identity
-    from NLSTSegLib.export.results import check_output, write_result
-    from NLSTSegLib.export.whole_folder import held
+    from NLSTSegLib.disk.atomic_folder import held
     from NLSTSegLib.pipeline import segment
-    from NLSTSegLib.reading import read_mask
+    from NLSTSegLib.reading.read import read_mask
+    from NLSTSegLib.results.folder import check_output, write_result
+    from NLSTSegLib.results.report import patient_identity
 
     with held(folder):
         # Another run may have ended there since this one began.
@@ -194,8 +194,8 @@ def run_one(path: Path, folder: Path, job: SegmentJob, model: Model, progress: P
 
 def load_input(path: Path, series_uid: str | None, progress: Callable[[float], None] | None = None) -> CtVolume:
     """Read a CT; of a DICOM folder with several series, say on stderr which there are and which is taken."""
-    from NLSTSegLib.dicom import choose_chest_series, list_series, read_series
-    from NLSTSegLib.reading import read_ct
+    from NLSTSegLib.reading.dicom_series import choose_chest_series, list_series, read_series
+    from NLSTSegLib.reading.read import read_ct
 
     if not os.path.isdir(path):
         return read_ct(path, series_uid=series_uid, progress=progress)

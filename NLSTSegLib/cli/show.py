@@ -13,10 +13,10 @@ from NLSTSegLib.errors import printable
 from NLSTSegLib.progress import Progress
 
 if TYPE_CHECKING:
-    from NLSTSegLib.models import BrokenModel, ModelFiles
+    from NLSTSegLib.checks.preflight import Finding
+    from NLSTSegLib.models.bundle import BrokenModel, ModelFiles
     from NLSTSegLib.pipeline import SegmentationResult
-    from NLSTSegLib.preflight import Finding
-    from NLSTSegLib.volume import CtVolume
+    from NLSTSegLib.volume.ct import CtVolume
 
 SEVERITY_STYLE = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
@@ -55,7 +55,7 @@ def show_lesions(result: SegmentationResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from NLSTSegLib.export.tables import lesion_rows
+    from NLSTSegLib.results.tables import lesion_rows
 
     table = Table(title=f"{len(result.lesions)} lesion(s), probability above {result.threshold:g}")
     headings = ("lesion", "score", "volume mm3", "long x short mm", "mean HU", "solid mm3", "slice")

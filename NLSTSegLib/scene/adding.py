@@ -9,24 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.lesions import SCORE_PERCENTILE
-from NLSTSegLib.measurements import Box
-from NLSTSegLib.regions import (
-    GROWTH_RADIUS_MM,
-    Region,
-    distance_mm,
-    grow_from,
-    grown_box,
-    lowest_level,
-    nearest,
-    touching,
-    uphill,
-)
-from NLSTSegLib.review import FIRST_RUN, LesionState, Origin, Status
+from NLSTSegLib.lesions.find import SCORE_PERCENTILE
+from NLSTSegLib.lesions.growing import GROWTH_RADIUS_MM, distance_mm, grow_from, nearest, uphill
+from NLSTSegLib.review.state import FIRST_RUN, LesionState, Origin, Status
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.review import card_of, lesion_state, probability_of, run_threshold
 from NLSTSegLib.scene.threshold import LEAST_PROBABILITY
 from NLSTSegLib.scene.voxels import cut_out, other_voxels, segment_regions, volume_of, world_from_ras
+from NLSTSegLib.volume.components import touching
+from NLSTSegLib.volume.probability import lowest_level
+from NLSTSegLib.volume.regions import Box, Region, grown_box
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -52,7 +44,7 @@ def find_lesion_at(segmentation_node: vtkMRMLSegmentationNode, point_ras_mm: Seq
     Where the first run's probability is :data:`~NLSTSegLib.scene.threshold.LEAST_PROBABILITY` or more within
     :data:`CLICK_RADIUS_MM`, the way goes from there uphill to a peak, and the lesion is the peak's component above the run's
     threshold, or above half the peak if that is lower. Elsewhere it is grown from the voxel at the point by density, see
-    :func:`NLSTSegLib.regions.grow_from`. Nothing is changed.
+    :func:`NLSTSegLib.lesions.growing.grow_from`. Nothing is changed.
 
     Raises :class:`InputError` for a point outside the CT, on a lesion, in air or lung, or without an outline around it.
     """

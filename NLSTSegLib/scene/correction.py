@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.regions import Region, components, cut_in_two
-from NLSTSegLib.review import Status
+from NLSTSegLib.lesions.growing import cut_in_two
+from NLSTSegLib.review.state import Status
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.review import lesion_state
 from NLSTSegLib.scene.voxels import segment_region, segment_regions, volume_of
+from NLSTSegLib.volume.components import components_by_size
+from NLSTSegLib.volume.regions import Region
 
 
 def split_lesion(editor: LesionEditor, segment_id: str) -> list[str]:
@@ -22,7 +24,7 @@ def split_lesion(editor: LesionEditor, segment_id: str) -> list[str]:
     node = editor.segmentation_node
     region = segment_region(node, segment_id)
     state = replace(lesion_state(node, segment_id, region), status=Status.EDITED)
-    masks: Sequence = components(region.mask) if region.voxels else ()
+    masks: Sequence = components_by_size(region.mask) if region.voxels else ()
     if len(masks) < 2:
         masks = (region.voxels and cut_in_two(region.mask, volume_of(node).GetSpacing())) or ()
     if not masks:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from NLSTSegLib.regions import Region
-from NLSTSegLib.review import FIRST_RUN, LesionState, Status
+from NLSTSegLib.lesions.coding import TERMINOLOGY, TERMINOLOGY_TAG, segment_color
+from NLSTSegLib.review.state import FIRST_RUN, LesionState, Status
 from NLSTSegLib.scene.review import PROPOSAL_ROLE, lesion_state, show_by_status, write_state
 from NLSTSegLib.scene.voxels import own_layer, region_image, segment_region, volume_of
-from NLSTSegLib.segments import TERMINOLOGY, TERMINOLOGY_TAG, segment_color
+from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLSegmentationNode

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from NLSTSegLib.checks.preflight import check_ct
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.preflight import check_ct
 from NLSTSegLib.scene.segmentations import join_study
 from NLSTSegLib.scene.volumes import LPS_FROM_RAS, LUNG_WINDOW_HU, check_parent_transform, ct_from_volume_node, grid_lps_mm
-from NLSTSegLib.volume import CtVolume
+from NLSTSegLib.volume.ct import CtVolume
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode

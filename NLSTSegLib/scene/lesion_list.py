@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from NLSTSegLib.measurements import Measurements
-from NLSTSegLib.regions import Region
-from NLSTSegLib.review import ReviewedLesion, lesion_row
+from NLSTSegLib.lesions.measure import Measurements
+from NLSTSegLib.review.case import ReviewedLesion, lesion_row
+from NLSTSegLib.review.worklist import Row
 from NLSTSegLib.scene.review import lesion_state
 from NLSTSegLib.scene.sizes import measure_region
 from NLSTSegLib.scene.voxels import segment_regions, volume_of
-from NLSTSegLib.worklist import Row
+from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLSegmentationNode
 
 
 class LesionList:
-    """Rows of :func:`NLSTSegLib.review.lesion_row`, in the order of the segments; only what has changed is measured again."""
+    """Rows of :func:`.review.case.lesion_row`, in the order of the segments; only what has changed is measured again."""
 
     def __init__(self, segmentation_node: vtkMRMLSegmentationNode) -> None:
         self._node = segmentation_node

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.regions import Region
-from NLSTSegLib.review import FIRST_RUN, LesionState, Status
+from NLSTSegLib.review.state import FIRST_RUN, LesionState, Status
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.review import PROBABILITY_ROLE, PROPOSAL_ROLE, lesion_state
 from NLSTSegLib.scene.voxels import segment_regions, volume_of
+from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLDisplayableNode, vtkMRMLSegmentationNode

@@ -9,18 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.model_card import ModelCard, ModelIdentity
-from NLSTSegLib.regions import Region
-from NLSTSegLib.review import (
-    FIRST_RUN,
-    STATE_TAGS,
-    LesionState,
-    Origin,
-    Status,
-    state_of_tags,
-    tags_of_state,
-)
+from NLSTSegLib.models.card import ModelCard, ModelIdentity
+from NLSTSegLib.review.state import FIRST_RUN, STATE_TAGS, LesionState, Origin, Status, state_of_tags, tags_of_state
 from NLSTSegLib.scene.voxels import check_grid, region_image, segment_region, segment_regions
+from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode

@@ -7,11 +7,12 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from NLSTSegLib.child_run import ChildRun, RunOptions
-from NLSTSegLib.diagnostics import CtFacts
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.jobs.diagnostics import CtFacts
+from NLSTSegLib.jobs.options import RunOptions
+from NLSTSegLib.jobs.segment_job import ChildRun
 from NLSTSegLib.progress import Progress, silent
-from NLSTSegLib.saved_result import SavedResult, read_result
+from NLSTSegLib.results.saved import SavedResult, read_result
 from NLSTSegLib.scene.review import start_review
 from NLSTSegLib.scene.segmentations import check_empty, segmentation_from_result
 from NLSTSegLib.scene.volumes import ct_from_volume_node

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.lesions.coding import NamedLesion, segment_color, segment_id, segment_tags
 from NLSTSegLib.pipeline import SegmentationResult
-from NLSTSegLib.regions import Region
-from NLSTSegLib.saved_result import SavedResult
+from NLSTSegLib.results.saved import SavedResult
 from NLSTSegLib.scene.volumes import grid_lps_mm
 from NLSTSegLib.scene.voxels import region_image
-from NLSTSegLib.segments import NamedLesion, segment_color, segment_id, segment_tags
-from NLSTSegLib.volume import Grid
+from NLSTSegLib.volume.ct import Grid
+from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLDisplayableNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -35,7 +35,7 @@ def segmentation_from_result(
     It is ``segmentation_node``, which must have no segments and keeps its name, or a new one. It has the volume's grid as
     its reference geometry, hangs under the same parent transform and in the same study of the subject hierarchy, and has a
     display node; no 3D surface is made. Names, colours, terminology and tags of the segments are those of
-    :mod:`NLSTSegLib.segments`. ``name`` of a new node is by default that of the volume and "lesions", made unique in the
+    :mod:`NLSTSegLib.lesions.coding`. ``name`` of a new node is by default that of the volume and "lesions", made unique in the
     scene.
 
     Raises :class:`InputError` when the volume is in no scene, its grid is not that of ``result``, or the segmentation is in

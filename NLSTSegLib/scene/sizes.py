@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from NLSTSegLib.measurements import Measurements, measure
-from NLSTSegLib.regions import Region, grown_box
-from NLSTSegLib.regular_grid import slice_stack, to_regular
-from NLSTSegLib.review import FIRST_RUN, LostProposal, ReviewedCase, ReviewedLesion
+from NLSTSegLib.lesions.measure import Measurements, measure
+from NLSTSegLib.review.case import LostProposal, ReviewedCase, ReviewedLesion
+from NLSTSegLib.review.state import FIRST_RUN
 from NLSTSegLib.scene.review import PROPOSAL_ROLE, lesion_state, proposals_of
 from NLSTSegLib.scene.volumes import ct_from_volume_node
 from NLSTSegLib.scene.voxels import cut_out, segment_region, segment_regions, volume_of
-from NLSTSegLib.volume import to_canonical
+from NLSTSegLib.volume.ct import to_canonical
+from NLSTSegLib.volume.regions import Region, grown_box
+from NLSTSegLib.volume.regular_grid import slice_stack, to_regular
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode

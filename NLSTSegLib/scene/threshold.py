@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.lesions import BOX_MARGIN_MM
-from NLSTSegLib.regions import Region, grown_box, lowest_level, touching
-from NLSTSegLib.review import THRESHOLD_TAG, threshold_text
+from NLSTSegLib.lesions.find import BOX_MARGIN_MM
+from NLSTSegLib.review.state import THRESHOLD_TAG, threshold_text
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.review import lesion_state, probability_of, proposals_of, run_threshold
 from NLSTSegLib.scene.voxels import other_voxels, own_layer, segment_region, volume_of
+from NLSTSegLib.volume.components import touching
+from NLSTSegLib.volume.probability import lowest_level
+from NLSTSegLib.volume.regions import Region, grown_box
 
 LEAST_PROBABILITY = 0.1
 """Where the model is nowhere surer than this, its map tells nothing about a lesion."""
@@ -20,7 +22,7 @@ class ThresholdDrag:
     """One drag of the slider: make it when the slider is pressed, and call :meth:`move` as it moves. It is one undo step.
 
     The lesion becomes what is above the threshold in the run's probability map, inside the box of the lesion and its
-    proposal grown by :data:`NLSTSegLib.lesions.BOX_MARGIN_MM`, hangs together with what was proposed (with what the lesion
+    proposal grown by :data:`NLSTSegLib.lesions.find.BOX_MARGIN_MM`, hangs together with what was proposed (with what the lesion
     is now, if it was added), and belongs to no other lesion, hidden ones included. Earlier painting on the lesion gives way;
     undo brings it back. At the run's threshold the proposal comes back.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.measurements import Measurements, Point, round_half_up
+from NLSTSegLib.lesions.measure import Measurements, Point, round_half_up
 from NLSTSegLib.scene.sizes import measure_region
 from NLSTSegLib.scene.volumes import LPS_FROM_RAS
 from NLSTSegLib.scene.voxels import segment_region, volume_of, world_from_ras

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from NLSTSegLib.checks.preflight import Finding, check_ct
 from NLSTSegLib.errors import InputError, as_sentence
-from NLSTSegLib.preflight import Finding, check_ct
 from NLSTSegLib.scene.fixes import Fix, fix_of_finding, fix_of_refused
 from NLSTSegLib.scene.volumes import ct_from_volume_node
-from NLSTSegLib.volume import CtVolume
+from NLSTSegLib.volume.ct import CtVolume
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode

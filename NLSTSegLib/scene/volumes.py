@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.volume import Acquisition, CtVolume, Grid
+from NLSTSegLib.volume.ct import Acquisition, CtVolume, Grid
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLScene

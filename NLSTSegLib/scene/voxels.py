@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.measurements import Box
-from NLSTSegLib.regions import Region
 from NLSTSegLib.scene.volumes import grid_lps_mm
-from NLSTSegLib.volume import CtVolume
+from NLSTSegLib.volume.ct import CtVolume
+from NLSTSegLib.volume.regions import Box, Region
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkOrientedImageData

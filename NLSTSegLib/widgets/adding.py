@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from NLSTSegLib.review import Origin
+from NLSTSegLib.review.state import Origin
 from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.widgets.point_placing import PointPlacing

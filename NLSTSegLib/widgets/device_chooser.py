@@ -9,9 +9,9 @@ from typing import Any, ClassVar, get_args
 import qt
 from slicer.i18n import tr as _
 
-from NLSTSegLib.child_process import ChildProcess, Priority
-from NLSTSegLib.devices import DeviceChoice
 from NLSTSegLib.errors import NLSTSegError
+from NLSTSegLib.inference.devices import DeviceChoice
+from NLSTSegLib.jobs.child_process import ChildProcess, Priority
 from NLSTSegLib.scene.run import program_python
 from NLSTSegLib.widgets.requirements import missing_requirements
 from NLSTSegLib.widgets.settings import save_setting, setting

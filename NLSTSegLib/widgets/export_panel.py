@@ -12,10 +12,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from NLSTSegLib.disk.free_name import new_folder
 from NLSTSegLib.errors import NLSTSegError
-from NLSTSegLib.export.new_folder import new_folder
-from NLSTSegLib.export.reviewed import write_review
-from NLSTSegLib.export.training_case import check_training_case, write_training_case
+from NLSTSegLib.review.folder import write_review
+from NLSTSegLib.review.training_case import check_training_case, write_training_case
 from NLSTSegLib.scene.segmentation_file import write_segmentation_node
 from NLSTSegLib.scene.sizes import reviewed_case
 from NLSTSegLib.widgets.panel import Panel

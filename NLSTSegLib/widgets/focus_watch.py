@@ -8,7 +8,7 @@ from collections.abc import Callable
 import qt
 import slicer
 
-from NLSTSegLib.focus_clock import FocusClock
+from NLSTSegLib.review.focus_clock import FocusClock
 
 LOOK_MS = 1000
 """How often it is looked whether the pointer or a view has moved."""
@@ -18,7 +18,7 @@ KEEP_EVERY_S = 10.0
 
 
 class FocusWatch:
-    """Counts with :class:`NLSTSegLib.focus_clock.FocusClock`; ``on_seconds`` gets a lesion and the seconds more spent on it."""
+    """Counts with :class:`.review.focus_clock.FocusClock`; ``on_seconds`` gets a lesion and the seconds more spent on it."""
 
     def __init__(self, on_seconds: Callable[[str, float], None]) -> None:
         self._on_seconds, self._clock = on_seconds, FocusClock()

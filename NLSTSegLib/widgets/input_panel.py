@@ -10,9 +10,9 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from NLSTSegLib.child_run import RunOptions
 from NLSTSegLib.errors import InputError, as_sentence
-from NLSTSegLib.phantom import make_phantom
+from NLSTSegLib.jobs.options import RunOptions
+from NLSTSegLib.phantom.make import make_phantom
 from NLSTSegLib.scene.fixes import Fix
 from NLSTSegLib.scene.volume_check import CheckedLine, check_volume
 from NLSTSegLib.scene.volumes import volume_node_of_ct

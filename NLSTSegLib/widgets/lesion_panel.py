@@ -11,7 +11,8 @@ import vtk
 from slicer.i18n import tr as _
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.review import Status
+from NLSTSegLib.review.state import Status
+from NLSTSegLib.review.worklist import Action, neighbour, next_new, possible_actions
 from NLSTSegLib.scene.correction import delete_lesion, merge_lesions, split_lesion
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.lesion_list import LesionList
@@ -26,7 +27,6 @@ from NLSTSegLib.widgets.panel import Panel
 from NLSTSegLib.widgets.segment_editor import EmbeddedSegmentEditor
 from NLSTSegLib.widgets.settings import save_setting, setting
 from NLSTSegLib.widgets.threshold_slider import ThresholdSlider
-from NLSTSegLib.worklist import Action, neighbour, next_new, possible_actions
 
 GATHER_MS = 50
 """Changes that follow each other faster are shown at once."""

@@ -8,8 +8,8 @@ from typing import Any, get_args
 import qt
 from slicer.i18n import tr as _
 
-from NLSTSegLib.review import Status
-from NLSTSegLib.worklist import Column, Row, counts, sorted_rows
+from NLSTSegLib.review.state import Status
+from NLSTSegLib.review.worklist import Column, Row, counts, sorted_rows
 
 COLUMNS: tuple[Column, ...] = get_args(Column)
 """The columns of the table in the ``.ui`` file, in its order."""
@@ -28,7 +28,7 @@ Color = tuple[float, float, float]
 
 
 class LesionTable:
-    """Rows of :func:`NLSTSegLib.review.lesion_row` in a ``QTableWidget``; the selection stays with the lesions."""
+    """Rows of :func:`NLSTSegLib.review.case.lesion_row` in a ``QTableWidget``; the selection stays with the lesions."""
 
     def __init__(self, table: Any, on_chosen: Callable[[str], None], on_selection: Callable[[], None]) -> None:
         """``on_chosen`` gets the lesion whose row the user went to; ``on_selection`` follows every change of the selection."""

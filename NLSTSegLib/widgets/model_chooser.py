@@ -12,9 +12,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from NLSTSegLib.errors import ModelError, as_sentence
-from NLSTSegLib.model_card import ModelCard, measured_lines
-from NLSTSegLib.model_store import add_model, model_path, models_at, remove_model, weights_hash
-from NLSTSegLib.models import DEFAULT_MODEL, BrokenModel, ModelFiles, broken_models, list_models
+from NLSTSegLib.models.bundle import DEFAULT_MODEL, BrokenModel, ModelFiles, broken_models, list_models
+from NLSTSegLib.models.card import ModelCard, measured_lines
+from NLSTSegLib.models.store import add_model, model_path, models_at, remove_model, weights_hash
 from NLSTSegLib.widgets.settings import save_setting, setting
 
 ACCEPTED = "acceptedModels"
@@ -37,7 +37,7 @@ class ModelChooser:
 
     @property
     def path(self) -> str:
-        """What :func:`NLSTSegLib.models.find_model` finds the chosen model by."""
+        """What :func:`NLSTSegLib.models.bundle.find_model` finds the chosen model by."""
         return _path(self._chosen_model) if self._chosen_model else DEFAULT_MODEL
 
     @property

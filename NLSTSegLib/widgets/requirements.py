@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.requirements import TORCH, Requirement, read_requirements, unmet
+from NLSTSegLib.jobs.requirements import TORCH, Requirement, read_requirements, unmet
 
 EXTENSION = "PyTorch"
 """Its module is PyTorchUtils."""

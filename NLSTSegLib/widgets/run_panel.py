@@ -11,11 +11,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from NLSTSegLib.child_run import RunOptions
-from NLSTSegLib.diagnostics import diagnostics_text, model_facts
 from NLSTSegLib.errors import InputError, NLSTSegError
-from NLSTSegLib.run_time import duration_text
-from NLSTSegLib.saved_result import SavedResult
+from NLSTSegLib.jobs.diagnostics import diagnostics_text, model_facts
+from NLSTSegLib.jobs.options import RunOptions
+from NLSTSegLib.jobs.remaining import duration_text
+from NLSTSegLib.results.saved import SavedResult
 from NLSTSegLib.scene.run import SceneRun
 from NLSTSegLib.widgets.panel import Panel
 from NLSTSegLib.widgets.run_times import RunTimes

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import qt
 
-from NLSTSegLib.child_process import ChildProcess, Priority
-from NLSTSegLib.child_run import RunOptions
 from NLSTSegLib.errors import NLSTSegError
-from NLSTSegLib.run_time import RunTime, refined, run_time_of_text, time_key
+from NLSTSegLib.jobs.child_process import ChildProcess, Priority
+from NLSTSegLib.jobs.learned_duration import RunTime, refined, run_time_of_text, time_key
+from NLSTSegLib.jobs.options import RunOptions
 from NLSTSegLib.scene.run import program_python
 from NLSTSegLib.widgets.settings import save_setting, setting
 
@@ -42,7 +42,7 @@ class RunTimes:
             self._timer.start(WAIT_MS)
 
     def learn(self, options: RunOptions, elapsed_s: float, stages_s: float, size_ijk: tuple[int, ...]) -> None:
-        """Take a real run into account, see :func:`NLSTSegLib.run_time.refined`."""
+        """Take a real run into account, see :func:`NLSTSegLib.jobs.learned_duration.refined`."""
         run_time = refined(self.of(options), elapsed_s, stages_s, size_ijk)
         if run_time is not None:
             save_setting(time_key(options), run_time.as_text())

@@ -25,8 +25,8 @@ from rich.table import Table
 FOLDER = Path(__file__).resolve().parent
 sys.path.append(str(FOLDER.parent / "Python"))
 
-from NLSTSegLib.models import DEFAULT_MODEL  # noqa: E402
-from shared_data import shared_data  # noqa: E402
+from helpers.shared_data import shared_data  # noqa: E402
+from NLSTSegLib.models.bundle import DEFAULT_MODEL  # noqa: E402
 
 SAMPLED = 12
 """Slices of the plain way for the published network, without --all-slices: each takes seconds, all the same."""
@@ -58,12 +58,12 @@ def main() -> None:
 
 
 class Benchmark:
-    """The CT, the published network with made-up weights, and what is measured on them."""
+    """The CT, the published network with synthetic weights, and what is measured on them."""
 
     def __init__(self, folder: Path, options: argparse.Namespace, console: Console):
         import torch
 
-        from test_networks import published_with_formula_weights
+        from helpers.networks import published_with_formula_weights
 
         self.folder, self.console = folder, console
         self.rounds, self.threads, self.all_slices = options.rounds, options.threads, options.all_slices
@@ -77,8 +77,8 @@ class Benchmark:
 
     def machine(self) -> dict[str, Any]:
         """What the figures hold for."""
-        from NLSTSegLib.devices import choose_device
-        from NLSTSegLib.reading import read_ct
+        from NLSTSegLib.inference.devices import choose_device
+        from NLSTSegLib.reading.read import read_ct
 
         ct = read_ct(self.ct)
         machine = {
@@ -202,7 +202,7 @@ class Benchmark:
             {
                 "plain: s a slice": [r["plain"]["slice_s"] for r in rounds],
                 "plain: CPU s a slice": [r["plain"]["slice_cpu_s"] for r in rounds],
-                "plain: second look and half resolution, s": [r["plain"]["looks_s"] for r in rounds],
+                "plain: refinement and half resolution, s": [r["plain"]["looks_s"] for r in rounds],
                 "plain: largest memory, MB": [r["plain"]["rss_mb"] for r in rounds],
                 "peak in float32, GFLOP/s": [r["plain"]["peak"] for r in rounds],
                 "ours: s": [r["ours"]["wall_s"] for r in rounds],
@@ -259,7 +259,7 @@ def _run(command: list[Any], output: Path | None = None) -> dict[str, float]:
 
 
 def _precision() -> str:
-    from NLSTSegLib.devices import choose_device
+    from NLSTSegLib.inference.devices import choose_device
 
     return str(choose_device("cpu").dtype).removeprefix("torch.")
 

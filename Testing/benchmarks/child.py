@@ -14,20 +14,22 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from NLSTSegLib.candidates import LEAST_VOXELS
-from NLSTSegLib.coarse import enlarged, halved, least_voxels
-from NLSTSegLib.devices import choose_device
-from NLSTSegLib.inference import InputSpec, predict_slices
-from NLSTSegLib.lesions import above, find_lesions, label_map
-from NLSTSegLib.lungs import lung_field
-from NLSTSegLib.models import Model, find_model, load_model
+from NLSTSegLib.inference.candidates import LEAST_VOXELS
+from NLSTSegLib.inference.devices import choose_device
+from NLSTSegLib.inference.low_resolution import downsampled, least_voxels, upsampled
+from NLSTSegLib.inference.lung_field import lung_field
+from NLSTSegLib.inference.refinement import refine
+from NLSTSegLib.inference.slices import predict_slices
+from NLSTSegLib.lesions.find import find_lesions, label_map
+from NLSTSegLib.models.bundle import Model, find_model, load_model
+from NLSTSegLib.models.specs import InputSpec
 from NLSTSegLib.networks.published import PublishedUNet
-from NLSTSegLib.networks.published_field import PublishedFieldUNet
-from NLSTSegLib.networks.second_look import fold_second_look
+from NLSTSegLib.networks.published_sparse import PublishedFieldUNet
+from NLSTSegLib.networks.refinement import fold_refinement
 from NLSTSegLib.networks.unet import fold_batch_norm
-from NLSTSegLib.reading import read_ct
-from NLSTSegLib.second_look import look_again
-from NLSTSegLib.volume import CtVolume, to_canonical
+from NLSTSegLib.reading.read import read_ct
+from NLSTSegLib.volume.ct import CtVolume, to_canonical
+from NLSTSegLib.volume.probability import above
 
 PRODUCT_SIDE, PRODUCTS = 4096, 5
 """The machine's peak is the fastest of so many products of two square matrices of this side."""
@@ -39,7 +41,7 @@ COUNTED = 8
 def plain(ct: Path, model: str, slices: list[int] | None, keep: Path, threads: int) -> dict[str, Any]:
     """Each whole slice alone in float32, as the published procedure does, with nothing left out; ``None``: every slice.
 
-    A second look and the half resolution follow, in float32 too. ``keep`` gets the probabilities (uint8) and which slices they
+    Refinement and the half resolution follow, in float32 too. ``keep`` gets the probabilities (uint8) and which slices they
     are of.
     """
     torch.set_num_threads(threads)
@@ -49,14 +51,14 @@ def plain(ct: Path, model: str, slices: list[int] | None, keep: Path, threads: i
     probability, seconds = _slice_by_slice(canonical, loaded, k_all)
     slice_cpu = (time.process_time() - cpu) / len(k_all)
     start, cpu = time.perf_counter(), time.process_time()
-    if loaded.second is not None:
-        field = lung_field(canonical)
-        small, small_field = halved(canonical, field)
+    if loaded.refinement is not None:
+        lung_mask = lung_field(canonical)
+        small, small_field = downsampled(canonical, lung_mask)
         coarse, _ = _slice_by_slice(small, loaded, range(len(small.hu)))
         # As few as prediction.predict_on looks at there.
         coarse = _looked_again(coarse, loaded, small, small_field, least_voxels(canonical) // 2)
-        probability = _looked_again(probability, loaded, canonical, field, LEAST_VOXELS)
-        np.maximum(probability, enlarged(coarse, small, canonical, loaded.card.threshold), out=probability)
+        probability = _looked_again(probability, loaded, canonical, lung_mask, LEAST_VOXELS)
+        np.maximum(probability, upsampled(coarse, small, canonical, loaded.card.threshold), out=probability)
     np.savez(keep, slices=k_all, probability=probability)
     return {
         "slice_s": float(np.median(seconds)),
@@ -84,16 +86,16 @@ def _looked_again(
     probability: np.ndarray,
     model: Model,
     ct: CtVolume,
-    field: np.ndarray | None,
+    lung_mask: np.ndarray | None,
     least: int,
     network: torch.nn.Module | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
-    spec = model.card.second_look
+    spec = model.card.refinement
     assert spec is not None
-    assert model.second is not None
+    assert model.refinement is not None
     options: dict[str, Any] = {"threshold": model.card.threshold, "least_voxels": least, "dtype": dtype}
-    return look_again(network or model.second, spec, ct, probability, field, **options)
+    return refine(network or model.refinement, spec, ct, probability, lung_mask, **options)
 
 
 def _whole_slice(ct: CtVolume, spec: InputSpec, k: int) -> np.ndarray:
@@ -145,16 +147,16 @@ class CountedField(PublishedFieldUNet):
 def operations(ct: Path, model: str) -> dict[str, Any]:
     """Operations of all slices: of the plain way, and those that ours really does; counted in some of the slices.
 
-    Those of the second look, in both resolutions, are the same in both ways and counted in all.
+    Those of the refinement, in both resolutions, are the same in both ways and counted in all.
     """
     canonical, loaded = to_canonical(read_ct(ct)), load_model(find_model(model))
-    field = lung_field(canonical)
-    assert field is not None
+    lung_mask = lung_field(canonical)
+    assert lung_mask is not None
     torch.set_num_threads(1)
     plain_total, ours_total, looks = 0.0, 0.0, 0.0
-    resolutions = [(canonical, field, LEAST_VOXELS)]
-    if loaded.second is not None:
-        small, small_field = halved(canonical, field)
+    resolutions = [(canonical, lung_mask, LEAST_VOXELS)]
+    if loaded.refinement is not None:
+        small, small_field = downsampled(canonical, lung_mask)
         assert small_field is not None
         resolutions.append((small, small_field, least_voxels(canonical) // 2))
     for volume, where, least in resolutions:
@@ -170,17 +172,17 @@ def operations(ct: Path, model: str) -> dict[str, Any]:
         predict_slices(wrapped, loaded.card.input, volume, some, dtype=dtype)
         plain_total += whole.total * len(where)
         ours_total += wrapped.total / len(counted) * len(with_lung)
-        if loaded.second is not None:
+        if loaded.refinement is not None:
             found = predict_slices(network, loaded.card.input, volume, where, dtype=dtype)
-            second = Counted(choose_device("cpu").place(fold_second_look(copy.deepcopy(loaded.second)), 3))
+            second = Counted(choose_device("cpu").place(fold_refinement(copy.deepcopy(loaded.refinement)), 3))
             _looked_again(found, loaded, volume, where, least, second, dtype)
             looks += second.total
     return {
         "plain_gflop": (plain_total + looks) / 1e9,
         "ours_gflop": (ours_total + looks) / 1e9,
-        "second_look_gflop": looks / 1e9,
-        "field_share": float(field.mean()),
-        "slices_with_lung": int(field.any(axis=(1, 2)).sum()),
+        "refinement_gflop": looks / 1e9,
+        "field_share": float(lung_mask.mean()),
+        "slices_with_lung": int(lung_mask.any(axis=(1, 2)).sum()),
     }
 
 
@@ -194,9 +196,9 @@ def ours(model: Model) -> tuple[Any, torch.dtype]:
 
 def slices_with_lung(ct: Path) -> dict[str, Any]:
     """Which slices have lung, of how many."""
-    field = lung_field(to_canonical(read_ct(ct)))
-    assert field is not None
-    return {"with_lung": np.flatnonzero(field.any(axis=(1, 2))).tolist(), "all": len(field)}
+    lung_mask = lung_field(to_canonical(read_ct(ct)))
+    assert lung_mask is not None
+    return {"with_lung": np.flatnonzero(lung_mask.any(axis=(1, 2))).tolist(), "all": len(lung_mask)}
 
 
 def agreement(ct: Path, model: str, plain: list[Path], probability: Path) -> dict[str, Any]:
@@ -207,25 +209,26 @@ def agreement(ct: Path, model: str, plain: list[Path], probability: Path) -> dic
     import SimpleITK as sitk
 
     canonical, card = to_canonical(read_ct(ct)), find_model(model).card
-    field = lung_field(canonical)
-    assert field is not None
+    lung_mask = lung_field(canonical)
+    assert lung_mask is not None
     image = sitk.DICOMOrient(sitk.ReadImage(str(probability)), "LPS")
     mine = sitk.GetArrayFromImage(image)
     kept = [np.load(path) for path in plain]
     k = np.concatenate([one["slices"] for one in kept])
     theirs = np.concatenate([one["probability"] for one in kept])
-    a, b = above(theirs, card.threshold)[field[k]], above(mine[k], card.threshold)[field[k]]
+    a, b = above(theirs, card.threshold)[lung_mask[k]], above(mine[k], card.threshold)[lung_mask[k]]
     result = {
         "slices": len(k),
         "equal in the field": float((a == b).mean()),
         "Dice in the field": _dice(a, b),
         "share of the field that is lesion": float(a.mean()),
     }
-    if len(np.unique(k)) == len(field):
+    if len(np.unique(k)) == len(lung_mask):
         order = np.unique(k, return_index=True)[1]
         masks = [
             label_map(
-                find_lesions(p, canonical, threshold=card.threshold, min_volume_mm3=card.min_volume_mm3, field=field), p.shape
+                find_lesions(p, canonical, threshold=card.threshold, min_volume_mm3=card.min_volume_mm3, lung_mask=lung_mask),
+                p.shape,
             )
             > 0
             for p in (theirs[order], mine)
@@ -267,11 +270,11 @@ def network_memory(slices: int, model: str) -> dict[str, Any]:
 
     loaded = load_model(find_model(model))
     hu = np.random.default_rng(0).integers(-1000, 200, (1, 512, 512), dtype=np.int16).repeat(slices, 0)
-    field = np.zeros(hu.shape, bool)
-    field[:, 200:300, 100:200] = True
+    lung_mask = np.zeros(hu.shape, bool)
+    lung_mask[:, 200:300, 100:200] = True
     network, dtype = ours(loaded)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    probability = predict_slices(network, loaded.card.input, CtVolume(hu, (0.7, 0.7, 2.0)), field, dtype=dtype)
+    probability = predict_slices(network, loaded.card.input, CtVolume(hu, (0.7, 0.7, 2.0)), lung_mask, dtype=dtype)
     probability.fill(1)
     return {"mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 - probability.nbytes / 2**20}
 

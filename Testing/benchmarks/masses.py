@@ -16,11 +16,11 @@ import SimpleITK as sitk
 from rich.console import Console
 from rich.table import Table
 
-from NLSTSegLib.lungs import MARGIN_MM, lung_field
-from NLSTSegLib.models import DEFAULT_MODEL, find_model, load_model
+from NLSTSegLib.inference.lung_field import MARGIN_MM, lung_field
+from NLSTSegLib.models.bundle import DEFAULT_MODEL, find_model, load_model
 from NLSTSegLib.pipeline import segment
-from NLSTSegLib.reading import read_ct
-from NLSTSegLib.volume import CtVolume, to_canonical
+from NLSTSegLib.reading.read import read_ct
+from NLSTSegLib.volume.ct import CtVolume, to_canonical
 
 DIAMETERS_MM = (46.0, 88.0)
 """50 to 350 ml, before what lies beyond the lungs is cut off."""
@@ -69,10 +69,10 @@ def main() -> None:
 
 def depth_below_surface(ct: CtVolume) -> np.ndarray:
     """float32 ``[k, j, i]`` in mm: how deep in the lungs, with their vessels and hila; below 0 outside."""
-    field = lung_field(ct)
-    if field is None:
+    lung_mask = lung_field(ct)
+    if lung_mask is None:
         raise SystemExit("no lungs were found in the CT; give one of a whole chest")
-    image = sitk.GetImageFromArray(field.astype(np.uint8))
+    image = sitk.GetImageFromArray(lung_mask.astype(np.uint8))
     image.SetSpacing(ct.spacing_ijk_mm)
     inside = sitk.SignedMaurerDistanceMap(image, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
     return sitk.GetArrayFromImage(inside) - MARGIN_MM

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from nlstseg_training import commands_data, commands_evaluation, commands_fit, commands_second_look
+from nlstseg_training.commands import (
+    data as commands_data,
+)
+from nlstseg_training.commands import (
+    evaluation as commands_evaluation,
+)
+from nlstseg_training.commands import (
+    fit as commands_fit,
+)
+from nlstseg_training.commands import (
+    refinement as commands_second_look,
+)
 
 
 def make_app() -> typer.Typer:
@@ -18,7 +29,7 @@ def make_app() -> typer.Typer:
     data, fitting = commands_data, commands_fit
     for command in (data.prepare, data.split, fitting.fit, commands_evaluation.evaluate, fitting.export):
         app.command()(command)
-    for command in (commands_second_look.second_look, fitting.finetune, fitting.reproduce):
+    for command in (commands_second_look.refinement, fitting.finetune, fitting.reproduce):
         app.command()(command)
     return app
 

@@ -9,10 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from NLSTSegLib.disk.strict_json import read_strict
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.inference import InputSpec
-from NLSTSegLib.model_card import Architecture, ModelCard
-from NLSTSegLib.strict_json import read_strict
+from NLSTSegLib.models.card import Architecture, ModelCard
+from NLSTSegLib.models.specs import InputSpec
 
 MAXIMUM_RECIPE_BYTES = 100_000
 
@@ -33,7 +33,7 @@ class Sampling:
     transplants: float = 0.0
     """Nodules of crops, scaled and blended into whole lungs."""
     synthetic: float = 0.0
-    """Made-up lesions (:mod:`nlstseg_training.synthetic`) in whole lungs."""
+    """Synthetic lesions (:mod:`nlstseg_training.batches.synthetic`) in whole lungs."""
     mined: float = 0.0
     """Places where the network marked something that is no lesion."""
     repeated_ends: float = 0.0

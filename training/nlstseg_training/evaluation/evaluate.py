@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nlstseg_training.cases import Case, CaseEntry, load_case, read_manifest, read_split, write_json
-from nlstseg_training.evaluation.measure import measure_case
+from nlstseg_training.data.cache import load_case, read_manifest, read_split, write_json
+from nlstseg_training.evaluation.job import Job
+from nlstseg_training.evaluation.measure_case import measure_case
 from nlstseg_training.evaluation.pooled import pooled_figures
-from nlstseg_training.evaluation.predictions import Prediction, field_of, network_digest, predict, prediction_state
+from nlstseg_training.evaluation.predictions import field_of, network_digest, prediction_state
 from nlstseg_training.evaluation.records import RECORD_FORMAT, CaseRecord, Kept, digest, read_kept
-from NLSTSegLib.devices import DeviceChoice
+from NLSTSegLib.disk.atomic_file import write_text
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.models import Model
+from NLSTSegLib.inference.devices import DeviceChoice
+from NLSTSegLib.models.bundle import Model
 from NLSTSegLib.progress import Progress, silent
 
 Part = Literal["train", "validation", "test"]
@@ -29,24 +29,6 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 EVALUATION_FILE = "evaluation.json"
 
 REPORT_FILE = "report.html"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One model on the cases of one part; everything is kept in the folder ``out``, so an interrupted run goes on."""
-
-    model: Model
-    cache: Path
-    entries: tuple[CaseEntry, ...]
-    out: Path
-    device: DeviceChoice = "auto"
-    threads: int | None = None
-
-    def predict(self, case: Case, entry: CaseEntry, network: str, progress: Progress = silent) -> Prediction:
-        """From the network, or as it was kept."""
-        path = self.out / "probability" / f"{entry.id}.nrrd"
-        state = prediction_state(network, entry)
-        return predict(self.model, case, path, state, device=self.device, threads=self.threads, progress=progress)
 
 
 def evaluate(
@@ -70,7 +52,7 @@ def evaluate(
     Raises :class:`InputError` for an empty part, a case that cannot be read or segmented, a threshold out of range, or a
     folder that cannot be written.
     """
-    from nlstseg_training.evaluation.report import write_report
+    from nlstseg_training.evaluation.report.page import write_report
 
     if threshold is not None and not 0 < threshold < 1:
         raise InputError(f"the threshold must lie between 0 and 1, not {threshold}")
@@ -186,13 +168,3 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the folder '{folder}' cannot be made ({error.strerror}); choose another place") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all; raises :class:`InputError`."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"'{path}' could not be written ({error.strerror}); make room, or choose another place") from error

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from nlstseg_training.evaluation import published_protocol
-from nlstseg_training.evaluation.bootstrap import Estimate, draw_patients, estimate, estimate_ratio
-from nlstseg_training.evaluation.froc import RATES, Froc, Scan
-from nlstseg_training.evaluation.matching import Detection
-from nlstseg_training.evaluation.overlap import VoxelCounts
+from nlstseg_training.evaluation.metrics import published_protocol
+from nlstseg_training.evaluation.metrics.bootstrap import Estimate, draw_patients, estimate, estimate_ratio
+from nlstseg_training.evaluation.metrics.froc import RATES, Froc, Scan
+from nlstseg_training.evaluation.metrics.matching import Detection
+from nlstseg_training.evaluation.metrics.overlap import VoxelCounts
+from nlstseg_training.evaluation.metrics.volumes import bland_altman, percent_differences, quartiles, volume_errors
 from nlstseg_training.evaluation.records import CaseRecord, LesionRecord
-from nlstseg_training.evaluation.volumes import bland_altman, percent_differences, quartiles, volume_errors
 
 DIAMETERS_MM = (0.0, 6.0, 10.0, 20.0, math.inf)
 """Lesions are reported between these, by the diameter of the sphere of their volume; the lower one is included."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nlstseg_training.cases import Case, CaseEntry
+from nlstseg_training.data.cache import Case, CaseEntry
 from nlstseg_training.evaluation.records import digest
-from NLSTSegLib.devices import DeviceChoice
+from NLSTSegLib.disk.atomic_file import atomic_file
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.lungs import lung_field
-from NLSTSegLib.models import Model
+from NLSTSegLib.inference.devices import DeviceChoice
+from NLSTSegLib.inference.lung_field import lung_field
+from NLSTSegLib.models.bundle import Model
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.progress import Progress, silent
 
@@ -36,14 +36,14 @@ class Prediction:
 def network_digest(model: Model) -> str:
     """Hash of the weights and of what the network is shown."""
     weights = hashlib.sha256()
-    networks = [model.network] if model.second is None else [model.network, model.second]
+    networks = [model.network] if model.refinement is None else [model.network, model.refinement]
     for network in networks:
         for name, tensor in sorted(network.state_dict().items()):
             weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     card = model.card
     parts = [weights.hexdigest(), dataclasses.asdict(card.input), dataclasses.asdict(card.architecture)]
-    if card.second_look is not None:
-        parts += [dataclasses.asdict(card.second_look), card.threshold]
+    if card.refinement is not None:
+        parts += [dataclasses.asdict(card.refinement), card.threshold]
     return digest(*parts)
 
 
@@ -115,11 +115,5 @@ def _write(prediction: Prediction, case: Case, path: Path, state: str) -> None:
     image.SetMetaData(STATE_KEY, state)
     # An empty value would not be written.
     image.SetMetaData(FINDINGS_KEY, " ".join(prediction.findings) or " ")
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as partial:
         sitk.WriteImage(image, str(partial), useCompression=True)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"'{path}' could not be written; make room on the disk, or choose another place") from error

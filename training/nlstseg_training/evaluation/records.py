@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlstseg_training.cases import Kind, LesionKind, read_json
-from nlstseg_training.evaluation.overlap import VoxelCounts
-from nlstseg_training.evaluation.published_protocol import SliceOverlap
+from nlstseg_training.data.cache import Kind, LesionKind, read_json
+from nlstseg_training.evaluation.metrics.overlap import VoxelCounts
+from nlstseg_training.evaluation.metrics.published_protocol import SliceOverlap
 from NLSTSegLib.errors import InputError
 
 RECORD_FORMAT = 1
@@ -33,7 +33,7 @@ class LesionRecord:
     matched_volume_mm3: float
     """Of that union; 0 when missed."""
     froc_score: float
-    """See :class:`nlstseg_training.evaluation.froc.Scan`."""
+    """See :class:`nlstseg_training.evaluation.metrics.froc.Scan`."""
 
 
 @dataclass(frozen=True)

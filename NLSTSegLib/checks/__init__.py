@@ -1,0 +1,1 @@
+"""What is wrong with a CT, before it costs time."""

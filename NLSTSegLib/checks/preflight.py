@@ -1,0 +1,214 @@
+"""What is known to go wrong with a CT, looked for before and after the lungs are found: a list of findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.volume.ct import CtVolume
+from NLSTSegLib.volume.regular_grid import UNEVEN_MM, UNEVEN_SHARE, SliceStack, regular_shape, slice_stack
+
+THICK_SLICE_MM = 5.0
+"""Small lesions vanish between thicker slices."""
+
+IN_PLANE_SPACING_MM = (0.2, 3.0)
+"""Spacings the model may have seen; chest CT has 0.5-1 mm."""
+
+FEWEST_SLICES = 16
+"""A stack of fewer slices is not a chest."""
+
+RESAMPLED = "The CT is resampled to a regular grid for the search, and the mask is brought back to its own voxels."
+"""Said wherever :mod:`NLSTSegLib.volume.regular_grid` comes in."""
+
+MOST_GROWTH = 4.0
+"""A regular grid with more times the voxels of the CT is not made: slices that far apart, or leaning so, are no chest."""
+
+AIR_RANGE_HU = (-1100, -300)
+"""Air and lung, with noise; a CT of a chest has them, and what lies below is padding."""
+
+FEWEST_AIR = 0.001
+"""Share of the voxels; a CT with less has no air in HU."""
+
+DENSE_HU = 700
+"""Denser than all but bone, contrast and metal; soft tissue lies above when the intercept of about -1024 is missing."""
+
+MOST_DENSE = 0.15
+"""Share of the voxels; real chests have below 0.01."""
+
+SMALLEST_RANGE = 20
+"""Values that span less are scaled (0 to 1, z-scores) or labels."""
+
+SAMPLE_VOXELS = 1_000_000
+"""About how many voxels stand for all where shares are looked at."""
+
+LUNG_BELOW_HU = -500
+"""Aerated lung; the lung field alone is wider than the lungs."""
+
+CUT_AREA_MM2 = 500.0
+"""Lungs that reach the image's border with a larger cross-section are cut; whole ones have below 50 mm2 there."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know about a CT before its result is trusted."""
+
+    severity: Literal["error", "warning", "info"]
+    """An error stops the run."""
+    code: str
+    """Fixed word for programs, for example ``"not_hu"``."""
+    message: str
+    """One sentence: what was found, with the value."""
+    fix: str = ""
+    """One sentence: what the user can do; may be empty."""
+
+
+def check_ct(ct: CtVolume) -> list[Finding]:
+    """Findings about the grid and the voxels of ``ct``, on its source axes; errors first."""
+    checks: Iterable[Callable[[CtVolume], Iterable[Finding]]] = (_header, _slices, _grid, _values)
+    findings = [finding for check in checks for finding in check(ct)]
+    return sorted(findings, key=lambda f: ("error", "warning", "info").index(f.severity))
+
+
+def check_lungs(ct: CtVolume, lung_mask: np.ndarray | None) -> list[Finding]:
+    """Findings about the lung field (boolean ``[k, j, i]`` on ``ct``, which has canonical axes), ``None`` if not found."""
+    if lung_mask is None:
+        return [
+            Finding(
+                "warning",
+                "no_lungs",
+                "No lungs were found, so the whole image is searched and more of what is found will be false.",
+                "Check that this is a chest CT in HU, or give a lung field.",
+            )
+        ]
+    spacing_kji = np.array(ct.spacing_ijk_mm[::-1])
+    cut = []
+    for axis, names in enumerate((("bottom", "top"), ("front", "back"), ("right", "left"))):
+        area_mm2 = np.prod(np.delete(spacing_kji, axis))
+        for index, name in zip((0, -1), names, strict=True):
+            lung = np.take(lung_mask, index, axis) & (np.take(ct.hu, index, axis) < LUNG_BELOW_HU)
+            if lung.sum() * area_mm2 > CUT_AREA_MM2:
+                cut.append(name)
+    if not cut:
+        return []
+    message = f"The lungs are cut by the image's border ({', '.join(cut)}), so lesions beyond it cannot be found."
+    return [Finding("warning", "lungs_cut", message, "Give the series that covers the whole chest, if there is one.")]
+
+
+def stop_on_errors(findings: Iterable[Finding]) -> None:
+    """Raise :class:`InputError` with the message and the fix of the first error, if there is one."""
+    for finding in findings:
+        if finding.severity == "error":
+            raise InputError(f"{finding.message} {finding.fix}".strip())
+
+
+def _header(ct: CtVolume) -> Iterable[Finding]:
+    acquisition = ct.acquisition
+    if acquisition.modality not in ("", "CT"):
+        yield Finding("error", "modality", f"The DICOM modality is {acquisition.modality}, not CT.", "Give a CT series.")
+    if not acquisition.orientation_known:
+        yield Finding(
+            "warning",
+            "orientation_unknown",
+            "The header does not say which way the axes run in the patient; left, posterior, superior is assumed.",
+            "Convert the CT from DICOM again so that its orientation is kept.",
+        )
+    if acquisition.rescale_missing:
+        yield Finding(
+            "warning",
+            "no_rescale",
+            "The DICOM headers have no rescale slope and intercept, so the stored values are taken as HU.",
+            "Compare the HU of air (-1000) and of muscle (about 50) before trusting the result.",
+        )
+    if acquisition.nonfinite_voxels:
+        message = f"{acquisition.nonfinite_voxels} voxels are NaN or infinite and are treated as air."
+        yield Finding("warning", "nonfinite", message, "Find out what wrote them.")
+
+
+def _slices(ct: CtVolume) -> Iterable[Finding]:
+    stack = slice_stack(ct)
+    if len(ct.hu) < 2:
+        if stack.is_sheared:
+            message = "The axes of this single slice are not at right angles, so it cannot be resampled."
+            yield Finding("error", "sheared", message, "Give the whole series.")
+        return
+    if not (np.diff(stack.height_mm) > 0).all():
+        message = "Slices lie at the same position or out of order."
+        yield Finding("error", "uneven_spacing", message, "Keep one acquisition in the folder.")
+        return
+    if stack.is_regular:
+        return
+    growth = np.prod(regular_shape(ct, stack), dtype=float) / ct.hu.size
+    if growth > MOST_GROWTH:
+        message = (
+            f"The slices lie up to {np.diff(stack.height_mm).max():.0f} mm apart and lean by {stack.tilt_degrees:.0f} degrees, "
+            f"so a regular grid would have {growth:.0f} times their voxels."
+        )
+        yield Finding("error", "scattered", message, "Take out the slices that do not belong to the scan.")
+        return
+    if stack.is_uneven:
+        yield _uneven(stack)
+    if stack.is_sheared:
+        message = f"The slices lean by {stack.tilt_degrees:.1f} degrees or have axes that are not at right angles (gantry tilt)."
+        yield Finding("warning", "sheared", message, RESAMPLED)
+
+
+def _uneven(stack: SliceStack) -> Finding:
+    gaps_mm, step_mm = np.diff(stack.height_mm), stack.step_mm
+    missing = np.rint(gaps_mm / step_mm).astype(int) - 1
+    tolerance_mm = max(UNEVEN_SHARE * step_mm, UNEVEN_MM)
+    only_missing = missing.any() and (np.abs(gaps_mm - step_mm * (missing + 1)) <= tolerance_mm).all()
+    at = int(missing.nonzero()[0][0]) if only_missing else int(np.abs(gaps_mm - step_mm).argmax())
+    place = f"{gaps_mm[at]:.2f} mm between slices {at + 1} and {at + 2} instead of {step_mm:.2f} mm"
+    if only_missing:
+        message = f"Slices are missing ({missing.sum()}): {place}."
+        return Finding("warning", "missing_slices", message, f"{RESAMPLED} Copy the series again, if it was complete once.")
+    return Finding("warning", "uneven_spacing", f"The slices are unevenly spaced: {place}.", RESAMPLED)
+
+
+def _grid(ct: CtVolume) -> Iterable[Finding]:
+    along = int(np.abs(ct.direction_matrix[2]).argmax())
+    step_mm = ct.spacing_ijk_mm[along]
+    if step_mm > THICK_SLICE_MM + 1e-3:
+        message = f"The slices are {step_mm:.2f} mm apart, so small lesions can be missed and volumes are coarse."
+        yield Finding("warning", "thick_slices", message, "Give the thin-slice reconstruction, if there is one.")
+    if (count := ct.hu.shape[2 - along]) < FEWEST_SLICES:
+        message = f"There are only {count} slices, not a whole chest."
+        yield Finding("warning", "few_slices", message, "Give the whole series, if there is one.")
+    in_plane_mm = [s for axis, s in enumerate(ct.spacing_ijk_mm) if axis != along]
+    if not all(IN_PLANE_SPACING_MM[0] <= s <= IN_PLANE_SPACING_MM[1] for s in in_plane_mm):
+        message = (
+            f"The pixels of an axial slice are {in_plane_mm[0]:.3g} x {in_plane_mm[1]:.3g} mm, unlike any the model has seen."
+        )
+        yield Finding("warning", "odd_spacing", message, "Check the spacing in the header.")
+
+
+def _values(ct: CtVolume) -> Iterable[Finding]:
+    low, high = float(ct.hu.min()), float(ct.hu.max())
+    if low == high:
+        yield Finding("error", "constant", f"All voxels have the value {low:g}.", "Give the CT itself.")
+        return
+    if low < AIR_RANGE_HU[0]:
+        message = f"Voxels below {AIR_RANGE_HU[0]} HU (down to {low:g}), as padding outside the scan has, are treated as air."
+        yield Finding("info", "padding", message)
+    if reason := _not_hu(ct.hu, low, high):
+        message = f"The values run from {low:g} to {high:g} {reason}, so they are not HU."
+        yield Finding("error", "not_hu", message, "Give the CT with rescale slope and intercept applied and nothing else.")
+
+
+def _not_hu(hu: np.ndarray, low: float, high: float) -> str:
+    """Why the values cannot be HU; empty when they look like it."""
+    if high - low <= SMALLEST_RANGE:
+        return "like a scaled image or a label map"
+    if low >= 0 and high <= 255:
+        return "like 8-bit grey values"
+    step = max(1, round((hu.size / SAMPLE_VOXELS) ** (1 / 3)))
+    sample = hu[::step, ::step, ::step]
+    if np.mean((sample >= AIR_RANGE_HU[0]) & (sample <= AIR_RANGE_HU[1])) < FEWEST_AIR:
+        return "with no voxel like air or lung (-1000 to -300)"
+    if np.mean(sample > DENSE_HU) > MOST_DENSE:
+        return f"with {np.mean(sample > DENSE_HU):.0%} of them above {DENSE_HU}, denser than soft tissue"
+    return ""

@@ -1,0 +1,57 @@
+"""Whether a model was trained on the very scan it is shown: hashes of scans, which name nobody.
+
+A result on such a scan says nothing about new patients, so the ids of the training scans travel with the model. They are
+salted: who does not have the scan, or the UID of its series, learns nothing from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from NLSTSegLib.checks.preflight import Finding
+from NLSTSegLib.volume.ct import PADDING_HU, CtVolume, to_canonical
+
+if TYPE_CHECKING:
+    from NLSTSegLib.models.card import ModelCard
+
+CODE = "trained_on"
+"""Code of the finding (a warning), in ``report.json`` and on the command line."""
+
+
+def scan_sha256(ct: CtVolume) -> str:
+    """Hash of the voxels that is the same for the same scan in another format, with other axes or other padding.
+
+    It is taken of whole HU, not below :data:`PADDING_HU`, on the canonical axes as little-endian int16.
+    """
+    hu = to_canonical(ct).hu
+    whole = np.rint(hu) if hu.dtype.kind == "f" else hu
+    voxels = np.ascontiguousarray(np.clip(whole, PADDING_HU, np.iinfo(np.int16).max), "<i2")
+    digest = hashlib.sha256(repr(voxels.shape).encode())
+    digest.update(voxels.data)
+    return digest.hexdigest()
+
+
+def series_sha256(ct: CtVolume) -> str:
+    """Hash of the UID of the DICOM series; empty where it is not known."""
+    uid = ct.acquisition.series_uid
+    return hashlib.sha256(uid.encode()).hexdigest() if uid else ""
+
+
+def salted(salt: str, digest: str) -> str:
+    """What a model card holds of the hash of a scan or of a series."""
+    return hashlib.sha256(f"{salt}:{digest}".encode()).hexdigest()
+
+
+def check_trained_on(ct: CtVolume, card: ModelCard) -> list[Finding]:
+    """The finding :data:`CODE` when the voxels or the series of ``ct`` are among those the model was trained on."""
+    known = card.training_cases
+    if not known.sha256:
+        return []
+    own = {salted(known.salt, digest) for digest in (scan_sha256(ct), series_sha256(ct)) if digest}
+    if own.isdisjoint(known.sha256):
+        return []
+    message = f"The model '{card.name}' was trained on this very scan, so what it finds here is no measure of its quality."
+    return [Finding("warning", CODE, message, "Judge the model on other patients.")]

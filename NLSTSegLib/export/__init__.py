@@ -1,1 +1,0 @@
-"""Writing a result to files."""

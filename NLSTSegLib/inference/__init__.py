@@ -1,0 +1,1 @@
+"""From a canonical CT to a probability volume."""

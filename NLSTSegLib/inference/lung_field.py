@@ -1,0 +1,151 @@
+"""Where to look: the lung field, found classically, with lesions on the pleura and in the hilum kept inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from NLSTSegLib.volume.ct import CtVolume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+AIR_BELOW_HU = -400
+"""Lung parenchyma and air are below, soft tissue above."""
+
+ROOM_BELOW_HU = -950
+"""Mean of the air around the body is below, that of a lung above; tells one from the other at the sides of the slices."""
+
+AIRWAY_BELOW_HU = -850
+"""The air in the trachea is below; most voxels of a lung that is not emphysematous are above."""
+
+CLOSING_MM = 20.0
+"""Radius of the closing, so that masses on the pleura and in the hilum stay inside the field: whole up to some 25 mm;
+larger ones reach into it."""
+
+MARGIN_MM = 6.0
+"""The field is grown by this, so the pleura and what touches it are inside, also with the search's coarse pixels."""
+
+MINIMUM_LUNG_ML, MINIMUM_LUNG_SHARE = 150.0, 0.025
+"""Less air than this inside the body is no lung; in a stack of a few slices, this share of the image is enough."""
+
+BODY_SHARE = 0.005
+"""A slice with less tissue than this share of its pixels shows no body."""
+
+MINIMUM_SLICE_AREA_MM2 = 400.0
+"""The body's air counts as lung where a component is at least this large in some slice; the trachea is smaller."""
+
+TRACHEA_AREA_MM2 = (40.0, 800.0)
+"""Cross-section of the trachea and of the two main bronchi together."""
+
+TRACHEA_LENGTH_MM = 30.0
+"""A tube followed for less than this is not taken for the trachea."""
+
+MIDLINE_MM = 35.0
+"""The trachea's centre lies within this of the middle between the lungs' sides."""
+
+GRID_MM = 2.5
+"""In-plane sampling of the search; the field is smooth, and a whole chest takes a second or two."""
+
+
+def lung_field(ct: CtVolume) -> np.ndarray | None:
+    """Boolean ``[k, j, i]`` of ``ct``'s shape (canonical axes expected): where lesions are looked for.
+
+    The large components of air that are not the room are the lungs, also where the field of view cuts them. They are
+    closed by :data:`CLOSING_MM` and grown by :data:`MARGIN_MM`, and the trachea is taken out. Returns ``None`` when no
+    lungs are found.
+    """
+    steps = [max(1, int(GRID_MM / s)) for s in ct.spacing_ijk_mm[::-1]]
+    # The middle voxel of every block, so that the field is not shifted by half a block.
+    middles = tuple(slice(min(step // 2, n - 1), None, step) for n, step in zip(ct.hu.shape, steps, strict=True))
+    # float32 voxels may hold any value: clip before the cast so they cannot wrap around.
+    coarse = np.clip(ct.hu[middles], -2000, 2000).astype(np.int16)
+    spacing_kji = np.array(ct.spacing_ijk_mm[::-1]) * steps
+    lungs = _inner_air(coarse, spacing_kji)
+    if lungs is None:
+        return None
+    trachea = _trachea(lungs & (coarse < AIRWAY_BELOW_HU), spacing_kji)
+    lung_mask = _close_and_grow(lungs & ~trachea, spacing_kji) & ~trachea
+    k, j, i = (np.minimum(np.arange(n) // step, m - 1) for n, step, m in zip(ct.hu.shape, steps, lung_mask.shape, strict=True))
+    return lung_mask[np.ix_(k, j, i)]
+
+
+def _inner_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray | None:
+    import SimpleITK as sitk
+
+    air = sitk.GetArrayFromImage(sitk.Median(sitk.GetImageFromArray(coarse), (1, 1, 0))) < AIR_BELOW_HU
+    # An empty slice at the end of a series would join lungs that are cut there with the room.
+    air[(~air).mean(axis=(1, 2)) < BODY_SHARE] = False
+    components = sitk.ConnectedComponent(sitk.GetImageFromArray(air.astype(np.uint8)))
+    labels = sitk.GetArrayFromImage(sitk.RelabelComponent(components, sortByObjectSize=True))
+    voxel_ml = float(np.prod(spacing_kji)) / 1000
+    areas_mm2 = spacing_kji[1] * spacing_kji[2]
+    sizes = np.bincount(labels.ravel())
+    lungs = np.zeros(labels.shape, bool)
+    largest = 0
+    for label in range(1, min(len(sizes), 20)):
+        mask = labels == label
+        if sizes[label] < 0.1 * largest or _is_room(mask, coarse):
+            continue
+        largest = largest or sizes[label]
+        if mask.sum(axis=(1, 2)).max() * areas_mm2 >= MINIMUM_SLICE_AREA_MM2:
+            lungs |= mask
+    if lungs.sum() * voxel_ml < min(MINIMUM_LUNG_ML, MINIMUM_LUNG_SHARE * labels.size * voxel_ml):
+        return None
+    return lungs
+
+
+def _is_room(mask: np.ndarray, coarse: np.ndarray) -> bool:
+    """Whether this air is that around the body; a lung may reach the sides of the slices, but not their corners."""
+    if mask[:, [0, 0, -1, -1], [0, -1, 0, -1]].any():
+        return True
+    at_side = mask[:, [0, -1]].any() or mask[:, :, [0, -1]].any()
+    return bool(at_side and coarse[mask].mean() < ROOM_BELOW_HU)
+
+
+def _trachea(air: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:
+    """The airway followed from the highest slice down until it opens into the lungs; empty where none is seen."""
+    import SimpleITK as sitk
+
+    pixel_mm2 = spacing_kji[1] * spacing_kji[2]
+    trachea = np.zeros_like(air)
+    if not air.any():
+        return trachea
+    middle_i = np.flatnonzero(air.any(axis=(0, 1))).mean()
+    previous = None
+    for k in reversed(range(len(air))):
+        labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(air[k].astype(np.uint8))))
+        areas_mm2 = np.bincount(labels.ravel())[1:] * pixel_mm2
+        if previous is None:
+            # The start: a tube near the midline; the lungs' apices lie further out.
+            tubes = [n + 1 for n, area in enumerate(areas_mm2) if TRACHEA_AREA_MM2[0] <= area <= TRACHEA_AREA_MM2[1]]
+            tubes = [n for n in tubes if abs((labels == n).nonzero()[1].mean() - middle_i) * spacing_kji[2] < MIDLINE_MM][:1]
+        else:
+            tubes = [n for n in np.unique(labels[previous]) if n]
+            if sum(areas_mm2[n - 1] for n in tubes) > TRACHEA_AREA_MM2[1]:
+                break
+        if tubes:
+            trachea[k] = previous = np.isin(labels, tubes)
+        elif previous is not None:
+            break
+    # A short tube is the tip of a lung, which must stay in the field.
+    long_enough = trachea.any(axis=(1, 2)).sum() * spacing_kji[0] >= TRACHEA_LENGTH_MM
+    return trachea if long_enough else np.zeros_like(air)
+
+
+def _close_and_grow(lungs: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:
+    import SimpleITK as sitk
+
+    pad = int(np.ceil((CLOSING_MM + MARGIN_MM) / spacing_kji.min())) + 1
+    image = sitk.GetImageFromArray(np.pad(lungs, ((0, 0), (pad, pad), (pad, pad))).astype(np.uint8))
+    image.SetSpacing(spacing_kji[::-1].tolist())
+
+    def distance(mask: sitk.Image) -> sitk.Image:
+        return sitk.SignedMaurerDistanceMap(mask, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
+
+    # Closing by distance maps: exact balls in millimetres, whatever the spacing, at the cost of two passes.
+    grown = distance(image) <= CLOSING_MM
+    closed = distance(grown) <= MARGIN_MM - CLOSING_MM
+    lung_mask = sitk.GetArrayFromImage(closed).astype(bool)[:, pad:-pad, pad:-pad]
+    return lung_mask | lungs

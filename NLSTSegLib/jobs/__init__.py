@@ -1,0 +1,1 @@
+"""The command line in a process of its own, started and watched; no Slicer, no Qt."""

@@ -1,0 +1,1 @@
+"""From a mask to findings: outlines, sizes, names."""

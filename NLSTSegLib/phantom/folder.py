@@ -1,0 +1,39 @@
+"""The phantom CT and its truth as files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from NLSTSegLib.disk.atomic_folder import held, prepare_place, whole_folder
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.lesions.measure import round_half_up
+from NLSTSegLib.phantom.make import Phantom
+from NLSTSegLib.reading.write import write_image
+
+COLUMNS = ("lesion", "kind", "diameter_mm", "solid_diameter_mm", "centre_l_mm", "centre_p_mm", "centre_s_mm", "hu")
+"""Columns of the phantom's ``lesions.csv``."""
+
+
+def check_phantom_folder(folder: Path) -> None:
+    """Raise :class:`InputError` unless a phantom can go to ``folder``: new or empty."""
+    if prepare_place(folder):
+        raise InputError(f"the folder '{folder}' is there already and not empty; choose another name")
+
+
+def write_phantom(phantom: Phantom, folder: Path) -> None:
+    """Write ``ct.nrrd``, ``truth.nrrd`` (label n is lesion n) and ``lesions.csv`` into a new or empty folder.
+
+    Raises :class:`InputError` when the folder holds anything or cannot be written; nothing is left half written.
+    """
+    with held(folder):
+        check_phantom_folder(folder)
+        with whole_folder(folder) as partial:
+            write_image(phantom.ct.to_image(), partial / "ct.nrrd")
+            write_image(phantom.ct.image_like(phantom.labels), partial / "truth.nrrd")
+            with open(partial / "lesions.csv", "w", newline="", encoding="utf-8") as file:
+                table = csv.writer(file)
+                table.writerow(COLUMNS)
+                for lesion in phantom.lesions:
+                    centre = (round_half_up(value, 1) for value in lesion.centre_lps_mm)
+                    table.writerow([lesion.label, lesion.kind, lesion.diameter_mm, lesion.solid_diameter_mm, *centre, lesion.hu])

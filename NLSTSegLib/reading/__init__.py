@@ -1,0 +1,1 @@
+"""A CT in and out of files."""

@@ -1,0 +1,210 @@
+"""A CT from a DICOM folder or file, NIfTI, NRRD or MetaImage: looked at by its header first, refused in one sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from NLSTSegLib.disk.archives import is_archive
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.reading.dicom_headers import is_dicom
+from NLSTSegLib.reading.dicom_series import LARGEST_VOLUME_BYTES, choose_chest_series, list_series, read_series, series_of_file
+from NLSTSegLib.reading.integrity import check_complete
+from NLSTSegLib.reading.nifti import apply_sform, check_nifti_header, nonfinite_voxels
+from NLSTSegLib.reading.text_headers import check_text_header
+from NLSTSegLib.volume.ct import PADDING_HU, Acquisition, CtVolume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+FORMATS = {
+    ".nii.gz": "NiftiImageIO",
+    ".nii": "NiftiImageIO",
+    ".nrrd": "NrrdImageIO",
+    ".nhdr": "NrrdImageIO",
+    ".mha": "MetaImageIO",
+    ".mhd": "MetaImageIO",
+}
+"""Reader of SimpleITK by file ending; a file is not tried with another reader than its ending's."""
+
+SFORM_SWITCH = "ITK_NIFTI_SFORM_PERMISSIVE"
+"""Environment variable with which ITK reads NIfTI files whose sform is sheared, making its axes right-angled."""
+
+MOST_LABELS = 9999
+"""Higher values of a label map are taken for a CT or another image."""
+
+ORIENTED_NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior", "lps", "ras", "las")
+"""The NRRD spaces that say which way the axes run in the patient."""
+
+
+def read_ct(path: Path | str, *, series_uid: str | None = None, progress: Callable[[float], None] | None = None) -> CtVolume:
+    """The CT at ``path`` in HU: a DICOM folder, one DICOM file (its whole series is read), or one of :data:`FORMATS`.
+
+    ``series_uid`` chooses among the DICOM series, see :func:`.dicom_series.choose_chest_series`. ``progress(fraction)``
+    is called before every DICOM file and every piece of a compressed file, and may raise to stop. Raises
+    :class:`InputError`, naming the file, for whatever is not one readable 3D volume of one value a voxel.
+    """
+    path = Path(path)
+    if path.name.upper() == "DICOMDIR" and path.is_file():
+        path = path.parent
+    # Not the methods of Path, which raise on a name that is too long for a file; a pipe would be waited for.
+    if not os.path.isdir(path) and not os.path.isfile(path):
+        raise InputError(f"there is no file or folder {path}")
+    ending = next((e for e in FORMATS if path.name.lower().endswith(e)), None)
+    try:
+        if path.is_dir():
+            series = list_series(path, progress=_part(progress, 0.0, 0.3))
+            return read_series(choose_chest_series(series, series_uid), progress=_part(progress, 0.3, 1.0))
+        if ending is None and is_dicom(path):
+            if series_uid is None:
+                return read_series(series_of_file(path), progress=progress)
+            return read_series(choose_chest_series(list_series(path.parent, recursive=False), series_uid), progress=progress)
+        if ending is None and is_archive(path):
+            raise InputError("it is an archive; unpack it and give the folder or file that was in it")
+        if ending is None:
+            raise InputError(f"it is neither DICOM nor one of {', '.join(FORMATS)}")
+        if series_uid is not None:
+            raise InputError(f"a {ending} file has no series {series_uid} to choose; leave the series out")
+        return _read_file(path, ending, progress)
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into the memory; close other programs, or take a computer with more") from error
+    except InputError as error:
+        # The inner sentences name the file at fault, if it is another one.
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def read_mask(path: Path | str, ct: CtVolume) -> np.ndarray:
+    """The mask at ``path`` (one of :data:`FORMATS`): boolean ``[k, j, i]``, true where it is not 0.
+
+    Raises :class:`InputError` when it cannot be read or does not lie on the voxels of ``ct``.
+    """
+    return _read_on_voxels(path, ct) != 0
+
+
+def read_labels(path: Path | str, ct: CtVolume) -> np.ndarray:
+    """The label map at ``path`` (one of :data:`FORMATS`): int16 ``[k, j, i]``, 0 where nothing is marked.
+
+    Raises :class:`InputError` when it cannot be read, does not lie on the voxels of ``ct``, or holds anything else than
+    whole numbers from 0 to :data:`MOST_LABELS`.
+    """
+    labels = _read_on_voxels(path, ct)
+    odd = (labels < 0) | (labels > MOST_LABELS)
+    if labels.dtype.kind == "f":
+        odd |= labels != np.rint(labels)
+    if odd.any():
+        what = f"holds the value {labels[odd][0]:g} where labels are whole numbers from 0 to {MOST_LABELS}"
+        raise InputError(f"{path} {what}; give a label map")
+    return labels.astype(np.int16, copy=False)
+
+
+def _read_on_voxels(path: Path | str, ct: CtVolume) -> np.ndarray:
+    """Values, int16 or float32 ``[k, j, i]``, of a volume that lies on the voxels of ``ct``."""
+    mask = read_ct(path)
+    if mask.hu.shape != ct.hu.shape:
+        raise InputError(f"{path} has {mask.hu.shape} voxels [k, j, i] where the CT has {ct.hu.shape}; give a mask on its voxels")
+    corners = np.array(np.meshgrid(*((0, n - 1) for n in ct.hu.shape[::-1]))).reshape(3, 8).T
+    off_mm = np.abs(mask.lps_from_ijk_mm(corners) - ct.lps_from_ijk_mm(corners)).max()
+    if off_mm > 0.1 * min(ct.spacing_ijk_mm):
+        raise InputError(f"{path} lies {off_mm:.2f} mm off the CT's voxels; give a mask on its voxels")
+    return mask.hu
+
+
+def _part(progress: Callable[[float], None] | None, start: float, end: float) -> Callable[[float], None] | None:
+    return None if progress is None else lambda fraction: progress(start + (end - start) * fraction)
+
+
+def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None) -> CtVolume:
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(FORMATS[ending])
+    reader.SetFileName(str(path))
+    is_nifti = FORMATS[ending] == "NiftiImageIO"
+    try:
+        (check_nifti_header if is_nifti else check_text_header)(path)
+        with _lenient_itk():
+            reader.ReadImageInformation()
+            voxel_bytes = _check_header(reader)
+            check_complete(path, _stored_bytes(reader, voxel_bytes), progress=_part(progress, 0.0, 0.5))
+            image = reader.Execute()
+        nonfinite = nonfinite_voxels(path, reader.GetSize()[2::-1]) if is_nifti else None
+    except OSError as error:
+        raise InputError(f"it cannot be opened ({error.strerror})") from error
+    except (RuntimeError, ValueError, OverflowError) as error:  # the last two: header fields that are no numbers
+        if "allocate memory" in str(error):
+            raise MemoryError from error
+        raise InputError(f"it is damaged or not a {ending} file") from error
+    if image.GetDimension() > 3:
+        image = image[(slice(None),) * 3 + (0,) * (image.GetDimension() - 3)]
+    if "vector" in image.GetPixelIDTypeAsString():
+        image = sitk.VectorIndexSelectionCast(image, 0)
+    if is_nifti:
+        apply_sform(reader, image)
+    if progress:
+        progress(1.0)
+    ct = CtVolume.from_image(image, Acquisition(format=ending, orientation_known=_orientation_known(reader, ending)))
+    if nonfinite is None:
+        return ct
+    ct.hu[nonfinite] = PADDING_HU
+    return replace(ct, acquisition=replace(ct.acquisition, nonfinite_voxels=int(nonfinite.sum())))
+
+
+@contextmanager
+def _lenient_itk() -> Iterator[None]:
+    """No warnings of ITK on stderr, and no refusal of a sheared sform; what both are about is checked here."""
+    import SimpleITK as sitk
+
+    shown, permissive = sitk.ProcessObject.GetGlobalWarningDisplay(), os.environ.get(SFORM_SWITCH)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    os.environ[SFORM_SWITCH] = "1"
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+        if permissive is None:
+            del os.environ[SFORM_SWITCH]
+        else:
+            os.environ[SFORM_SWITCH] = permissive
+
+
+def _check_header(reader: sitk.ImageFileReader) -> int:
+    """Bytes of one voxel; raises :class:`InputError` unless the header tells of one volume of believable size."""
+    import SimpleITK as sitk
+
+    size = reader.GetSize()
+    if reader.GetNumberOfComponents() != 1:
+        raise InputError(f"it holds {reader.GetNumberOfComponents()} values a voxel (colour or vectors), not one HU value")
+    if len(size) < 3:
+        raise InputError(f"it is a {len(size)}D image, not a volume")
+    if any(n > 1 for n in size[3:]):
+        raise InputError(f"it is a {len(size)}D series of volumes (size {'x'.join(map(str, size))}); give one volume of it")
+    if not np.isfinite([*reader.GetOrigin(), *reader.GetSpacing(), *reader.GetDirection()]).all():
+        raise InputError("its origin, spacing or directions are not finite numbers")
+    voxel_bytes = int(sitk.Image([1, 1, 1], reader.GetPixelID(), 1).GetSizeOfPixelComponent())
+    if (total := voxel_bytes * int(np.prod(size, dtype=object))) > LARGEST_VOLUME_BYTES:
+        raise InputError(f"its header tells of {total / 2**30:.0f} GiB of voxels, too much for a chest CT")
+    return voxel_bytes
+
+
+def _stored_bytes(reader: sitk.ImageFileReader, voxel_bytes: int) -> int:
+    """Bytes of all voxels as stored, with what precedes them in a NIfTI file (which may rescale smaller voxels)."""
+    voxels = int(np.prod(reader.GetSize(), dtype=object))
+    if reader.HasMetaDataKey("vox_offset"):
+        return int(float(reader.GetMetaData("vox_offset"))) + voxels * int(reader.GetMetaData("bitpix")) // 8
+    return voxels * voxel_bytes
+
+
+def _orientation_known(reader: sitk.ImageFileReader, ending: str) -> bool:
+    if FORMATS[ending] == "NiftiImageIO":
+        return any(int(reader.GetMetaData(code)) > 0 for code in ("qform_code", "sform_code"))
+    if FORMATS[ending] == "NrrdImageIO":
+        return reader.HasMetaDataKey("NRRD_space") and reader.GetMetaData("NRRD_space").lower() in ORIENTED_NRRD_SPACES
+    return True

@@ -1,0 +1,71 @@
+"""A result as a folder of files: whole or not at all, and never over something else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from NLSTSegLib.disk.atomic_folder import held, prepare_place, whole_folder
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.pipeline import SegmentationResult
+from NLSTSegLib.progress import Progress, silent
+from NLSTSegLib.reading.write import write_image
+from NLSTSegLib.results.preview import write_preview
+from NLSTSegLib.results.report import write_report
+from NLSTSegLib.results.saved import LABELS_FILE, PROBABILITY_FILE, REPORT_FILE
+from NLSTSegLib.results.segmentation_file import write_segmentation
+from NLSTSegLib.results.tables import write_csv
+
+SEGMENTATION_FILE = "segmentation.seg.nrrd"
+TABLE_FILE = "lesions.csv"
+PREVIEW_FILE = "preview.png"
+
+RESULT_FILES = {SEGMENTATION_FILE, LABELS_FILE, PROBABILITY_FILE, TABLE_FILE, PREVIEW_FILE, REPORT_FILE}
+"""A folder with a report and no file of another name is an earlier result, which may be replaced."""
+
+
+def check_output(folder: Path, force: bool) -> None:
+    """Raise :class:`InputError` unless a result can go to ``folder``: new, empty, or with ``force`` an earlier result."""
+    names = prepare_place(folder)
+    if not names:
+        return
+    others = sorted(names - RESULT_FILES)
+    if others or REPORT_FILE not in names:
+        raise InputError(f"the output folder '{folder}' holds other files ({(others or sorted(names))[0]}); choose a new folder")
+    if not force:
+        raise InputError(f"the output folder '{folder}' holds an earlier result; add --force to replace it")
+
+
+def write_result(
+    result: SegmentationResult,
+    folder: Path,
+    *,
+    force: bool = False,
+    save_probability: bool = False,
+    seconds: dict[str, float] | None = None,
+    identity: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+) -> None:
+    """Write all files of ``result`` into ``folder``; with ``force`` an earlier result stays whole until they are there.
+
+    ``seconds`` are earlier stages for the report. No file says whose CT it was, unless ``identity``, which
+    :func:`NLSTSegLib.results.report.patient_identity` makes, is given for the report. Raises :class:`InputError` when
+    ``folder`` cannot be used or written to, another run writes to it, or the disk is full; nothing is left half written.
+    """
+    start = time.perf_counter()
+    with held(folder):
+        check_output(folder, force)
+        with whole_folder(folder) as partial:
+            progress(0.0, "write")
+            write_image(result.ct.image_like(result.labels), partial / LABELS_FILE)
+            progress(0.3, "write")
+            write_segmentation(result, partial / SEGMENTATION_FILE)
+            progress(0.6, "write")
+            if save_probability:
+                write_image(result.ct.image_like(result.probability), partial / PROBABILITY_FILE)
+            write_csv(result, partial / TABLE_FILE)
+            write_preview(result, partial / PREVIEW_FILE)
+            progress(0.9, "write")
+            stages = {**(seconds or {}), "write": round(time.perf_counter() - start, 3)}
+            write_report(result, partial / REPORT_FILE, stages, identity)

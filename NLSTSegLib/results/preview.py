@@ -1,0 +1,152 @@
+"""``preview.png``: every lesion in three planes, outlined, with its size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from NLSTSegLib.lesions.coding import segment_color
+from NLSTSegLib.lesions.find import Lesion
+from NLSTSegLib.pipeline import SegmentationResult
+from NLSTSegLib.results.tables import lesion_row
+from NLSTSegLib.volume.ct import PADDING_HU
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw, ImageFont
+
+WINDOW_HU = (-1350.0, 150.0)
+"""Lung window: centre -600, width 1500."""
+
+PANEL_PX = 224
+"""Side of one cut-out."""
+
+CAPTION_PX = 40
+"""Height of the caption under the cut-outs."""
+
+SMALLEST_VIEW_MM = 50.0
+"""A cut-out shows at least this; larger lesions get 1.6 times their size."""
+
+MOST_VIEW_VOXELS = 2000
+"""Across a view; a header may tell of voxels a thousand times as long as wide."""
+
+MOST_TILES = 60
+"""Lesions shown, the largest ones; a network that fits badly may mark thousands, too many for one picture."""
+
+BACKGROUND = (16, 16, 18)
+TEXT = (235, 235, 235)
+
+
+def write_preview(result: SegmentationResult, path: Path) -> None:
+    """Write the picture; without lesions it shows the middle slice and says so."""
+    from PIL import Image, ImageDraw
+
+    tiles = [_tile(result, lesion) for lesion in result.lesions[:MOST_TILES]] or [_empty_tile(result)]
+    columns = 1 if len(tiles) < 3 else 2 if len(tiles) <= 20 else 4
+    width, height, gap = tiles[0].width, tiles[0].height, 8
+    rows = -(-len(tiles) // columns)
+    not_shown = len(result.lesions[MOST_TILES:])
+    foot = 24 if not_shown else 0
+    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap + foot), BACKGROUND)
+    for n, tile in enumerate(tiles):
+        page.paste(tile, (gap + n % columns * (width + gap), gap + n // columns * (height + gap)))
+    if not_shown:
+        ImageDraw.Draw(page).text((gap, page.height - foot), f"{not_shown} smaller lesions are not shown", TEXT, _font())
+    page.save(path, format="PNG")
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(13)
+
+
+def _tile(result: SegmentationResult, lesion: Lesion) -> Image.Image:
+    from PIL import Image, ImageDraw
+
+    ct, row = result.canonical, lesion_row(lesion, result)
+    spacing_kji = np.array(ct.spacing_ijk_mm[::-1])
+    offset = np.array([part.start for part in lesion.box])
+    where = np.array(lesion.mask.nonzero()) + offset[:, None]
+    view_mm = max(SMALLEST_VIEW_MM, 1.6 * float(((np.ptp(where, axis=1) + 1) * spacing_kji).max()))
+    view_mm = min(view_mm, MOST_VIEW_VOXELS * float(spacing_kji.min()))
+    middle = (where.min(axis=1) + where.max(axis=1)) // 2
+    _, centroid_j, centroid_i = where.mean(axis=1).round().astype(int)
+    labels = _Cut(lesion.mask.astype(np.uint8), offset, 0)
+    voxels = _Cut(ct.hu, np.zeros(3, int), PADDING_HU)
+
+    tile = Image.new("RGB", (3 * PANEL_PX + 8, PANEL_PX + CAPTION_PX), BACKGROUND)
+    color = tuple(round(255 * part) for part in segment_color(lesion.label))
+    # Axial as displayed: anterior up, patient's right on the left. Coronal and sagittal: head up.
+    for n, (axis, at) in enumerate(((0, lesion.measurements.slice_k), (1, centroid_j), (2, centroid_i))):
+        hu, mask = (cut.plane(axis, int(at), middle, view_mm, spacing_kji) for cut in (voxels, labels))
+        tile.paste(_panel(hu, mask, color, view_mm / np.delete(spacing_kji, axis)), (n * (PANEL_PX + 4), 0))
+    draw = ImageDraw.Draw(tile)
+    size = f"{row['long_axis_mm']} x {row['short_axis_mm']} mm   {row['volume_mm3']} mm3"
+    draw.text((4, PANEL_PX + 3), f"{lesion.name}   {size}", TEXT, _font())
+    note = f"score {float(row['score']):.3f}   mean {row['mean_hu']} HU   axial, coronal, sagittal"
+    draw.text((4, PANEL_PX + 20), note, (160, 160, 160), _font())
+    _scale_bar(draw, view_mm)
+    return tile
+
+
+def _scale_bar(draw: ImageDraw.ImageDraw, view_mm: float) -> None:
+    bar_mm = 10 if view_mm < 100 else 50
+    length = round(bar_mm / view_mm * PANEL_PX)
+    right, y = 3 * PANEL_PX, PANEL_PX + 26
+    draw.line((right - length, y, right, y), TEXT, 2)
+    for end in (right - length, right):
+        draw.line((end, y - 4, end, y + 4), TEXT, 2)
+    draw.text((right - length - 6, y), f"{bar_mm} mm", TEXT, _font(), anchor="rm")
+
+
+class _Cut:
+    """An array that starts at voxel ``offset`` of the CT, with ``outside`` all around it."""
+
+    def __init__(self, array: np.ndarray, offset: np.ndarray, outside: int):
+        self.array, self.offset, self.outside = array, offset, outside
+
+    def plane(self, axis: int, at: int, centre: np.ndarray, view_mm: float, spacing_kji: np.ndarray) -> np.ndarray:
+        """Voxels that cover a square of ``view_mm`` around ``centre``, perpendicular to ``axis``; k runs upwards."""
+        index = []
+        for n in range(3):
+            half = 0 if n == axis else round(view_mm / spacing_kji[n] / 2)
+            middle = at if n == axis else centre[n]
+            index.append(np.arange(middle - half, middle + half + 1) - self.offset[n])
+        inside = [(rows >= 0) & (rows < size) for rows, size in zip(index, self.array.shape, strict=True)]
+        plane = np.full([len(rows) for rows in index], self.outside, self.array.dtype)
+        plane[np.ix_(*inside)] = self.array[np.ix_(*(rows[ok] for rows, ok in zip(index, inside, strict=True)))]
+        plane = plane.squeeze(axis)
+        return plane if axis == 0 else plane[::-1]
+
+
+def _panel(hu: np.ndarray, mask: np.ndarray, color: tuple[int, ...], view_voxels: np.ndarray) -> Image.Image:
+    """The middle ``view_voxels`` (rows, columns; fractions count, or the scale bar would lie) of a cut, with the outline."""
+    from PIL import Image, ImageChops, ImageFilter
+
+    low, high = WINDOW_HU
+    grey = np.clip((hu - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    side = (PANEL_PX, PANEL_PX)
+    top, left = (np.array(hu.shape) - view_voxels) / 2
+    view = (left, top, hu.shape[1] - left, hu.shape[0] - top)
+    panel = Image.fromarray(grey).resize(side, Image.Resampling.BICUBIC, view).convert("RGB")
+    filled = Image.fromarray(mask * np.uint8(255)).resize(side, Image.Resampling.NEAREST, view)
+    outline = ImageChops.subtract(filled.filter(ImageFilter.MaxFilter(3)), filled)
+    panel.paste(color, mask=outline)
+    return panel
+
+
+def _empty_tile(result: SegmentationResult) -> Image.Image:
+    from PIL import Image, ImageDraw
+
+    ct = result.canonical
+    spacing_kji = np.array(ct.spacing_ijk_mm[::-1])
+    centre = np.array(ct.hu.shape) // 2
+    view_mm = float(max(ct.hu.shape[1] * spacing_kji[1], ct.hu.shape[2] * spacing_kji[2]))
+    view_mm = min(view_mm, MOST_VIEW_VOXELS * float(spacing_kji[1:].min()))
+    plane = _Cut(ct.hu, np.zeros(3, int), PADDING_HU).plane(0, int(centre[0]), centre, view_mm, spacing_kji)
+    tile = Image.new("RGB", (3 * PANEL_PX + 8, PANEL_PX + CAPTION_PX), BACKGROUND)
+    tile.paste(_panel(plane, np.zeros(plane.shape, np.uint8), TEXT, view_mm / spacing_kji[1:]), (0, 0))
+    ImageDraw.Draw(tile).text((4, PANEL_PX + 3), f"no lesion above probability {result.threshold:g}", TEXT, _font())
+    return tile

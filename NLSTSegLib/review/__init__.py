@@ -1,0 +1,1 @@
+"""A reader's decisions as data."""

@@ -1,0 +1,1 @@
+"""What a CT is, and the geometry of its voxels."""

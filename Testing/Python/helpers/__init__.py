@@ -1,0 +1,1 @@
+"""What tests share: synthetic CTs, exact-answer networks, writers of files, child processes, MRML, caches."""

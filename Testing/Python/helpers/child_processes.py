@@ -1,0 +1,67 @@
+"""Runs in child processes to test with: where their files go, which processes there are, a launcher as Slicer has one."""
+
+import os
+import shlex
+import sys
+import tempfile
+import time
+import unittest
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from helpers.placed_chest import chest_ct
+from NLSTSegLib.volume.ct import CtVolume
+
+WAIT_S = 120
+"""Long enough on a busy computer."""
+
+
+def wait_until(done: Callable[[], bool], what: str) -> None:
+    end_s = time.monotonic() + WAIT_S
+    while not done():
+        if time.monotonic() > end_s:
+            raise TimeoutError(f"waited in vain until {what}")
+        time.sleep(0.02)
+
+
+def long_ct() -> CtVolume:
+    """Many chests beside and above each other: a run takes long enough to be stopped."""
+    ct = chest_ct(np.eye(3))
+    return replace(ct, hu=np.tile(ct.hu, (4, 4, 4)))
+
+
+def living_processes(group: int) -> list[int]:
+    """Numbers of the processes of a group that are no zombies. Raises :class:`unittest.SkipTest` where nobody can tell."""
+    if not Path("/proc/self/stat").exists():
+        raise unittest.SkipTest("this system does not list its processes in /proc")
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            # The name, in brackets, may hold anything.
+            state, _parent, group_of_it = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue  # It ended just now.
+        if int(group_of_it) == group and state not in "ZX":
+            found.append(int(entry.name))
+    return found
+
+
+def write_launcher(folder: Path) -> str:
+    """A program that starts Python as its own child, and waits for it, as PythonSlicer does."""
+    if os.name == "nt":
+        raise unittest.SkipTest("the launcher is a shell script")
+    launcher = folder / "launcher"
+    launcher.write_text(f'#!/bin/sh\n{shlex.quote(sys.executable)} "$@"\nexit $?\n')
+    launcher.chmod(0o755)
+    return str(launcher)
+
+
+def own_temporary_folder(case: unittest.TestCase) -> Path:
+    """A folder for all temporary files until the end of the test, so that it can look whether any is left."""
+    folder = Path(case.enterContext(tempfile.TemporaryDirectory()))
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    case.addCleanup(setattr, tempfile, "tempdir", before)
+    return folder

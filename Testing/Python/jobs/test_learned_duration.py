@@ -1,0 +1,163 @@
+"""How long a run takes: measured, corrected by real runs, counted down, and put into words."""
+
+import copy
+import json
+import subprocess
+import sys
+import tempfile
+import unittest
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from helpers.networks import SingleThreadTest, published_with_formula_weights
+from helpers.shared_data import shared_data
+from helpers.threshold_model import write_threshold_bundle
+from NLSTSegLib.inference.devices import choose_device
+from NLSTSegLib.inference.lung_field import lung_field
+from NLSTSegLib.inference.slices import _batches
+from NLSTSegLib.jobs.learned_duration import (
+    OTHER_STAGES_S,
+    SLICES_WITH_LUNG,
+    RunTime,
+    _lungs,
+    measure_run_time,
+    refined,
+    run_time_of_text,
+    time_key,
+)
+from NLSTSegLib.jobs.options import RunOptions
+from NLSTSegLib.jobs.remaining import RemainingTime, duration_text
+from NLSTSegLib.models.bundle import find_model
+from NLSTSegLib.networks.published_sparse import PublishedFieldUNet
+from NLSTSegLib.reading.read import read_ct
+from NLSTSegLib.volume.ct import to_canonical
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class TestEstimate(unittest.TestCase):
+    def test_time_grows_with_the_voxels(self):
+        self.assertAlmostEqual(RunTime(5, 0.2).estimate_s((512, 512, 100)), 25)
+        self.assertAlmostEqual(RunTime(5, 0.2).estimate_s((256, 512, 100)), 15)
+
+    def test_first_real_run_replaces_nothing_and_later_ones_pull_the_estimate(self):
+        size_ijk = (512, 512, 100)
+        first = refined(None, 30.0, 26.0, size_ijk)
+        self.assertEqual(first, RunTime(4.0, 0.26))
+        self.assertAlmostEqual(first.estimate_s(size_ijk), 30.0)
+        far_off = refined(RunTime(8.0, 0.52), 30.0, 26.0, size_ijk)
+        self.assertAlmostEqual(far_off.estimate_s(size_ijk), 45.0)
+        for _ in range(10):
+            far_off = refined(far_off, 30.0, 26.0, size_ijk)
+        self.assertAlmostEqual(far_off.estimate_s(size_ijk), 30.0, places=1)
+
+    def test_a_small_ct_tells_nothing_of_a_large_one(self):
+        self.assertIsNone(refined(None, 8.0, 4.0, (60, 56, 40)))
+        self.assertEqual(refined(RunTime(4.0, 0.2), 8.0, 4.0, (60, 56, 40)), RunTime(4.0, 0.2))
+
+    def test_text_comes_back_and_anything_else_is_nothing(self):
+        self.assertEqual(run_time_of_text(RunTime(1.5, 0.25).as_text()), RunTime(1.5, 0.25))
+        for text in ("", "x", "[]", "3", '{"start_s": 1}', '{"start_s": 1, "slice_s": -1}', '{"start_s": NaN, "slice_s": 1}'):
+            with self.subTest(text):
+                self.assertIsNone(run_time_of_text(text))
+
+    def test_each_model_device_and_number_of_threads_has_a_time_of_its_own(self):
+        options = RunOptions()
+        changes = ({}, {"model": "x"}, {"device": "cuda"}, {"threads": 2}, {"lung_field": "none"})
+        self.assertEqual(len({time_key(replace(options, **change)) for change in changes}), 5)
+        self.assertEqual(time_key(options), time_key(replace(options, threshold=0.3)))
+
+    def test_durations_are_rounded(self):
+        for seconds, text in (
+            (0.2, "1 s"),
+            (4.4, "4 s"),
+            (12, "10 s"),
+            (38, "40 s"),
+            (59, "1 min"),
+            (170, "3 min"),
+            (3590, "1 h"),
+        ):
+            self.assertEqual(duration_text(seconds), text)
+        self.assertEqual(duration_text(4800), "1 h 20 min")
+
+
+class TestRemaining(unittest.TestCase):
+    def test_even_pace_counts_down_steadily(self):
+        remaining = RemainingTime()
+        told = []
+        # 4 s until the network begins at 0.1, then 0.05 a second.
+        for step in range(190):
+            at_s = step / 10
+            fraction = 0.025 * at_s if at_s < 4 else 0.1 + 0.05 * (at_s - 4)
+            remaining.add(fraction, at_s)
+            told.append((at_s, remaining.at(at_s)))
+        self.assertIsNone(told[45][1], "too early to tell")
+        for at_s, left_s in told[60:]:
+            self.assertAlmostEqual(left_s, 22 - at_s, places=6)
+
+    def test_time_passes_between_two_reports_and_never_below_nothing(self):
+        remaining = RemainingTime()
+        remaining.add(0.1, 10.0)
+        remaining.add(0.5, 14.0)
+        self.assertAlmostEqual(remaining.at(14.0), 5.0)
+        self.assertAlmostEqual(remaining.at(16.0), 3.0)
+        self.assertEqual(remaining.at(100.0), 0.0)
+
+
+class TestMeasuring(SingleThreadTest):
+    def measure(self, *options: str) -> RunTime:
+        with tempfile.TemporaryDirectory() as folder:
+            write_threshold_bundle(Path(folder))
+            command = [sys.executable, "-m", "NLSTSegLib", "time", "--model", folder, "--device", "cpu", "--threads", "1"]
+            done = subprocess.run([*command, *options], cwd=ROOT, check=True, capture_output=True, text=True)
+        self.assertEqual(set(json.loads(done.stdout)), {"start_s", "slice_s"})
+        return run_time_of_text(done.stdout)
+
+    def test_command_prints_the_time_as_json(self):
+        for options in ((), ("--everywhere",)):
+            run_time = self.measure(*options)
+            self.assertGreater(run_time.start_s, 0)
+            self.assertGreater(run_time.slice_s, OTHER_STAGES_S)
+
+    def test_made_up_lungs_cost_what_those_of_a_chest_do(self):
+        folder = shared_data()
+        if folder is None:
+            self.skipTest("the shared data is not there")
+        ct = to_canonical(read_ct(folder / "ct" / "LIDC-IDRI-0001" / "dicom"))
+        lung_mask = lung_field(ct)
+        made_up = np.stack([_lungs()] * 8)
+        margin_px = find_model().card.input.margin_px
+
+        def cost(lung_mask: np.ndarray) -> list[float]:
+            """Of the voxels: those in the field, and those that a network with crops sees."""
+            crops = [
+                np.prod([side.stop - side.start for side in crop])
+                for crop in _batches(lung_mask.shape, lung_mask, margin_px, 16, 1)
+            ]
+            return [float(lung_mask.mean()), float(sum(crops)) / lung_mask.size]
+
+        for real, ours in zip(cost(lung_mask), cost(made_up), strict=True):
+            self.assertAlmostEqual(SLICES_WITH_LUNG * ours / real, 1.0, delta=0.15)
+
+    def test_made_up_lungs_cost_the_published_network_what_those_of_a_chest_do(self):
+        network = published_with_formula_weights()
+        with FlopCounterMode(display=False) as whole, torch.inference_mode():
+            copy.deepcopy(network).to("meta")(torch.zeros(1, 1, 512, 512, device="meta"))
+        in_field = PublishedFieldUNet(network, choose_device("cpu").dtype)
+        with FlopCounterMode(display=False) as ours, torch.inference_mode():
+            in_field(torch.zeros(1, 1, 512, 512), _lungs())
+        # Counted in a whole chest by the benchmark: 22 %.
+        self.assertAlmostEqual(SLICES_WITH_LUNG * ours.get_total_flops() / whole.get_total_flops(), 0.22, delta=0.03)
+
+    def test_a_run_in_the_lungs_is_expected_to_be_faster_than_one_everywhere(self):
+        lungs, everywhere = (measure_run_time("lidc-25d", "cpu", 1, everywhere).slice_s for everywhere in (False, True))
+        # By their operations 0.36; the margin is wide, since other programs may run beside one of them.
+        self.assertLess((lungs - OTHER_STAGES_S) / (everywhere - OTHER_STAGES_S), 0.8)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,224 @@
+"""The whole module as a reader uses it: from a CT to decisions that are saved, through the real window."""
+
+import os
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from helpers.child_processes import WAIT_S
+from helpers.placed_chest import LESIONS, chest_ct
+from helpers.threshold_model import write_threshold_bundle
+from NLSTSegLib.resources import MODELS_VARIABLE
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path += [str(ROOT / "Testing"), str(ROOT / "Testing" / "Python")]
+
+from slicer_stand_in import host  # noqa: E402
+from slicer_stand_in.case import ModuleTestCase  # noqa: E402
+
+
+class WholeModuleTestCase(ModuleTestCase):
+    """``self.widget`` is the module, opened, with the model "threshold" among its models."""
+
+    def setUp(self):
+        super().setUp()
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        models = self.folder / "models"
+        write_threshold_bundle(models / "threshold", min_volume_mm3=30.0)
+        self.enterContext(mock.patch.dict(os.environ, {MODELS_VARIABLE: str(models)}))
+        self.widget = self.open_module(ROOT / "NLSTSeg" / "NLSTSeg.py")
+
+    def add_ct(self, name="CT", middle_lps_mm=(0.0, 0.0, 0.0)):
+        from NLSTSegLib.scene.volumes import volume_node_of_ct
+
+        return volume_node_of_ct(chest_ct(np.eye(3), middle_lps_mm=middle_lps_mm), self.scene, name)
+
+    def choose_ct(self, volume_node):
+        self.widget.input.ui.volumeSelector.setCurrentNode(volume_node)
+        host.process_events()
+
+    def choose_model(self):
+        ui = self.widget.input.ui
+        names = [ui.modelComboBox.itemText(n) for n in range(ui.modelComboBox.count)]
+        ui.modelComboBox.currentIndex = next(n for n, name in enumerate(names) if name.startswith("threshold"))
+        if ui.acceptModelButton.isVisible():
+            host.click(ui.acceptModelButton)
+
+    def apply(self):
+        host.click(self.widget.run.ui.applyButton)
+        host.process_events(until=lambda: not self.widget.run.is_running, timeout_s=WAIT_S)
+        # The table follows a little later.
+        host.process_events(until=lambda: not self.widget.lesions._gather.active)
+
+    def run_on(self, volume_node):
+        self.choose_ct(volume_node)
+        self.choose_model()
+        self.apply()
+        return self.widget.lesions.segmentation_node
+
+    @property
+    def rows(self):
+        return self.widget.lesions._table.rows
+
+
+class JourneyTest(WholeModuleTestCase):
+    def test_apply_says_why_it_cannot_be_pressed_until_it_can(self):
+        button = self.widget.run.ui.applyButton
+        self.assertFalse(button.enabled)
+        self.assertIn("CT", button.toolTip)
+        self.choose_ct(self.add_ct())
+        self.choose_model()
+        self.assertTrue(button.enabled, button.toolTip)
+
+    def test_the_sample_ct_is_offered_while_there_is_none(self):
+        inputs = self.widget.input
+        host.click(inputs.ui.phantomButton)
+        host.process_events()
+        self.assertEqual(inputs.volume_node.GetName(), "Phantom")
+        self.assertFalse(inputs.ui.phantomButton.isVisible())
+        shown = self.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode().GetBackgroundVolumeID()
+        self.assertEqual(shown, inputs.volume_node.GetID())
+
+    def test_the_ct_that_was_loaded_last_is_taken_when_the_module_is_opened(self):
+        ct = self.add_ct()
+        self.widget.exit()
+        self.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(ct.GetID())
+        self.widget.enter()
+        self.assertIs(self.widget.input.volume_node, ct)
+
+    def test_lesions_are_found_in_place_reviewed_and_exported(self):
+        ct = self.add_ct()
+        node = self.run_on(ct)
+        self.assertEqual(len(self.rows), len(LESIONS))
+        self.assertIs(self.widget.segmentationSelector.currentNode(), node)
+        # The largest is selected; its centre is where the chest has it.
+        lesions = self.widget.lesions
+        first = self.rows[0]
+        centre_ras_mm = np.array(node.GetSegmentCenterRAS(first["segment"]))
+        np.testing.assert_allclose(centre_ras_mm * (-1, -1, 1), LESIONS[0][0], atol=2.0)
+        host.click(lesions.ui.acceptButton)
+        host.click(lesions.ui.rejectButton)
+        host.process_events(until=lambda: "rejected" in lesions.ui.summaryLabel.text)
+        self.assertEqual([row["status"] for row in self.rows], ["accepted", "rejected", "new"])
+        self.talk.answer(str(self.folder))
+        host.click(self.widget.export.ui.reviewButton)
+        written = sorted(path.name for path in next(self.folder.glob("*lesions*")).iterdir())
+        self.assertEqual(written, ["audit.csv", "labels.nii.gz", "lesions.csv", "segmentation.seg.nrrd"])
+
+    def test_a_second_run_comes_beside_what_was_reviewed(self):
+        node = self.run_on(self.add_ct())
+        host.click(self.widget.lesions.ui.acceptButton)
+        self.apply()
+        self.assertIs(self.widget.lesions.segmentation_node, node)
+        self.assertTrue(self.widget.lesions.ui.laterRunBox.isVisible())
+        self.assertEqual(self.rows[0]["status"], "accepted")
+
+    def test_a_second_run_replaces_the_view_of_an_untouched_one_and_keeps_it(self):
+        first = self.run_on(self.add_ct())
+        self.apply()
+        second = self.widget.lesions.segmentation_node
+        self.assertIsNot(first, second)
+        self.assertIs(self.scene.GetNodeByID(first.GetID()), first)
+
+
+class TwoCtsTest(WholeModuleTestCase):
+    def test_the_lesions_follow_the_ct_and_the_ct_the_lesions(self):
+        one, other = self.add_ct("one"), self.add_ct("other", (0.0, 0.0, 40.0))
+        of_one, of_other = self.run_on(one), self.run_on(other)
+        selector, inputs = self.widget.segmentationSelector, self.widget.input
+        self.choose_ct(one)
+        self.assertIs(selector.currentNode(), of_one)
+        self.assertIs(self.widget.lesions.segmentation_node, of_one)
+        selector.setCurrentNode(of_other)
+        host.process_events()
+        self.assertIs(inputs.volume_node, other)
+        self.choose_ct(self.add_ct("third"))
+        self.assertIsNone(selector.currentNode())
+        self.assertIsNone(self.widget.lesions.segmentation_node)
+
+    def test_a_segmentation_of_another_grid_is_refused_in_a_sentence(self):
+        self.choose_ct(self.add_ct())
+        stranger = self.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "stranger")
+        stranger.GetSegmentation().AddEmptySegment("a", "a")
+        self.choose_ct(None)
+        self.widget.segmentationSelector.setCurrentNode(stranger)
+        host.process_events()
+        (sentence,) = self.talk.texts("error")
+        self.assertIn("stranger", sentence)
+        self.assertIsNone(self.widget.lesions.segmentation_node)
+
+
+class SceneTest(WholeModuleTestCase):
+    def test_a_saved_scene_brings_ct_lesions_and_decisions_back(self):
+        import slicer
+
+        self.run_on(self.add_ct())
+        host.click(self.widget.lesions.ui.acceptButton)
+        host.process_events(until=lambda: "accepted" in self.widget.lesions.ui.summaryLabel.text)
+        file = str(self.folder / "scene.mrb")
+        self.assertTrue(slicer.util.saveScene(file))
+        self.scene.Clear()
+        host.process_events()
+        self.assertIsNone(self.widget.input.volume_node)
+        self.assertEqual(list(self.rows), [])
+        slicer.util.loadScene(file)
+        host.process_events(until=lambda: len(self.rows) == len(LESIONS))
+        self.assertEqual([row["status"] for row in self.rows], ["accepted", "new", "new"])
+        self.assertEqual(self.widget.input.volume_node.GetName(), "CT")
+
+    def test_a_scene_that_is_closed_during_a_run_ends_it(self):
+        self.choose_ct(self.add_ct())
+        self.choose_model()
+        host.click(self.widget.run.ui.applyButton)
+        self.scene.Clear()
+        host.process_events(until=lambda: not self.widget.run.is_running, timeout_s=WAIT_S)
+        self.assertIn("scene", self.widget.run.ui.statusLabel.text)
+        self.assertEqual(self.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
+
+    def test_reload_opens_it_again_on_the_same_ct(self):
+        import slicer
+
+        # The library is imported anew; the other tests go on with the one that they have.
+        self.enterContext(mock.patch.dict(sys.modules))
+        ct = self.add_ct()
+        self.choose_ct(ct)
+        self.widget.onReload()
+        again = slicer.util.getModuleWidget("NLSTSeg")
+        self.assertIsNot(again, self.widget)
+        self.assertIs(again.input.volume_node, ct)
+
+
+class ScriptTest(WholeModuleTestCase):
+    def test_process_needs_no_panel_and_its_progress_stops_it(self):
+        import slicer
+
+        from NLSTSegLib.jobs.options import RunOptions
+
+        logic, ct = slicer.modules.NLSTSegWidget.logic, self.add_ct()
+        options = RunOptions(model=str(self.folder / "models" / "threshold"), device="cpu", threads=1)
+        seen = []
+        node = logic.process(ct, options=options, progress=lambda fraction, stage: seen.append(fraction))
+        self.assertEqual(node.GetSegmentation().GetNumberOfSegments(), len(LESIONS))
+        self.assertEqual(seen, sorted(seen))
+
+        def stop(fraction, stage):
+            raise InterruptedError
+
+        with self.assertRaises(InterruptedError):
+            logic.process(ct, options=options, progress=stop)
+        self.assertEqual(self.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 2)
+
+    def test_the_self_test_of_the_module_passes(self):
+        import NLSTSeg
+
+        done = unittest.TestResult()
+        NLSTSeg.NLSTSegTest("test_phantom").run(done)
+        self.assertEqual((done.errors, done.failures, done.skipped), ([], [], []))
+
+
+if __name__ == "__main__":
+    unittest.main()

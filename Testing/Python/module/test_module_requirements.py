@@ -1,0 +1,326 @@
+"""Packages are installed on Apply, after one question, torch through the PyTorch extension; each refusal ends in words.
+
+PyTorchUtils, slicer.packaging and the manager of extensions exist only inside Slicer: here they are stand-ins that install
+into a folder, or fail, and note what they were asked for.
+"""
+
+import importlib
+import sys
+import tempfile
+import tomllib
+import unittest
+from pathlib import Path
+from subprocess import CalledProcessError
+from types import ModuleType, SimpleNamespace
+from unittest import mock
+
+from packaging.requirements import Requirement as PipRequirement
+
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.jobs.requirements import TORCH, Requirement, read_requirements, unmet
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path += [str(ROOT / "Testing"), str(ROOT / "Testing" / "Python")]
+
+from slicer_stand_in import host  # noqa: E402
+from slicer_stand_in.case import ModuleTestCase  # noqa: E402
+
+PACKAGES = {"pillow": "PIL", "pydicom": "pydicom", "rich": "rich", "safetensors": "safetensors", "typer": "typer"}
+"""What Resources/requirements.txt names, with the modules."""
+
+
+class Site:
+    """A folder of packages, the only one that Python sees besides what is loaded and its own library."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.is_online = True
+
+    def install(self, name: str, version: str, module: str = "") -> None:
+        """As pip does, or as it fails without internet."""
+        if not self.is_online:
+            raise CalledProcessError(1, ["pip", "install", name])
+        for old in self.folder.glob(f"{name}-*.dist-info"):
+            (old / "METADATA").unlink()
+            old.rmdir()
+        info = self.folder / f"{name}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (self.folder / (module or name)).mkdir(exist_ok=True)
+        (self.folder / (module or name) / "__init__.py").write_text(f"__version__ = {version!r}\n")
+
+
+class ReadTest(unittest.TestCase):
+    def setUp(self):
+        self.site = Site(Path(self.enterContext(tempfile.TemporaryDirectory())))
+        self.enterContext(mock.patch.object(sys, "path", [str(self.site.folder), *sys.path]))
+
+    def test_versions_are_compared_as_numbers(self):
+        for installed, oldest, met in (
+            ("2.10.1", "2.9", True),
+            ("2.9", "2.10", False),
+            ("2.6.0+cpu", "2.6", True),
+            ("2.6", "2.6.1", False),
+            ("3.0.dev1", "3.0", True),
+            ("1", "", True),
+        ):
+            self.site.install("madeup", installed)
+            importlib.invalidate_caches()
+            self.assertEqual(unmet([Requirement("madeup", oldest)]) == [], met, (installed, oldest))
+        self.assertEqual(str(Requirement("madeup", "1.2")), "madeup>=1.2")
+
+    def test_a_module_without_metadata_counts_and_nothing_is_imported(self):
+        (self.site.folder / "homemade.py").write_text("raise RuntimeError('was imported')")
+        importlib.invalidate_caches()
+        wanted = [Requirement("homemade", "9"), Requirement("absent")]
+        self.assertEqual(unmet(wanted), [Requirement("absent")])
+
+    def test_file_agrees_with_what_the_package_needs_and_leaves_torch_and_slicer_s_own_alone(self):
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        needed = {PipRequirement(text).name.lower(): PipRequirement(text) for text in project["dependencies"]}
+        found = {requirement.name: requirement for requirement in read_requirements()}
+        self.assertEqual(set(found), set(PACKAGES))
+        for name, requirement in {**found, "torch": TORCH}.items():
+            self.assertEqual(str(needed[name].specifier), requirement.specifier, name)
+
+    def test_a_line_that_is_more_than_a_name_and_a_version_is_refused(self):
+        file = self.site.folder / "requirements.txt"
+        file.write_text("# a comment\n\nrich>=13\nplain\n")
+        self.assertEqual(read_requirements(file), [Requirement("rich", "13"), Requirement("plain")])
+        for line in ("rich==13", "rich>=13,<14", "--index-url x", "rich; python_version < '4'"):
+            file.write_text(line)
+            with self.assertRaisesRegex(ValueError, "oldest version"):
+                read_requirements(file)
+
+
+@unittest.skipIf(host.inside_slicer(), "Slicer's own packages are not to be changed")
+class RequirementsTestCase(ModuleTestCase):
+    """``self.site`` is empty, so everything is missing; ``self.calls`` is what the stand-ins were asked for."""
+
+    def setUp(self):
+        super().setUp()
+        # Slicer has it; it stays after the folder that it came from is hidden.
+        import SimpleITK  # noqa: F401
+        import slicer
+
+        self.site = Site(Path(self.enterContext(tempfile.TemporaryDirectory())))
+        path = [str(self.site.folder), *(entry for entry in sys.path if "site-packages" not in entry)]
+        self.enterContext(mock.patch.object(sys, "path", path))
+        self.enterContext(mock.patch.dict(sys.modules))
+        for name in [n for n in sys.modules if n.partition(".")[0] in {"torch", "PyTorchUtils", *PACKAGES.values()}]:
+            del sys.modules[name]
+        self.calls = []
+        self.enterContext(mock.patch.object(type(slicer.app), "testingEnabled", return_value=False))
+        self.add_torch_utils()
+        self.add_packaging()
+        from NLSTSegLib.widgets import requirements
+
+        self.requirements = requirements
+
+    def add_torch_utils(self, answer: str = "2.9.0") -> None:
+        """The module of the PyTorch extension; ``answer`` is the version it installs, or empty to decline."""
+
+        class PyTorchUtilsLogic:
+            @staticmethod
+            def installTorch(  # noqa: N802
+                askConfirmation=False,  # noqa: N803
+                forceComputationBackend=None,  # noqa: N803
+                torchVersionRequirement=None,  # noqa: N803
+                torchvisionVersionRequirement=None,  # noqa: N803
+            ):
+                self.calls.append(("installTorch", askConfirmation, torchVersionRequirement))
+                if not answer:
+                    return None
+                self.site.install("torch", answer)
+                importlib.invalidate_caches()
+                return importlib.import_module("torch")
+
+        sys.modules["PyTorchUtils"] = ModuleType("PyTorchUtils")
+        sys.modules["PyTorchUtils"].PyTorchUtilsLogic = PyTorchUtilsLogic
+
+    def add_packaging(self) -> None:
+        """``slicer.packaging`` of 5.12, as far as it is used."""
+
+        def pip_ensure(requirements, prompt_install=True, prompt_restart=True, requester=None, skip_in_testing=True):
+            self.calls.append(("pip_ensure", list(requirements), prompt_install, prompt_restart))
+            for text in requirements:
+                self.pip(text)
+
+        module = ModuleType("slicer.packaging")
+        module.pip_ensure = pip_ensure
+        sys.modules["slicer.packaging"] = module
+
+    def pip(self, text: str) -> None:
+        wanted = PipRequirement(text)
+        version = next(iter(wanted.specifier)).version + ".5"
+        self.site.install(wanted.name, version, PACKAGES[wanted.name])
+
+    def install_all(self, but: str = "") -> None:
+        for requirement in [TORCH, *read_requirements()]:
+            if requirement.name != but:
+                self.site.install(requirement.name, requirement.oldest + ".9", requirement.module)
+
+    def manager(self, *, installs: bool = True, has_it: bool = False) -> SimpleNamespace:
+        """The manager of extensions, with a shop that has the extension or not."""
+        import slicer
+
+        manager = SimpleNamespace(interactive=True, is_installed=has_it, asked=[])
+
+        def install(name: str, restart: bool) -> bool:
+            manager.asked.append((name, restart, manager.interactive))
+            manager.is_installed = installs
+            return installs
+
+        manager.isExtensionInstalled = lambda name: manager.is_installed and name == "PyTorch"
+        manager.installExtensionFromServer = install
+        self.enterContext(mock.patch.object(type(slicer.app), "extensionsManagerModel", return_value=manager))
+        return manager
+
+    def ensure(self) -> None:
+        self.requirements.ensure_requirements()
+
+    def refused(self, *words: str) -> str:
+        with self.assertRaises(InputError) as caught:
+            self.ensure()
+        text = str(caught.exception)
+        for word in words:
+            self.assertIn(word, text)
+        self.assertNotIn("\n", text)
+        return text
+
+
+class InstallTest(RequirementsTestCase):
+    def test_nothing_missing_asks_nothing(self):
+        self.install_all()
+        self.ensure()
+        self.assertEqual((self.calls, self.talk.messages, self.requirements.missing_requirements()), ([], [], []))
+
+    def test_everything_is_asked_once_and_torch_comes_by_the_extension(self):
+        self.talk.answer(True)
+        self.ensure()
+        packages = [str(requirement) for requirement in read_requirements()]
+        self.assertEqual(self.calls, [("installTorch", False, ">=2.6"), ("pip_ensure", packages, False, False)])
+        (question,) = self.talk.texts("question")
+        for word in ("torch", "3 GB", "20 MB", *PACKAGES):
+            self.assertIn(word, question)
+        self.assertEqual(self.requirements.missing_requirements(), [])
+
+    def test_only_what_is_missing_or_too_old_is_installed(self):
+        self.install_all(but="typer")
+        self.site.install("pydicom", "2.4.4")
+        self.talk.answer(True)
+        self.ensure()
+        self.assertEqual(self.calls, [("pip_ensure", ["pydicom>=3.0", "typer>=0.12"], False, False)])
+        self.assertNotIn("torch", self.talk.texts("question")[0])
+
+    def test_slicer_5_10_has_no_packaging(self):
+        import slicer
+
+        sys.modules["slicer.packaging"] = None
+        self.install_all(but="rich")
+        self.talk.answer(True)
+        with mock.patch.object(slicer.util, "pip_install", lambda names: [self.pip(name) for name in names], create=True):
+            self.ensure()
+        self.assertEqual(self.requirements.missing_requirements(), [])
+
+    def test_torch_is_never_imported_to_look_for_it(self):
+        self.install_all()
+        self.ensure()
+        self.assertNotIn("torch", sys.modules)
+
+
+class RefusalTest(RequirementsTestCase):
+    def test_declined(self):
+        self.talk.answer(False)
+        self.refused("torch>=2.6", "typer", "declined")
+        self.assertEqual(self.calls, [])
+        # Another Apply asks again.
+        self.talk.answer(True)
+        self.ensure()
+
+    def test_testing_mode_neither_asks_nor_installs(self):
+        import slicer
+
+        with mock.patch.object(type(slicer.app), "testingEnabled", return_value=True):
+            self.refused("torch>=2.6", "testing mode")
+        self.assertEqual((self.calls, self.talk.messages), ([], []))
+
+    def test_what_comes_with_slicer_is_never_installed(self):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "SimpleITK"]:
+            del sys.modules[name]
+        self.refused("SimpleITK comes with Slicer and is missing", "install Slicer again")
+        self.assertEqual((self.calls, self.talk.messages), ([], []))
+
+    def test_no_extension_and_no_manager(self):
+        del sys.modules["PyTorchUtils"]
+        self.refused("PyTorch extension is missing", "Extensions Manager")
+        self.assertEqual((self.calls, self.talk.messages), ([], []))
+
+    def test_no_extension_declined(self):
+        del sys.modules["PyTorchUtils"]
+        manager = self.manager()
+        self.talk.answer(False)
+        self.refused("PyTorch extension is missing", "Extensions Manager")
+        self.assertEqual((manager.asked, self.calls), ([], []))
+
+    def test_no_extension_installed_then_restart_is_said_and_not_asked_again(self):
+        del sys.modules["PyTorchUtils"]
+        manager = self.manager()
+        self.talk.answer(True)
+        self.refused("was installed", "restart Slicer")
+        # Without a restart by itself, and without questions on top of ours.
+        self.assertEqual((manager.asked, manager.interactive), ([("PyTorch", False, False)], True))
+        self.refused("not loaded", "restart Slicer")
+        self.assertEqual(len(self.talk.messages), 1)
+        self.assertEqual(self.calls, [])
+
+    def test_no_extension_and_offline(self):
+        del sys.modules["PyTorchUtils"]
+        self.manager(installs=False)
+        self.talk.answer(True)
+        self.refused("could not be installed", "connection to the internet")
+
+    def test_torch_offline(self):
+        self.site.is_online = False
+        self.talk.answer(True)
+        with self.assertLogs(level="ERROR"):
+            self.refused("torch could not be installed", "CalledProcessError", "connection to the internet")
+        self.assertEqual([call[0] for call in self.calls], ["installTorch"], "it goes on after a failure")
+
+    def test_packages_offline(self):
+        self.install_all(but="typer")
+        self.site.is_online = False
+        self.talk.answer(True)
+        with self.assertLogs(level="ERROR"):
+            self.refused("typer>=0.12 could not be installed", "CalledProcessError", "connection to the internet")
+        # Once there is a connection it can be tried again.
+        self.site.is_online = True
+        self.talk.answer(True)
+        self.ensure()
+
+    def test_the_extension_does_not_install(self):
+        self.add_torch_utils(answer="")
+        self.talk.answer(True)
+        self.refused("did not install torch", "PyTorch Utils")
+        self.assertEqual([call[0] for call in self.calls], ["installTorch"])
+
+    def test_torch_that_is_too_old(self):
+        self.site.install("torch", "2.1.0+cpu")
+        self.refused("torch 2.1.0+cpu is installed", "2.6 or newer", "PyTorch Utils")
+        self.assertEqual((self.calls, self.talk.messages), ([], []))
+
+    def test_an_installation_that_is_not_found_afterwards(self):
+        self.add_torch_utils(answer="1.0")
+        self.talk.answer(True)
+        self.refused("torch>=2.6", "restart Slicer")
+
+    def test_loaded_package_that_was_exchanged(self):
+        self.install_all()
+        self.site.install("pydicom", "2.4.4")
+        importlib.invalidate_caches()
+        importlib.import_module("pydicom")
+        self.talk.answer(True)
+        self.refused("pydicom got another version", "restart Slicer")
+        # After it the new one is there.
+        del sys.modules["pydicom"]
+        self.ensure()

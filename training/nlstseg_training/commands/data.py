@@ -1,0 +1,146 @@
+"""``prepare`` and ``split`` of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from nlstseg_training.data.cache import Manifest, Split
+    from nlstseg_training.data.readers.source import Found
+
+Cache = Annotated[Path, typer.Argument(help="Folder of the prepared cases.")]
+Folders = list[Path]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def prepare(
+    cache: Cache,
+    nlstseg: Annotated[Folders, typer.Option(help="Folder with the NLSTseg zips, extracted or not, or one zip.")] = [],  # noqa: B006
+    corrected: Annotated[Folders, typer.Option(help="Folder with training cases exported from Slicer.")] = [],  # noqa: B006
+    png: Annotated[Folders, typer.Option(help="Folder with the PNG slices of the published procedure.")] = [],  # noqa: B006
+    png_spacing: Annotated[
+        tuple[float, float, float], typer.Option(help="Voxel spacing of the PNG slices in mm: between slices, rows, columns.")
+    ] = (2.0, 0.664, 0.664),
+    lidc: Annotated[Folders, typer.Option(help="Folder with lidc_nodules/, ct/ and background/.")] = [],  # noqa: B006
+    pairs: Annotated[Folders, typer.Option(help="Folder with images/ and labels/.")] = [],  # noqa: B006
+    spacing: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="Resample to this spacing in mm: between slices, rows, columns (default: every case's own)."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes; each takes 1 to 1.5 GB while it works.")] = 1,
+    debug: Debug = False,
+) -> None:
+    """Read cases, check them and write them to CACHE; a run that was stopped goes on where it was.
+
+    What is wrong with a case is listed at the end and in CACHE/manifest.json, and the other cases go on.
+    """
+    from NLSTSegLib.cli.run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from nlstseg_training.data.readers.lidc import find_lidc
+        from nlstseg_training.data.readers.nlstseg import find_corrected, find_nlstseg
+        from nlstseg_training.data.readers.pairs import find_pairs
+        from nlstseg_training.data.readers.png_slices import find_png_slices
+        from nlstseg_training.data.readers.source import Found
+        from NLSTSegLib.errors import InputError
+
+        found = Found(())
+        for folders, find in ((nlstseg, find_nlstseg), (corrected, find_corrected), (lidc, find_lidc), (pairs, find_pairs)):
+            for folder in folders:
+                found += find(folder)
+        for folder in png:
+            found += find_png_slices(folder, png_spacing)
+        if not found.sources and not found.refused:
+            raise InputError(
+                "there is no case to prepare; name a folder that holds some with --nlstseg, --pairs or another option"
+            )
+        manifest = prepare_with_bar(found, cache, spacing_kji_mm=spacing, workers=workers)
+        show_manifest(manifest, cache)
+
+
+def split(
+    cache: Cache,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
+    validation: Annotated[float, typer.Option(help="Share of the patients to choose epoch and threshold on.")] = 0.15,
+    test: Annotated[float, typer.Option(help="Share of the patients to report on.")] = 0.15,
+    seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
+    shipped: Annotated[bool, typer.Option("--shipped", help="The split of the bundled model lidc-25d instead of these.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Divide the patients of CACHE into training, validation and test, with lesions of all sizes in each."""
+    from NLSTSegLib.cli.run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from nlstseg_training.data.cache import read_manifest, write_json
+        from nlstseg_training.data.shipped_split import shipped_split
+        from nlstseg_training.data.split import make_split
+        from NLSTSegLib.errors import InputError
+
+        if out.exists():
+            raise InputError(f"'{out}' is there already, and what was trained with it belongs to it; choose another name")
+        manifest = read_manifest(cache)
+        made = shipped_split(manifest) if shipped else make_split(manifest, validation=validation, test=test, seed=seed)
+        write_json(out, made)
+        show_split(manifest, made)
+
+
+def prepare_with_bar(
+    found: Found, cache: Path, *, spacing_kji_mm: tuple[float, float, float] | None = None, workers: int = 1
+) -> Manifest:
+    """:func:`nlstseg_training.data.prepare.prepare` with a bar on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from nlstseg_training.data.prepare import prepare as prepare_cases
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("remaining"), TimeRemainingColumn())
+    with Progress(TextColumn("cases"), *columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task("", total=len(found.sources))
+
+        def show(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        manifest = prepare_cases(found, cache, spacing_kji_mm=spacing_kji_mm, workers=workers, progress=show)
+        bars.update(task, completed=len(found.sources))
+    return manifest
+
+
+def show_manifest(manifest: Manifest, cache: Path) -> None:
+    """What is odd, what was refused, and how many there are."""
+    from NLSTSegLib.errors import printable
+
+    for case in manifest.cases:
+        for note in case.notes:
+            print(printable(f"note {case.id}: {note}"))
+    for refusal in manifest.refused:
+        print(printable(f"refused {refusal.id}: {refusal.reason}"))
+    lesions = sum(len(case.lesions) for case in manifest.cases)
+    patients = len({case.patient for case in manifest.cases})
+    print(
+        f"{len(manifest.cases)} cases of {patients} patients with {lesions} lesions in {cache}; {len(manifest.refused)} refused"
+    )
+
+
+def show_split(manifest: Manifest, made: Split) -> None:
+    """Patients, cases and lesions by diameter in each part."""
+    import itertools
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from nlstseg_training.data.split import DIAMETER_BINS_MM
+
+    limits = [0.0, *DIAMETER_BINS_MM, float("inf")]
+    bins = list(itertools.pairwise(limits))
+    headings = [f"{low:g}-{high:g} mm" if high < float("inf") else f"from {low:g} mm" for low, high in bins]
+    table = Table("part", "patients", "cases", *headings)
+    by_id = {case.id: case for case in manifest.cases}
+    for part in ("train", "validation", "test"):
+        cases = [by_id[case_id] for case_id in getattr(made, part)]
+        sizes = [lesion.diameter_mm for case in cases for lesion in case.lesions]
+        counts = [sum(low <= size < high for size in sizes) for low, high in bins]
+        table.add_row(part, str(len({case.patient for case in cases})), str(len(cases)), *map(str, counts))
+    Console().print(table)

@@ -1,0 +1,90 @@
+"""``evaluate`` of the command line."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class PartName(StrEnum):
+    """Values of ``--part``."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+class EvaluationDevice(StrEnum):
+    """Values of ``--device``."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+def evaluate(
+    bundle: Annotated[str, typer.Option(help="Name of a model, or path of a bundle or published checkpoint.")],
+    cache: Annotated[Path, typer.Option(help="Folder of the prepared cases.")],
+    split: Annotated[Path, typer.Option(help="File that 'nlstseg-train split' made.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report; a run that was stopped there goes on.")],
+    part: Annotated[PartName, typer.Option(help="Validation chooses the threshold, test reports.")] = PartName.test,
+    threshold: Annotated[
+        float | None, typer.Option(help="Probability above which a voxel is lesion (default: the model's; chosen on validation).")
+    ] = None,
+    device: Annotated[EvaluationDevice, typer.Option(help="Where the network runs.")] = EvaluationDevice.auto,
+    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Measure a model on a part of the split and write OUT/report.html and OUT/evaluation.json."""
+    from NLSTSegLib.cli.run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from nlstseg_training.evaluation.evaluate import REPORT_FILE
+        from nlstseg_training.evaluation.evaluate import evaluate as evaluate_part
+        from NLSTSegLib.cli.show import progress_display
+        from NLSTSegLib.models.bundle import find_model, load_model
+
+        model = load_model(find_model(bundle))
+        with progress_display("", (0, 1), as_json=False) as progress:
+            content = evaluate_part(
+                model,
+                cache,
+                split,
+                part.value,
+                out,
+                threshold=threshold,
+                device=device.value,
+                threads=threads,
+                progress=progress,
+            )
+        _show(content)
+        print(f"report: {out / REPORT_FILE}")
+
+
+def _show(content: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    overlap, found = content["overlap"][0], content["detection"]
+    rows = (
+        ("Dice per case", overlap["dice"]),
+        ("IoU per case", overlap["iou"]),
+        ("surface Dice at 1 mm", overlap["nsd_1mm"]),
+        ("lesions found", found["lenient"]["sensitivity"]),
+        ("lesions found, strict", found["strict"]["sensitivity"]),
+        ("Dice per lesion, 0 if missed", content["all_lesions"]["dice_all"]),
+        ("marks outside the annotation per case", found["lenient"]["outside_per_case"]),
+        ("CPM", content["froc"]["cpm"]),
+        ("IoU by the published protocol", content["published_protocol"]["iou"]),
+    )
+    threshold = content["threshold"]
+    title = f"{content['part']}: {content['cases']} cases, threshold {threshold['value']:g} ({threshold['chosen_by']})"
+    table = Table("figure", "value", "95 % interval", title=title)
+    for name, each in rows:
+        value, low, high = ("n/a" if each[key] is None else f"{each[key]:.3f}" for key in ("value", "low", "high"))
+        table.add_row(name, value, f"{low} to {high}")
+    Console().print(table)

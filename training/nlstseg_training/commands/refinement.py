@@ -1,0 +1,72 @@
+"""``refinement`` of the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nlstseg_training.commands.fit import (
+    Accelerator,
+    Attribution,
+    Cache,
+    Debug,
+    IntendedUse,
+    Kind,
+    Licence,
+    Out,
+    Seed,
+    SplitFile,
+    Threads,
+    Version,
+    Workers,
+    bars,
+    going_on,
+    show_card,
+    where_of,
+)
+
+
+def refinement(
+    bundle: Annotated[str, typer.Argument(help="Model that finds the candidates: a name or a bundle.")],
+    cache: Cache,
+    split: SplitFile,
+    out: Out,
+    further: Annotated[
+        bool, typer.Option("--further", help="Train the model's own refinement further; give another seed than it had.")
+    ] = False,
+    seed: Seed = 0,
+    name: Annotated[str, typer.Option(help="Name of the new model (default: the same, with another version).")] = "",
+    version: Version = "",
+    licence: Licence = "",
+    attribution: Attribution = "",
+    intended_use: IntendedUse = "",
+    accelerator: Kind = Accelerator.auto,
+    workers: Workers = 1,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Train a 3D network that judges and outlines what a model finds, and write both as OUT/bundle."""
+    with going_on(debug, out):
+        from nlstseg_training.export.card import Texts
+        from nlstseg_training.fitting.machine import Machine
+        from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER
+        from nlstseg_training.refinement.workflow import add_refinement
+        from NLSTSegLib.models.bundle import find_model, load_model
+
+        with bars() as progress:
+            card, _ = add_refinement(
+                load_model(find_model(bundle)),
+                cache,
+                split,
+                out,
+                further=further,
+                seed=seed,
+                texts=Texts(name, version, licence, attribution, intended_use),
+                machine=Machine(accelerator.value, workers=workers),
+                where=where_of(accelerator, threads),
+                progress=progress,
+            )
+        show_card(card)
+        print(f"report: {out / 'validation' / 'report.html'}")
+        print(f"model: {out / BUNDLE_FOLDER}")

@@ -1,0 +1,200 @@
+"""The cache of prepared cases: what :mod:`nlstseg_training.data.prepare` writes, and everything else reads.
+
+``manifest.json`` lists the cases; a case ``<id>`` is the folder ``<id>/`` with ``ct.nrrd`` (int16 HU), ``labels.nrrd``
+(lesions 1..k), ``target.nrrd`` (only where readers disagreed), ``lungs.nrrd`` (not for crops) and ``case.json`` (its entry
+of the manifest). All volumes of a case are gzip NRRD on one grid with canonical axes, so they open in Slicer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from NLSTSegLib.checks.training_overlap import salted
+from NLSTSegLib.disk.atomic_file import write_text
+from NLSTSegLib.disk.strict_json import read_strict
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.models.card import TrainingCases
+from NLSTSegLib.reading.read import read_ct, read_labels, read_mask
+from NLSTSegLib.volume.ct import CtVolume
+
+MANIFEST_FILE = "manifest.json"
+
+CASE_FILE = "case.json"
+
+Kind = Literal["chest", "crop", "background"]
+"""A whole chest; a stack around one nodule; slices of lung without an evident lesion."""
+
+LesionKind = Literal["tumour", "nodule", ""]
+"""Empty where nothing tells."""
+
+T = TypeVar("T")
+
+Entry = TypeVar("Entry", "CaseEntry", "Refusal")
+
+
+@dataclass(frozen=True)
+class LesionEntry:
+    """One lesion as it was annotated, measured before any resampling."""
+
+    label: int
+    """Its value in ``labels.nrrd``."""
+    volume_mm3: float
+    """Voxel count times voxel volume."""
+    diameter_mm: float
+    """Of the sphere of that volume."""
+    kind: LesionKind = ""
+
+
+@dataclass(frozen=True)
+class CaseEntry:
+    """What the manifest says of a case; shape and spacing are those of the cached volumes."""
+
+    id: str
+    patient: str
+    reader: str
+    """Name of the reader it came through."""
+    kind: Kind
+    complete: bool
+    """Whether every lesion is marked; else a mark of the network may be a lesion that nobody annotated."""
+    shape_kji: tuple[int, int, int]
+    spacing_kji_mm: tuple[float, float, float]
+    lesions: tuple[LesionEntry, ...]
+    voxels_sha256: str
+    """Of the CT as it was read, as in a result's ``report.json``."""
+    scan_sha256: str
+    """Of the CT whatever its format and axes, see :func:`NLSTSegLib.checks.training_overlap.scan_sha256`."""
+    series_uid_sha256: str
+    """Of the DICOM series; empty where it is not known."""
+    source_state: str
+    """Changes when the files it was read from do, or what is made of them: then it is prepared again."""
+    given_part: Literal["", "train", "test"] = ""
+    """Where the data came with a split of their own."""
+    notes: tuple[str, ...] = ()
+    """What is odd about it, in sentences."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A case that is not in the cache, and why."""
+
+    id: str
+    reader: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The cases of a cache, sorted by id."""
+
+    format: Literal[1]
+    spacing_kji_mm: tuple[float, float, float] | None
+    """What all cases were resampled to; their own spacing without."""
+    cases: tuple[CaseEntry, ...]
+    refused: tuple[Refusal, ...]
+
+    def entry(self, case_id: str) -> CaseEntry:
+        """Raises :class:`InputError` when there is no such case."""
+        for entry in self.cases:
+            if entry.id == case_id:
+                return entry
+        raise InputError(f"the cache has no case '{case_id}'; prepare its data, or make the split again")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A case in memory; all arrays are ``[k, j, i]`` on the canonical axes of ``ct``."""
+
+    id: str
+    patient: str
+    ct: CtVolume
+    """int16 HU."""
+    labels: np.ndarray
+    """uint8 or uint16: 0 background, 1..k the lesions."""
+    target: np.ndarray
+    """uint8: 255 is surely lesion; the share of the readers where there were several."""
+    lungs: np.ndarray | None
+    """bool: where lesions are looked for, with every lesion inside; None for a crop, or where no lungs were found."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Ids of the cases by what they are for; no patient and no scan is in two parts."""
+
+    format: Literal[1]
+    seed: int
+    salt: str
+    """For the hashes in a model card, see :func:`training_cases`."""
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def read_manifest(cache: Path) -> Manifest:
+    """Raises :class:`InputError` when there is none or it is not valid."""
+    return read_json(cache / MANIFEST_FILE, Manifest, "make the cache with 'nlstseg-train prepare'")
+
+
+def load_case(cache: Path, case_id: str) -> Case:
+    """The case from its files, checked as any input is; raises :class:`InputError` that names the damaged one."""
+    folder = cache / case_id
+    entry = read_json(folder / CASE_FILE, CaseEntry, "prepare the case again")
+    ct = read_ct(folder / "ct.nrrd")
+    if ct.hu.dtype != np.int16 or ct.hu.shape != entry.shape_kji:
+        raise InputError(f"'{folder / 'ct.nrrd'}' is not what was prepared; remove '{folder}' and prepare it again")
+    labels = read_labels(folder / "labels.nrrd", ct)
+    labels = labels.astype(np.uint8 if len(entry.lesions) <= 255 else np.uint16)
+    soft = folder / "target.nrrd"
+    target = read_labels(soft, ct).astype(np.uint8) if soft.exists() else np.where(labels > 0, np.uint8(255), np.uint8(0))
+    field = folder / "lungs.nrrd"
+    return Case(entry.id, entry.patient, ct, labels, target, read_mask(field, ct) if field.exists() else None)
+
+
+def read_split(path: Path) -> Split:
+    """Raises :class:`InputError` when there is none, it is not valid, or an id is in two parts."""
+    split = read_json(path, Split, "make it with 'nlstseg-train split'")
+    ids = [*split.train, *split.validation, *split.test]
+    twice = {case_id for case_id in ids if ids.count(case_id) > 1}
+    if twice:
+        raise InputError(f"'{path}' names '{min(twice)}' twice, so one part would be measured on another; make it again")
+    return split
+
+
+def training_cases(manifest: Manifest, split: Split) -> TrainingCases:
+    """What the model card holds of the scans that the weights, or their thresholds and epochs, were chosen on."""
+    digests: set[str] = set()
+    for case_id in (*split.train, *split.validation):
+        entry = manifest.entry(case_id)
+        digests |= {salted(split.salt, digest) for digest in (entry.scan_sha256, entry.series_uid_sha256) if digest}
+    return TrainingCases(split.salt, tuple(sorted(digests)))
+
+
+def read_json(path: Path, kind: type[T], fix: str) -> T:
+    """The file as the dataclass ``kind``; raises :class:`InputError` with ``fix`` when it is missing or not valid."""
+    try:
+        return read_strict(path.read_bytes(), kind)
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read ({error.strerror}); {fix}") from error
+    except ValueError as error:
+        raise InputError(f"'{path}' is not valid: {error}; {fix}") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """A dataclass as a file that is whole or not there; raises :class:`InputError` when it cannot be written."""
+    write_text(path, json.dumps(dataclasses.asdict(content), indent=1, ensure_ascii=False) + "\n")
+
+
+def by_id(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Sorted as people number things: 9 before 10."""
+    return tuple(sorted(entries, key=lambda entry: natural(entry.id)))
+
+
+def natural(name: str) -> tuple[int, str]:
+    """Sorts whole numbers by their value, other names after them."""
+    return (int(name), name) if name.isdecimal() and len(name) < 19 else (10**19, name)

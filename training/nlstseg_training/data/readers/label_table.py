@@ -1,0 +1,125 @@
+"""``1_Table/Label.xlsx`` of NLSTseg: which label is a tumour and which a nodule, and how large it is."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nlstseg_training.data.cache import LesionKind, Refusal
+from NLSTSegLib.volume.ct import CtVolume
+
+TABLE_NAME = "Label.xlsx"
+
+COLUMNS = ("ID", "Mark_labels", "labels_type")
+"""Without these a table tells nothing; headings as shipped, but upper and lower case count the same."""
+
+VOLUME_TOLERANCE_CM3 = 0.005
+"""The table's volumes are voxel sums to within this (measured on the published data)."""
+
+SPACING_TOLERANCE_MM = 1e-3
+
+
+@dataclass(frozen=True, order=True)
+class LabelRow:
+    """One lesion; what the table does not tell is NaN or empty."""
+
+    kind: LesionKind
+    volume_cm3: float
+    spacing_ij_mm: tuple[float, float]
+    """The table's are negative; these are not."""
+
+
+def find_table(root: Path) -> tuple[dict[str, dict[int, LabelRow]], list[Refusal]]:
+    """Rows by id and label value from the ``Label.xlsx`` in ``root``, extracted or in a zip; empty without one."""
+    table: dict[str, dict[int, LabelRow]] = {}
+    refused = []
+    for where, content in _tables(root):
+        try:
+            found = read_table(content)
+        except ValueError as error:
+            refused.append(Refusal(TABLE_NAME, "nlstseg", f"'{where}' cannot be used ({error}), so no lesion has a type from it"))
+            continue
+        for case_id, rows in found.items():
+            table.setdefault(case_id, {}).update(rows)
+    return table, refused
+
+
+def _tables(root: Path) -> Iterator[tuple[str, bytes]]:
+    on_disk = sorted(root.rglob(TABLE_NAME)) if root.is_dir() else []
+    for path in on_disk:
+        yield str(path), path.read_bytes()
+    if on_disk:
+        return
+    for archive in sorted(root.rglob("*.zip")) if root.is_dir() else [root]:
+        if not zipfile.is_zipfile(archive):
+            continue
+        with zipfile.ZipFile(archive) as packed:
+            for name in packed.namelist():
+                if name.rpartition("/")[2] == TABLE_NAME:
+                    yield f"{archive}/{name}", packed.read(name)
+
+
+def read_table(content: bytes) -> dict[str, dict[int, LabelRow]]:
+    """Rows by id and label value; raises :class:`ValueError` for what is no such table. Rows without a label are left out."""
+    import openpyxl
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        workbook = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+        cells = list(workbook.worksheets[0].iter_rows(values_only=True))
+    except (zipfile.BadZipFile, InvalidFileException, KeyError, IndexError, OSError) as error:
+        raise ValueError("it is no Excel workbook") from error
+    headings = [str(cell).strip().casefold() for cell in cells[0]] if cells else []
+    for column in COLUMNS:
+        if column.casefold() not in headings:
+            raise ValueError(f"it has no column {column}")
+    table: dict[str, dict[int, LabelRow]] = {}
+    for values in cells[1:]:
+        row = dict(zip(headings, values, strict=False))
+        label = _number(row["mark_labels"])
+        if row["id"] is None or not label.is_integer():
+            continue
+        spacing = (abs(_number(row.get("pixelspcingx"))), abs(_number(row.get("pixelspacingy"))))
+        kind = _kind(str(row["labels_type"]))
+        table.setdefault(_id(row["id"]), {})[int(label)] = LabelRow(kind, _number(row.get("tumor_v(cm3)")), spacing)
+    return table
+
+
+def compare(table: Mapping[int, LabelRow], labels: np.ndarray, ct: CtVolume) -> tuple[str, ...]:
+    """In sentences, where the rows of a case and its mask contradict each other."""
+    volumes_cm3 = np.bincount(labels[labels > 0]) * ct.voxel_volume_mm3 / 1000
+    there = set(volumes_cm3.nonzero()[0].tolist())
+    notes = [f"label {label} of its mask is not in the table" for label in sorted(there - set(table))]
+    notes += [f"label {label} of the table is not in its mask" for label in sorted(set(table) - there)]
+    for label in sorted(there & set(table)):
+        row = table[label]
+        if abs(row.volume_cm3 - volumes_cm3[label]) > VOLUME_TOLERANCE_CM3:
+            notes.append(f"label {label} has {volumes_cm3[label]:.3f} cm3, {row.volume_cm3:.3f} in the table")
+        if any(abs(a - b) > SPACING_TOLERANCE_MM for a, b in zip(row.spacing_ij_mm, ct.spacing_ijk_mm[:2], strict=True)):
+            notes.append(f"its pixels are {ct.spacing_ijk_mm[:2]} mm, {row.spacing_ij_mm} in the table")
+        if not row.kind:
+            notes.append(f"the table does not say whether label {label} is a tumour or a nodule")
+    return tuple(dict.fromkeys(notes))
+
+
+def _kind(text: str) -> LesionKind:
+    if "nodule" in text.casefold():
+        return "nodule"
+    return "tumour" if "tumor" in text.casefold() or "tumour" in text.casefold() else ""
+
+
+def _number(cell: object) -> float:
+    try:
+        return float(str(cell))
+    except ValueError:
+        return float("nan")
+
+
+def _id(cell: object) -> str:
+    number = _number(cell)
+    return str(int(number)) if number.is_integer() else str(cell).strip()

@@ -1,0 +1,227 @@
+"""Fitting a network by a recipe with Lightning: soft targets, averaged weights, false positives mined as the training goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from monai.losses import DiceLoss
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from nlstseg_training.batches.patches import Batches, Mined
+from nlstseg_training.data.cache import CaseEntry
+from nlstseg_training.fitting.interruption import StepSampler
+from nlstseg_training.fitting.loop import FINISHED, LAST, Course, batch_loader, train
+from nlstseg_training.fitting.machine import Machine
+from nlstseg_training.fitting.mining import mine
+from nlstseg_training.recipe import Phase, Recipe
+from NLSTSegLib.errors import InputError
+from NLSTSegLib.networks.published import PublishedUNet
+from NLSTSegLib.networks.unet import UNet, UNetConfig
+
+
+def build_network(recipe: Recipe) -> torch.nn.Module:
+    """The network of a recipe with new weights."""
+    architecture = recipe.architecture
+    if architecture.kind == "published":
+        network = PublishedUNet()
+        for name, parameter in network.named_parameters():
+            # Never used, so without a gradient, for which several processes would wait.
+            parameter.requires_grad_("time_" not in name)
+        return network
+    return UNet(
+        UNetConfig(
+            dimensions=architecture.dimensions,
+            input_slices=recipe.input.slices,
+            channels=architecture.channels,
+            normalization=architecture.normalization,
+            residual=architecture.residual,
+        )
+    )
+
+
+class TrainingData(lightning.LightningDataModule):
+    """Batches of the training and the validation cases; ``mined`` false positives join in as they are found."""
+
+    def __init__(
+        self,
+        cache: Path,
+        train: Sequence[CaseEntry],
+        validation: Sequence[CaseEntry],
+        recipe: Recipe,
+        phase: Phase,
+        *,
+        seed: int,
+        workers: int,
+    ):
+        super().__init__()
+        self.cache, self.train, self.validation = cache, train, validation
+        self.recipe, self.phase, self.seed, self.workers = recipe, phase, seed, workers
+        self.mined: list[Mined] = []
+
+    def train_dataloader(self) -> torch.utils.data.DataLoader:
+        steps, trainer = self.recipe.epoch_steps, self.trainer
+        batches = Batches(
+            self.cache,
+            self.train,
+            self.recipe,
+            self.phase.sampling,
+            seed=self.seed,
+            count=self.phase.epochs * steps * trainer.world_size,
+            mined=self.mined,
+        )
+        return batch_loader(batches, StepSampler(trainer, steps), self.workers)
+
+    def val_dataloader(self) -> torch.utils.data.DataLoader:
+        batches = Batches(
+            self.cache,
+            self.validation,
+            self.recipe,
+            self.phase.sampling,
+            seed=self.seed + 1,
+            count=self.recipe.validation_steps,
+            augment=False,
+        )
+        return batch_loader(batches, None, self.workers)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mined": [(place.case_id, *place.kji) for place in self.mined]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mined = [Mined(case_id, (k, j, i)) for case_id, k, j, i in state["mined"]]
+
+
+class SegmentationTask(lightning.LightningModule):
+    """Binary segmentation of lesions: cross entropy on the soft target plus Dice over the whole batch."""
+
+    def __init__(self, network: torch.nn.Module, recipe: Recipe, phase: Phase):
+        super().__init__()
+        self.network, self.recipe, self.phase = network, recipe, phase
+        # Over the whole batch, an empty patch still has a gradient: what it marks lowers the one common score.
+        self.dice = DiceLoss(sigmoid=True, batch=True, smooth_nr=0.0, smooth_dr=1.0)
+        self.layout = torch.channels_last if recipe.architecture.dimensions == 2 else torch.channels_last_3d
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor, list[str]], index: int) -> torch.Tensor:
+        loss = self._loss(batch, "")
+        if not bool(loss.isfinite()):
+            cases = ", ".join(batch[2])
+            raise InputError(
+                f"the loss is {loss.item()} in step {self.global_step}, whose patches came from the cases {cases}; look at "
+                "those, or lower the learning rate, and start again from the last checkpoint"
+            )
+        return loss
+
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor, list[str]], index: int) -> None:
+        self._loss(batch, "validation_")
+
+    def _loss(self, batch: tuple[torch.Tensor, torch.Tensor, list[str]], prefix: str) -> torch.Tensor:
+        x, target, _ = batch
+        logits = self.network(x.to(memory_format=self.layout)).float()
+        entropy = functional.binary_cross_entropy_with_logits(logits, target)
+        dice = self.dice(logits, (target > 0.5).float())
+        loss = self.recipe.loss.cross_entropy * entropy + self.recipe.loss.dice * dice
+        values = {f"{prefix}cross_entropy": entropy, f"{prefix}dice_loss": dice}
+        options = {"on_step": False, "on_epoch": True, "batch_size": len(x), "sync_dist": True}
+        self.log_dict(values, **options)
+        self.log(f"{prefix}loss", loss, prog_bar=True, **options)
+        return loss
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        recipe, phase = self.recipe, self.phase
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+        optimizer = kind(self.parameters(), phase.learning_rate, weight_decay=recipe.weight_decay)
+        # A rise of a single step is divided by zero in there.
+        steps = max(2, phase.epochs * recipe.epoch_steps)
+        rise = max(recipe.warmup, 2 / steps)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, phase.learning_rate, total_steps=steps, pct_start=rise)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class FalsePositiveMining(lightning.Callback):
+    """Every few epochs, and first of all ``at_start``, looks for what the network wrongly marks and hands it to the data."""
+
+    def __init__(self, *, at_start: bool) -> None:
+        self.at_start = at_start
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: SegmentationTask) -> None:
+        if self.at_start and pl_module.phase.mine_every_epochs:
+            trainer.datamodule.mined = mine_chests(trainer, pl_module.network, trainer.datamodule)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: SegmentationTask) -> None:
+        data, done, every = trainer.datamodule, trainer.current_epoch + 1, pl_module.phase.mine_every_epochs
+        if every and done % every == 0 and done < pl_module.phase.epochs:
+            data.mined = mine_chests(trainer, pl_module.network, data)
+            pl_module.log("mined", float(len(data.mined)))
+
+
+def mine_chests(trainer: lightning.Trainer, network: torch.nn.Module, data: TrainingData) -> list[Mined]:
+    """False positives in the training chests; in those that are not marked completely a mark may be right. Slices of
+    background were looked through for lesions, which is what they are there for.
+
+    Each process looks through its share of them, and all get what all found.
+    """
+    ids = [entry.id for entry in data.train if entry.kind == "background" or (entry.kind == "chest" and entry.complete)]
+    found = mine(network, data.recipe.input, data.cache, ids[trainer.global_rank :: trainer.world_size])
+    if trainer.world_size == 1:
+        return found
+    parts: list[list[Mined]] = [[]] * trainer.world_size
+    torch.distributed.all_gather_object(parts, found)
+    return [place for part in parts for place in part]
+
+
+def fit(
+    recipe: Recipe,
+    cache: Path,
+    train: Sequence[CaseEntry],
+    validation: Sequence[CaseEntry],
+    out: Path,
+    *,
+    seed: int = 0,
+    start: torch.nn.Module | None = None,
+    machine: Machine | None = None,
+) -> torch.nn.Module:
+    """Train all phases of a recipe, or go on where a training stopped; returns the network on the CPU, evaluating.
+
+    Each phase has a folder of its name in ``out`` with checkpoints and logs. ``start`` gives the first weights. The weights of
+    a phase are those of its epoch with the lowest loss on the validation cases; without such cases, its last.
+
+    Raises :class:`InputError` when there is nothing to train on, the loss is no number (with the cases that it came from), or
+    a checkpoint cannot be written; and :class:`KeyboardInterrupt`, with everything saved, when asked to stop.
+    """
+    if not train:
+        raise InputError("there is no case to train on; look at the split and at what the cache refused")
+    machine = machine or Machine()
+    for n, phase in enumerate(recipe.phases):
+        finished = out / phase.name / FINISHED
+        torch.manual_seed(seed + n)
+        network = build_network(recipe)
+        if finished.exists():
+            network.load_state_dict(load_file(finished))
+        else:
+            if start is not None:
+                network.load_state_dict(start.state_dict())
+            data = TrainingData(cache, train, validation, recipe, phase, seed=seed + n, workers=machine.workers)
+            network = _fit_phase(network, data, out / phase.name, start is not None, machine)
+        start = network
+    return network.float().cpu().eval()
+
+
+def _fit_phase(
+    network: torch.nn.Module, data: TrainingData, folder: Path, from_weights: bool, machine: Machine
+) -> torch.nn.Module:
+    recipe, phase = data.recipe, data.phase
+    mining = FalsePositiveMining(at_start=from_weights and not (folder / LAST).exists())
+    course = Course(
+        phase.epochs,
+        recipe.precision,
+        recipe.average_decay,
+        bool(data.validation),
+        phase.patience_epochs,
+        new_data_each_epoch=True,
+    )
+    train(SegmentationTask(network, recipe, phase), data, folder, course, machine, [mining])
+    return network

@@ -1,0 +1,116 @@
+"""One course of a training with Lightning, whatever the network: checkpoints, going on, averaged weights, errors in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from safetensors.torch import save_file
+
+from nlstseg_training.fitting.interruption import Interruption, StepSampler, Stopped, kept_signal_handlers
+from nlstseg_training.fitting.machine import Machine, quiet_lightning
+from NLSTSegLib.disk.atomic_file import atomic_file
+from NLSTSegLib.errors import InputError
+
+LAST, BEST, FINISHED = "last.ckpt", "best.ckpt", "weights.safetensors"
+"""In the folder of a course: where it goes on, the epoch with the lowest loss on the validation cases (the last one where none is
+chosen), and the result."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training goes, whatever it trains."""
+
+    epochs: int
+    precision: Any
+    average_decay: float
+    validation: bool
+    """Whether there are cases to measure every epoch on."""
+    patience_epochs: int = 0
+    gradient_norm: float | None = None
+    """Longer gradients are cut to this."""
+    new_data_each_epoch: bool = False
+    """Whether what batches are drawn from changes between epochs; else the processes that make them stay."""
+    choose_epoch: bool = True
+    """Whether the epoch with the lowest loss on the validation cases is the result, not the last one."""
+
+
+def train(
+    task: lightning.LightningModule,
+    data: lightning.LightningDataModule,
+    folder: Path,
+    course: Course,
+    machine: Machine,
+    callbacks: Sequence[lightning.Callback] = (),
+) -> None:
+    """Train ``task.network``, or go on where it stopped, and write its weights to ``folder``; they are then in it.
+
+    Raises as :func:`fit` does.
+    """
+    last = folder / LAST
+    monitor = "validation_loss" if course.validation and course.choose_epoch else None
+    callbacks = [
+        *callbacks,
+        ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor, save_last=True, enable_version_counter=False),
+    ]
+    if course.average_decay:
+        callbacks.append(EMAWeightAveraging(decay=course.average_decay, use_buffers=True))
+    if course.patience_epochs and monitor:
+        callbacks.append(EarlyStopping(monitor, patience=course.patience_epochs))
+    interruption = Interruption(last)
+    # After the averaging, which belongs to the step.
+    callbacks.append(interruption)
+    try:
+        with kept_signal_handlers(), quiet_lightning():
+            trainer = lightning.Trainer(
+                accelerator=machine.accelerator,
+                devices=machine.devices,
+                num_nodes=machine.nodes,
+                precision=course.precision,
+                gradient_clip_val=course.gradient_norm,
+                max_epochs=course.epochs,
+                limit_val_batches=None if course.validation else 0,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                reload_dataloaders_every_n_epochs=int(course.new_data_each_epoch),
+                callbacks=callbacks,
+                logger=[CSVLogger(folder, "log"), TensorBoardLogger(folder, "tensorboard")],
+                enable_model_summary=False,
+                log_every_n_steps=50,
+            )
+            trainer.fit(task, data, ckpt_path=last if last.exists() else None)
+    except (Stopped, SystemExit):
+        # Lightning exits when it is interrupted before the first step.
+        raise KeyboardInterrupt from None
+    except OSError as error:
+        raise InputError(f"'{folder}' could not be written ({error.strerror}); make room, and start it again") from error
+    except MisconfigurationException as error:
+        raise InputError(f"the training cannot run on this machine ({error}); choose another accelerator or devices") from error
+    except InputError as error:
+        # Of a process that makes batches it comes with a traceback before it.
+        raise InputError(str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2].strip()) from error
+    network = task.network
+    if monitor:
+        best = torch.load(folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
+        network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in best.items()})
+    if trainer.is_global_zero:
+        with atomic_file(folder / FINISHED) as partial:
+            save_file({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, partial)
+    if interruption.asked:
+        raise KeyboardInterrupt
+
+
+def batch_loader(
+    batches: torch.utils.data.Dataset, sampler: StepSampler | None, workers: int, *, stay: bool = False
+) -> torch.utils.data.DataLoader:
+    """Whole batches, made ahead in ``workers`` processes, which ``stay`` from one epoch to the next."""
+    # A forked process would wait for threads of SimpleITK that only its parent has.
+    ahead = {"prefetch_factor": 4, "multiprocessing_context": "spawn", "persistent_workers": stay} if workers else {}
+    return torch.utils.data.DataLoader(batches, batch_size=None, sampler=sampler, num_workers=workers, **ahead)

@@ -1,0 +1,67 @@
+"""What the refinement is trained on and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nlstseg_training.recipe import Augmentation
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of a batch; what is left of it are wrong marks in chests and backgrounds."""
+
+    crops: float = 0.44
+    transplants: float = 0.12
+    synthetic: float = 0.05
+    chests: float = 0.02
+    wrong_in_crops: float = 0.14
+
+
+@dataclass(frozen=True)
+class RefinementRecipe:
+    """A training of :class:`~NLSTSegLib.networks.refinement.RefinementNet`."""
+
+    channels: tuple[int, int, int, int] = (16, 32, 64, 96)
+    window_hu: tuple[float, float] = (-1000.0, 1000.0)
+    """Calcified nodules stand out from contrast in vessels, as they do not where all from 400 HU is one."""
+    candidate_threshold: float = 0.08
+    outline_threshold: float = 0.5
+    min_volume_mm3: float = 0.0
+    """Of the card: what is small is for the score to judge."""
+    size_kji: tuple[int, int, int] = (16, 48, 48)
+    batch: int = 32
+    large_kji: tuple[int, int, int] = (24, 96, 96)
+    """Every ``large_every``-th batch has large lesions, in such cut-outs, ``large_batch`` of them."""
+    large_batch: int = 6
+    large_every: int = 4
+    shares: Shares = field(default_factory=Shares)
+    augmentation: Augmentation = field(
+        default_factory=lambda: Augmentation(
+            zoom=(0.75, 1.4), rotation_degrees=180.0, flips=True, shift_hu=25.0, contrast=0.08, noise_hu=15.0, blur_share=0.25
+        )
+    )
+    own_pixels: float = 0.7
+    """Share of the cut-outs that are neither scaled nor turned but by quarters, as a CT is."""
+    mass_zoom: tuple[float, float] = (1.5, 5.0)
+    continued: float = 0.5
+    """Share of the crops that go on beyond their stack."""
+    cut_short: float = 0.35
+    """Share of all that is shown as if the CT ended near the candidate."""
+    anywhere: float = 0.35
+    """Share of what is no lesion that the first network did not mark: vessels and walls."""
+    off_middle_px: float = 4.0
+    block_batches: int = 50
+    block_cases: int = 40
+    """As of :class:`~nlstseg_training.recipe.Sampling`."""
+    epochs: int = 12
+    epoch_steps: int = 200
+    validation_steps: int = 18
+    learning_rate: float = 1e-3
+    further_rate: float = 5e-4
+    """In its place for a network that is trained already."""
+    weight_decay: float = 1e-4
+    average_decay: float = 0.995
+    gradient_norm: float = 1.0
+    """Longer gradients are cut to this."""
+    score_weight: float = 1.0
