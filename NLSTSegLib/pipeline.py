@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -17,11 +17,15 @@ from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_me
 from NLSTSegLib.inference.devices import DeviceChoice, choose_device, shortcoming
 from NLSTSegLib.inference.lung_field import lung_field
 from NLSTSegLib.inference.predict import predict_on
-from NLSTSegLib.lesions.find import Lesion, label_map, measure_lesions, outline_lesions
+from NLSTSegLib.lesions.find import Lesion, find_lesions, label_map, measure_lesions, outline_lesions
+from NLSTSegLib.lesions.rows import Row, lesion_row
 from NLSTSegLib.models.bundle import Model, ModelCard
 from NLSTSegLib.progress import Progress, silent
 from NLSTSegLib.volume.ct import CtVolume, Grid, from_canonical, to_canonical
 from NLSTSegLib.volume.regular_grid import SliceStack, from_regular, nearest_voxel, slice_stack, to_regular
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class SegmentationResult:
     device_note: str
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of each stage."""
+    lung_mask: np.ndarray | None = None
+    """bool ``[k, j, i]`` on ``canonical``: where lesions were looked for; ``None`` is everywhere."""
 
     @property
     def grid(self) -> Grid:
@@ -98,6 +104,42 @@ class SegmentationResult:
     def probability(self) -> np.ndarray:
         """uint8 ``[k, j, i]`` on the source voxels, 255 is 1."""
         return self._on_source(self.canonical_probability)
+
+    def probability_float(self) -> np.ndarray:
+        """float32 ``[k, j, i]`` on the source voxels, 0 to 1 in steps of 1/255."""
+        return self.probability.astype(np.float32) / np.float32(255)
+
+    def label_image(self) -> sitk.Image:
+        """``labels`` as a SimpleITK image with spacing, origin (mm, LPS) and direction of the CT."""
+        return self.ct.image_like(self.labels)
+
+    def row(self, lesion: Lesion) -> Row:
+        """One lesion's numbers as they are shown and written, see :func:`NLSTSegLib.lesions.rows.lesion_row`."""
+        return lesion_row(lesion, self.ct, self.regular)
+
+    def to_rows(self) -> list[Row]:
+        """One row a lesion, by descending volume: the columns of ``lesions.csv`` (``pandas.DataFrame(result.to_rows())``)."""
+        return [self.row(lesion) for lesion in self.lesions]
+
+    def at_threshold(self, threshold: float, min_volume_mm3: float | None = None) -> SegmentationResult:
+        """The result that another threshold (0 < threshold < 1), and smallest volume in mm3, give; no network runs again.
+
+        Raises :class:`InputError` for values out of range, and for a lower threshold than that of the run with the published
+        network, which follows lesions out of the lung field only where they pass the threshold of the run.
+        """
+        SegmentOptions(threshold=threshold, min_volume_mm3=min_volume_mm3)
+        if self.card.architecture.kind == "published" and threshold < self.threshold:
+            what = f"the published network searched on from the lung field at threshold {self.threshold:g} only"
+            raise InputError(f"{what}, so lesions at {threshold:g} may be cut; run segment again with threshold={threshold:g}")
+        minimum = self.min_volume_mm3 if min_volume_mm3 is None else min_volume_mm3
+        lesions = find_lesions(
+            self.canonical_probability,
+            self.canonical,
+            threshold=threshold,
+            min_volume_mm3=minimum,
+            lung_mask=self.lung_mask,
+        )
+        return replace(self, lesions=tuple(lesions), threshold=threshold, min_volume_mm3=minimum)
 
     def _on_source(self, array: np.ndarray) -> np.ndarray:
         return from_regular(from_canonical(array, self.canonical, self.regular), self.ct, slice_stack(self.ct))
@@ -148,6 +190,7 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         lung_field_note=field_note,
         device_note=device_note,
         seconds=seconds,
+        lung_mask=where,
     )
 
 
@@ -198,6 +241,6 @@ def _timed(seconds: dict[str, float], stage: str, without_memory: type[NLSTSegEr
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        fix = "close other programs, use --device cpu if it ran on a graphics card, or take a computer with more"
+        fix = "close other programs, choose the device cpu if it ran on a graphics card, or take a computer with more"
         raise without_memory(f"there is too little memory for this CT (stage: {stage}); {fix}") from error
     seconds[stage] = round(time.perf_counter() - start, 3)

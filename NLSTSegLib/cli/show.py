@@ -55,13 +55,11 @@ def show_lesions(result: SegmentationResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from NLSTSegLib.results.tables import lesion_rows
-
     table = Table(title=f"{len(result.lesions)} lesion(s), probability above {result.threshold:g}")
     headings = ("lesion", "score", "volume mm3", "long x short mm", "mean HU", "solid mm3", "slice")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "lesion" else "right")
-    for row in lesion_rows(result):
+    for row in result.to_rows():
         axes = f"{row['long_axis_mm']} x {row['short_axis_mm']}"
         shown = (row["lesion"], row["score"], row["volume_mm3"], axes, row["mean_hu"], row["solid_volume_mm3"], row["slice"])
         table.add_row(*(str(value) for value in shown))

@@ -63,10 +63,10 @@ def choose_device(choice: DeviceChoice = "auto", threads: int | None = None) -> 
         torch.set_num_threads(threads)
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if choice == "cuda" and not has_cuda:
-        raise InputError("device 'cuda' is not available: no CUDA graphics card is seen by torch; use --device auto or cpu")
+        raise InputError("device 'cuda' is not available: no CUDA graphics card is seen by torch; choose the device auto or cpu")
     if choice == "mps" and not has_mps:
         raise InputError(
-            "device 'mps' is not available: this is no Mac with Apple graphics, or torch is built without; use --device auto"
+            "device 'mps' is not available: this is no Mac with Apple graphics, or torch is built without; choose the device auto"
         )
     if choice == "cuda" or (choice == "auto" and has_cuda):
         # Not bfloat16, which newer cards have too: it changes five to ten times as many voxels (docs/performance.md).

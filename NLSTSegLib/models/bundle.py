@@ -113,11 +113,11 @@ def _card_and_weights(path: Path) -> tuple[ModelCard, Path]:
     return read_card(path / CARD_FILE), path / WEIGHTS_FILE
 
 
-def find_model(name_or_path: str = DEFAULT_MODEL) -> ModelFiles:
+def find_model(name_or_path: str | Path = DEFAULT_MODEL) -> ModelFiles:
     """A model by its name, or by the path of a bundle folder, a ``model.json`` or a published checkpoint."""
     models = list_models()
     for model in models:
-        if model.card.name == name_or_path:
+        if model.card.name == str(name_or_path):
             return model
     path = Path(name_or_path)
     if path.name == CARD_FILE:
@@ -130,7 +130,7 @@ def find_model(name_or_path: str = DEFAULT_MODEL) -> ModelFiles:
     if os.path.isfile(path):
         raise ModelError(f"'{path}' is no model: name a bundle folder with {CARD_FILE}, or a published checkpoint (.pth)")
     for broken in broken_models():
-        if broken.name == name_or_path:
+        if broken.name == str(name_or_path):
             raise ModelError(broken.reason)
     names = ", ".join(model.card.name for model in models) or "none"
     raise ModelError(

@@ -34,12 +34,12 @@ def check_output(folder: Path, force: bool) -> None:
     if others or REPORT_FILE not in names:
         raise InputError(f"the output folder '{folder}' holds other files ({(others or sorted(names))[0]}); choose a new folder")
     if not force:
-        raise InputError(f"the output folder '{folder}' holds an earlier result; add --force to replace it")
+        raise InputError(f"the output folder '{folder}' holds an earlier result; only --force (in Python force=True) replaces it")
 
 
 def write_result(
     result: SegmentationResult,
-    folder: Path,
+    folder: Path | str,
     *,
     force: bool = False,
     save_probability: bool = False,
@@ -53,7 +53,7 @@ def write_result(
     :func:`NLSTSegLib.results.report.patient_identity` makes, is given for the report. Raises :class:`InputError` when
     ``folder`` cannot be used or written to, another run writes to it, or the disk is full; nothing is left half written.
     """
-    start = time.perf_counter()
+    start, folder = time.perf_counter(), Path(folder)
     with held(folder):
         check_output(folder, force)
         with whole_folder(folder) as partial:

@@ -10,7 +10,6 @@ import numpy as np
 from NLSTSegLib.lesions.coding import segment_color
 from NLSTSegLib.lesions.find import Lesion
 from NLSTSegLib.pipeline import SegmentationResult
-from NLSTSegLib.results.tables import lesion_row
 from NLSTSegLib.volume.ct import PADDING_HU
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _tile(result: SegmentationResult, lesion: Lesion) -> Image.Image:
     from PIL import Image, ImageDraw
 
-    ct, row = result.canonical, lesion_row(lesion, result)
+    ct, row = result.canonical, result.row(lesion)
     spacing_kji = np.array(ct.spacing_ijk_mm[::-1])
     offset = np.array([part.start for part in lesion.box])
     where = np.array(lesion.mask.nonzero()) + offset[:, None]

@@ -20,7 +20,6 @@ from typing import Any
 from NLSTSegLib import __version__
 from NLSTSegLib.models.card import ModelIdentity
 from NLSTSegLib.pipeline import SegmentationResult
-from NLSTSegLib.results.tables import lesion_rows
 from NLSTSegLib.volume.ct import CtVolume
 
 
@@ -56,7 +55,7 @@ def make_report(
         },
         "seconds": {**stages, "total": round(sum(stages.values()), 3)},
         "peak_memory_mb": peak_memory_mb(),
-        "lesions": lesion_rows(result),
+        "lesions": result.to_rows(),
     }
 
 

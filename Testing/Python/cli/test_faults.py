@@ -303,7 +303,7 @@ class TestTwoRuns(FaultCase):
             self.assertEqual(codes, [0] + [2] * (len(runs) - 1), ends)
             for run, stderr in zip(runs, ends, strict=True):
                 if run.returncode:
-                    self.assertRegex(stderr, "another run is writing to|holds an earlier result; add --force")
+                    self.assertRegex(stderr, "another run is writing to|holds an earlier result; only --force")
             self.assert_new()
 
     def test_a_disk_without_locks_lets_one_run_in_and_names_the_file_to_remove(self):

@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[3]
-SCRIPT = ROOT / "docs" / "batch_folder.py"
+SCRIPT = ROOT / "examples" / "batch_folder.py"
 sys.path += [str(ROOT / "Testing"), str(ROOT / "Testing" / "Python"), str(ROOT / "NLSTSeg")]
 
 from slicer_stand_in.case import ModuleTestCase  # noqa: E402

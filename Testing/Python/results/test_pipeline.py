@@ -190,6 +190,38 @@ class FindingsTest(PipelineTest):
         np.testing.assert_array_equal(segment(ct, self.model, EVERYWHERE).labels > 0, ct.hu == LESION_HU)
 
 
+class ThresholdTest(PipelineTest):
+    """Another threshold on a result is what a run with it gives."""
+
+    def test_another_threshold_is_as_a_run_with_it(self):
+        ct = ct_with_spheres()
+        ct.hu[8:11, 20:24, 10:20] = -320  # probability 0.31
+        lungs = np.ones(ct.hu.shape, bool)
+        lungs[:, :, 30:] = False  # the second sphere lies there
+        options = SegmentOptions(lung_field=lungs, device="cpu")
+        result = segment(ct, self.model, options)
+        self.assertEqual(len(result.lesions), 2)
+        for threshold, minimum in ((0.2, None), (0.6, None), (0.2, 500.0)):
+            with self.subTest(threshold=threshold, minimum=minimum):
+                again = dataclasses.replace(options, threshold=threshold, min_volume_mm3=minimum)
+                wanted, given = segment(ct, self.model, again), result.at_threshold(threshold, minimum)
+                np.testing.assert_array_equal(given.labels, wanted.labels)
+                self.assertEqual(given.to_rows(), wanted.to_rows())
+                self.assertEqual((given.threshold, given.min_volume_mm3), (wanted.threshold, wanted.min_volume_mm3))
+        self.assertNotEqual(result.at_threshold(0.2).labels.sum(), result.labels.sum())
+        np.testing.assert_array_equal(result.probability_float(), result.probability / np.float32(255))
+
+    def test_impossible_thresholds_are_refused(self):
+        result = segment(ct_with_spheres(), self.model, EVERYWHERE)
+        for threshold, minimum in ((0.0, None), (1.0, None), (float("nan"), None), (0.5, -1.0)):
+            with self.assertRaisesRegex(InputError, "threshold|minimum volume"):
+                result.at_threshold(threshold, minimum)
+        published = dataclasses.replace(result, card=dataclasses.replace(result.card, architecture=Architecture("published")))
+        with self.assertRaisesRegex(InputError, "run segment again with threshold=0.3"):
+            published.at_threshold(0.3)
+        self.assertEqual(published.at_threshold(0.7).threshold, 0.7)
+
+
 class OptionsTest(PipelineTest):
     def test_values_out_of_range_are_refused(self):
         nan = float("nan")

@@ -24,13 +24,13 @@ from NLSTSegLib.checks.preflight import Finding
 from NLSTSegLib.disk.atomic_folder import held, whole_folder
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.coding import segment_color
+from NLSTSegLib.lesions.rows import COLUMNS
 from NLSTSegLib.phantom.folder import write_phantom
 from NLSTSegLib.phantom.make import Phantom, PhantomLesion
 from NLSTSegLib.pipeline import SegmentationResult
 from NLSTSegLib.results import preview
 from NLSTSegLib.results.folder import check_output, write_result
 from NLSTSegLib.results.report import make_report
-from NLSTSegLib.results.tables import COLUMNS, lesion_row, lesion_rows
 from NLSTSegLib.volume.ct import Acquisition, CtVolume
 
 FILES = {"segmentation.seg.nrrd", "labels.nrrd", "lesions.csv", "preview.png", "report.json"}
@@ -140,7 +140,7 @@ class TestTable(FolderTestCase):
         self.assertEqual(volumes, sorted(volumes, reverse=True))
         voxels = np.bincount(result.labels.ravel())[1:] * 0.8 * 0.7 * 1.5
         np.testing.assert_allclose(volumes, voxels, atol=0.5)
-        shown = [[str(value) for value in row.values()] for row in lesion_rows(result)]
+        shown = [[str(value) for value in row.values()] for row in result.to_rows()]
         self.assertEqual(rows, shown)
 
     def test_halves_are_rounded_up(self):
@@ -157,7 +157,7 @@ class TestTable(FolderTestCase):
             solid_volume_mm3=0.49999,
             centroid_lps_mm=(-12.25, 0.25, -0.04),
         )
-        row = lesion_row(dataclasses.replace(lesion, score=0.0625, measurements=sizes), result)
+        row = result.row(dataclasses.replace(lesion, score=0.0625, measurements=sizes))
         self.assertEqual(
             ",".join(map(str, row.values())),
             "Lesion 01,0.063,3,2.3,5.5,0.1,2.7,0,0,-12.3,0.3,0.0,9",
@@ -176,7 +176,7 @@ class TestTable(FolderTestCase):
                 ct = CtVolume(hu, (1.0, 1.1, 1.2), direction_lps=direction(orientation, oblique=oblique))
                 with self.subTest(orientation=orientation, oblique=oblique):
                     self.assertEqual(ct.orientation, orientation)
-                    (row,) = lesion_rows(result_for(ct))
+                    (row,) = result_for(ct).to_rows()
                     self.assertEqual(row["slice"], 11)
 
 
@@ -309,7 +309,7 @@ class TestReport(FolderTestCase):
         )
         self.assertEqual(list(report["seconds"]), ["read", "write", "check", "network", "total"])
         self.assertAlmostEqual(report["seconds"]["total"], 4.25 + report["seconds"]["write"], places=3)
-        self.assertEqual(report["lesions"], lesion_rows(result))
+        self.assertEqual(report["lesions"], result.to_rows())
         if sys.platform != "win32":
             self.assertGreater(report["peak_memory_mb"], 10)
 

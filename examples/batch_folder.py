@@ -1,6 +1,6 @@
 """Segment every chest CT of a folder in 3D Slicer, without its window, and write a folder with the lesions of each.
 
-    Slicer --no-splash --no-main-window --python-script docs/batch_folder.py INPUT OUTPUT [MODEL]
+    Slicer --no-splash --no-main-window --python-script examples/batch_folder.py INPUT OUTPUT [MODEL]
 
 INPUT holds the CTs: NIfTI, NRRD or MHA/MHD files, and a folder for every DICOM series. OUTPUT gets a folder for each,
 named after it, with lesions.csv, audit.csv, the label map and segmentation.seg.nrrd. What is there already is skipped, so
