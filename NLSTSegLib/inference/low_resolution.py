@@ -34,7 +34,7 @@ def can_be_downsampled(ct: CtVolume) -> bool:
 
 def downsampled(ct: CtVolume, lung_mask: np.ndarray | None) -> tuple[CtVolume, np.ndarray | None]:
     """The canonical ``ct`` with half as many rows and columns, as of a body half as large, and the lung field (bool) alike."""
-    step = _slice_step(ct)
+    step = slices_of_block(ct)
     size = _covered(ct.hu.shape, step)
     blocks = ct.hu[: size[0] : step, : size[1], : size[2]].reshape(-1, size[1] // FACTOR, FACTOR, size[2] // FACTOR, FACTOR)
     hu = np.round(blocks.mean(axis=(2, 4), dtype=np.float32)).astype(np.int16)
@@ -48,7 +48,7 @@ def downsampled(ct: CtVolume, lung_mask: np.ndarray | None) -> tuple[CtVolume, n
 
 def least_voxels(ct: CtVolume) -> int:
     """Of the downsampled CT that a lesion has which is large enough."""
-    return int(LEAST_MM3 / (ct.voxel_volume_mm3 * _slice_step(ct) * FACTOR**2))
+    return int(LEAST_MM3 / (ct.voxel_volume_mm3 * slices_of_block(ct) * FACTOR**2))
 
 
 def upsampled(probability: np.ndarray, small: CtVolume, ct: CtVolume, threshold: float) -> np.ndarray:
@@ -56,7 +56,7 @@ def upsampled(probability: np.ndarray, small: CtVolume, ct: CtVolume, threshold:
 
     Only what is above ``threshold``, large enough and no dome of the diaphragm; all else is 0.
     """
-    step = _slice_step(ct)
+    step = slices_of_block(ct)
     result = np.zeros(ct.hu.shape, np.uint8)
     for mass in find_candidates(probability, threshold, least_voxels=least_voxels(ct)):
         if _rises_from_below(mass, small.hu):
@@ -79,7 +79,8 @@ def _rises_from_below(mass: Candidate, hu: np.ndarray) -> bool:
     return bool(np.count_nonzero(goes_on) > OPEN_SHARE * np.count_nonzero(mass.mask, axis=(1, 2)).max())
 
 
-def _slice_step(ct: CtVolume) -> int:
+def slices_of_block(ct: CtVolume) -> int:
+    """Every so many slices of the canonical ``ct`` become one of the downsampled."""
     return max(1, min(round(SLICES_MM / ct.spacing_ijk_mm[2]), len(ct.hu)))
 
 

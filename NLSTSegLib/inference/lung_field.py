@@ -36,6 +36,10 @@ BODY_SHARE = 0.005
 MINIMUM_SLICE_AREA_MM2 = 400.0
 """The body's air counts as lung where a component is at least this large in some slice; the trachea is smaller."""
 
+GUT_DARKER_HU, GUT_BELOW_HU, GUT_LOWER_MM = 100, -850, 20.0
+"""Air whose median is so much darker than a lung's, and below this, and which ends so far below its top is gas of stomach or
+bowel."""
+
 TRACHEA_AREA_MM2 = (40.0, 800.0)
 """Cross-section of the trachea and of the two main bronchi together."""
 
@@ -82,7 +86,7 @@ def _inner_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray | None
     voxel_ml = float(np.prod(spacing_kji)) / 1000
     areas_mm2 = spacing_kji[1] * spacing_kji[2]
     sizes = np.bincount(labels.ravel())
-    lungs = np.zeros(labels.shape, bool)
+    kept = []
     largest = 0
     for label in range(1, min(len(sizes), 20)):
         mask = labels == label
@@ -90,10 +94,23 @@ def _inner_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray | None
             continue
         largest = largest or sizes[label]
         if mask.sum(axis=(1, 2)).max() * areas_mm2 >= MINIMUM_SLICE_AREA_MM2:
-            lungs |= mask
+            kept.append(mask)
+    lungs = np.any([np.zeros(labels.shape, bool), *_without_gut(kept, coarse, spacing_kji[0])], axis=0)
     if lungs.sum() * voxel_ml < min(MINIMUM_LUNG_ML, MINIMUM_LUNG_SHARE * labels.size * voxel_ml):
         return None
     return lungs
+
+
+def _without_gut(masks: list[np.ndarray], coarse: np.ndarray, slice_mm: float) -> list[np.ndarray]:
+    """The components of air that are lungs: gas below them is darker, since lungs are full of vessels."""
+    facts = [(float(np.median(coarse[mask])), np.flatnonzero(mask.any(axis=(1, 2)))[-1] * slice_mm) for mask in masks]
+
+    def is_gut(median_hu: float, top_mm: float) -> bool:
+        return median_hu < GUT_BELOW_HU and any(
+            median_hu < other_hu - GUT_DARKER_HU and top_mm < other_top_mm - GUT_LOWER_MM for other_hu, other_top_mm in facts
+        )
+
+    return [mask for mask, fact in zip(masks, facts, strict=True) if not is_gut(*fact)]
 
 
 def _is_room(mask: np.ndarray, coarse: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -61,16 +62,26 @@ class RefinementNet(nn.Module):
         self.score = nn.Linear(fourth, 1)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        skips = []
+        features, score = self.encoded(x)
+        return self.outlined(features), score
+
+    def encoded(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """What the outline is made of, from the cut-out's own voxels down, and the logit that the candidate is a lesion."""
+        features = []
         for block in self.encoder:
             x = block(x)
-            skips.append(x)
-        seen = self.context(skips.pop())
+            features.append(x)
+        seen = self.context(x)
         k, j, i = (side // 2 for side in seen.shape[2:])
         score = self.score(seen[:, :, k - 1 : k + 1, j - 1 : j + 1, i - 1 : i + 1].mean(dim=(2, 3, 4)))
+        return features, score[:, 0]
+
+    def outlined(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Logits of the lesion's voxels."""
+        *skips, x = features
         for up, block in zip(self.up, self.decoder, strict=True):
             x = block(torch.cat((skips.pop(), up(x)), dim=1))
-        return self.outline(x), score[:, 0]
+        return self.outline(x)
 
 
 def fold_refinement(network: RefinementNet) -> RefinementNet:

@@ -214,6 +214,18 @@ class MadeChestTest(unittest.TestCase):
         self.assertTrue(lung_mask[hu == LUNG_HU].all())
         self.assertFalse(lung_mask[:, :, :70].any())
 
+    def test_gas_of_the_bowel_below_the_lungs_is_outside_and_a_dark_lung_beside_a_dense_one_is_not(self):
+        hu = box_chest((60, 130, 170))
+        hu[:30] = box_chest()[0]
+        hu[30:34] = hu[0]
+        lungs = field_of(hu)
+        hu[4:24, 40:90, 50:120] = -980
+        np.testing.assert_array_equal(field_of(hu), lungs)
+        dark = box_chest()
+        dark[:, :, :85][dark[:, :, :85] == LUNG_HU] = -960
+        dark[:, :, 85:][dark[:, :, 85:] == LUNG_HU] = -650
+        np.testing.assert_array_equal(field_of(dark), field_of(box_chest()))
+
     def test_small_lung_beside_a_large_one(self):
         hu = box_chest()
         hu[4:-4, 30:80, 20:70] = TISSUE_HU  # what is left on the right is 28 % of the left

@@ -36,16 +36,21 @@ Kind = Literal["solid", "part-solid", "ground glass"]
 
 
 def synthetic_lesion(
-    heights_mm: np.ndarray, thickness_mm: float, pixel_mm: float, most_px: int, rng: np.random.Generator
+    heights_mm: np.ndarray,
+    thickness_mm: float,
+    pixel_mm: float,
+    most_px: int,
+    rng: np.random.Generator,
+    diameters_mm: tuple[float, float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A lesion that slices at ``heights_mm`` cut, the one at 0 among them.
+    """A lesion that slices at ``heights_mm`` cut, the one at 0 among them; of ``diameters_mm`` instead of the usual sizes.
 
     Returns the share of each voxel that it fills (float32 ``[slice, j, i]``, 0..1) and its HU (float32). The box is as wide as
     the lesion, at most ``most_px``; a wider lesion is cut. The label is ``share >= 0.5``.
     """
-    diameter_mm = float(np.exp(rng.uniform(*np.log(DIAMETER_MM))))
-    if rng.random() < MASS_SHARE:
-        diameter_mm = float(np.exp(rng.uniform(np.log(DIAMETER_MM[1]), np.log(MASS_MM))))
+    if diameters_mm is None:
+        diameters_mm = (DIAMETER_MM[1], MASS_MM) if rng.random() < MASS_SHARE else DIAMETER_MM
+    diameter_mm = float(np.exp(rng.uniform(*np.log(diameters_mm))))
     kind: Kind = rng.choice(list(SHARE_OF_KINDS), p=list(SHARE_OF_KINDS.values()))
     side_px = min(most_px, int(np.ceil(REACH * diameter_mm / pixel_mm)) + 4)
     heights_mm = heights_mm + rng.uniform(-0.4, 0.4) * diameter_mm

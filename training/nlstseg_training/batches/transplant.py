@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -32,15 +33,28 @@ class LoadedCase:
         self.places = np.argwhere(lungs[:, ::4, ::4]) * (1, 4, 4)
         labels = [int(label) for label in np.unique(case.labels) if label]
         self.lesions = [np.argwhere(case.labels == label) for label in labels]
-        self.air = None if case.lungs is None or len(self.hu) < DEEP_SLICES else aerated(self.hu, lungs, self.spacing_kji_mm)
+
+    @cached_property
+    def air(self) -> np.ndarray | None:
+        """Where there is lung to grow in; None where the case is not :attr:`is_deep`."""
+        return aerated(self.hu, self.case.lungs, self.spacing_kji_mm) if self.is_deep and self.case.lungs is not None else None
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it has a lung, of enough slices for a lesion."""
+        return self.case.lungs is not None and len(self.hu) >= DEEP_SLICES
 
 
 def aerated(hu: np.ndarray, lungs: np.ndarray, spacing_kji_mm: Sequence[float]) -> np.ndarray:
     """Where there is lung to grow in, ``[k, j, i]``: the air of the lung field and the vessels inside it."""
     air = torch.from_numpy(((hu < AIR_BELOW_HU) & lungs).astype(np.float32))[:, None]
     reach = 2 * round(VESSEL_MM / 2 / spacing_kji_mm[1]) + 1
-    closed = -functional.max_pool2d(-functional.max_pool2d(air, reach, 1, reach // 2), reach, 1, reach // 2)
-    return closed[:, 0].numpy() > 0
+    return -_largest_near(-_largest_near(air, reach), reach)[:, 0].numpy() > 0
+
+
+def _largest_near(values: torch.Tensor, reach: int) -> torch.Tensor:
+    """In squares of ``reach`` pixels: along rows and then along columns, which takes a fraction of the time of both at once."""
+    return functional.max_pool2d(functional.max_pool2d(values, (1, reach), 1, (0, reach // 2)), (reach, 1), 1, (reach // 2, 0))
 
 
 def without_lesion(hu: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:

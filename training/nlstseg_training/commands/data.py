@@ -25,6 +25,7 @@ def prepare(
         tuple[float, float, float], typer.Option(help="Voxel spacing of the PNG slices in mm: between slices, rows, columns.")
     ] = (2.0, 0.664, 0.664),
     lidc: Annotated[Folders, typer.Option(help="Folder with lidc_nodules/, ct/ and background/.")] = [],  # noqa: B006
+    marked_chests: Annotated[Folders, typer.Option(help="Folder with chests/ and chests/marks.csv.")] = [],  # noqa: B006
     pairs: Annotated[Folders, typer.Option(help="Folder with images/ and labels/.")] = [],  # noqa: B006
     spacing: Annotated[
         tuple[float, float, float] | None,
@@ -41,6 +42,7 @@ def prepare(
 
     with exit_on_errors(debug):
         from nlstseg_training.data.readers.lidc import find_lidc
+        from nlstseg_training.data.readers.marked_chests import find_marked_chests
         from nlstseg_training.data.readers.nlstseg import find_corrected, find_nlstseg
         from nlstseg_training.data.readers.pairs import find_pairs
         from nlstseg_training.data.readers.png_slices import find_png_slices
@@ -48,7 +50,14 @@ def prepare(
         from NLSTSegLib.errors import InputError
 
         found = Found(())
-        for folders, find in ((nlstseg, find_nlstseg), (corrected, find_corrected), (lidc, find_lidc), (pairs, find_pairs)):
+        readers = (
+            (nlstseg, find_nlstseg),
+            (corrected, find_corrected),
+            (lidc, find_lidc),
+            (marked_chests, find_marked_chests),
+            (pairs, find_pairs),
+        )
+        for folders, find in readers:
             for folder in folders:
                 found += find(folder)
         for folder in png:
@@ -68,6 +77,9 @@ def split(
     test: Annotated[float, typer.Option(help="Share of the patients to report on.")] = 0.15,
     seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
     shipped: Annotated[bool, typer.Option("--shipped", help="The split of the bundled model lidc-25d instead of these.")] = False,
+    left_out: Annotated[
+        int | None, typer.Option(min=0, max=1, help="With --shipped: the fold of chests without reader masks to leave out.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Divide the patients of CACHE into training, validation and test, with lesions of all sizes in each."""
@@ -82,7 +94,7 @@ def split(
         if out.exists():
             raise InputError(f"'{out}' is there already, and what was trained with it belongs to it; choose another name")
         manifest = read_manifest(cache)
-        made = shipped_split(manifest) if shipped else make_split(manifest, validation=validation, test=test, seed=seed)
+        made = shipped_split(manifest, left_out) if shipped else make_split(manifest, validation=validation, test=test, seed=seed)
         write_json(out, made)
         show_split(manifest, made)
 

@@ -54,7 +54,7 @@ def scored_candidates(
     found = []
     for n, entry in enumerate(entries):
         case = load_case(cache, entry.id)
-        candidates = candidates_of(first, recipe.candidate_threshold, case, entry)
+        candidates = candidates_of(first, (recipe.candidate_threshold,), case, entry.complete)
         labels = {id(candidate): label for candidate, label in candidates}
         scored = score_candidates(folded, recipe.window_hu, case.ct, [each for each, _ in candidates], dtype=device.dtype)
         found += [Scored(look.logit, labels[id(candidate)] > 0) for candidate, look in scored]

@@ -9,11 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from nlstseg_training.data.cache import Case, CaseEntry, load_case
-from NLSTSegLib.inference.candidates import Candidate, find_candidates
+from nlstseg_training.refinement.variants import downsampled_case
+from NLSTSegLib.inference.candidates import LEAST_VOXELS, Candidate, find_candidates
 from NLSTSegLib.inference.devices import choose_device
+from NLSTSegLib.inference.low_resolution import can_be_downsampled, least_voxels
 from NLSTSegLib.inference.predict import predict_first
 from NLSTSegLib.models.bundle import Model
 from NLSTSegLib.progress import silent
+
+PARTS_THRESHOLDS = (0.3, 0.6, 0.9)
+"""At half the resolution heart, aorta and hila are one candidate; its parts above these are candidates too."""
+
+DOUBTFUL_SHARE = 0.05
+"""A heart of which less is a nodule that one reader saw beside it is a heart all the same."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,8 @@ class Place:
     centre_kji: tuple[int, int, int]
     lesion: int
     """Label of the lesion that it lies on; 0 where no reader marked anything."""
+    downsampled: bool = False
+    """Whether it counts voxels of the case at half its resolution."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +53,33 @@ def find_places(
     """The candidates of the first network of ``model`` in the cases."""
     found: list[Place] = []
     for n, entry in enumerate(entries):
-        for candidate, label in candidates_of(model, threshold, load_case(cache, entry.id), entry):
-            found.append(Place(entry.id, candidate.centre_kji, label))
+        case = load_case(cache, entry.id)
+        found += [Place(entry.id, at.centre_kji, label) for at, label in candidates_of(model, (threshold,), case, entry.complete)]
+        if entry.kind == "chest" and can_be_downsampled(case.ct):
+            thresholds, least = (threshold, *PARTS_THRESHOLDS), least_voxels(case.ct) // 2
+            masses = candidates_of(model, thresholds, downsampled_case(case), entry.complete, least)
+            found += [Place(entry.id, at.centre_kji, label, downsampled=True) for at, label in masses]
         progress((n + 1) / len(entries))
     return tuple(found)
 
 
-def candidates_of(model: Model, threshold: float, case: Case, entry: CaseEntry) -> list[tuple[Candidate, int]]:
-    """The candidates in a case, each with the label of the lesion that it lies on, or 0.
+def candidates_of(
+    model: Model, thresholds: Sequence[float], case: Case, complete: bool, least: int = LEAST_VOXELS
+) -> list[tuple[Candidate, int]]:
+    """The candidates of ``least`` voxels or more in a case, above each threshold (the lowest first); each with the label of the
+    lesion that it lies on, or 0.
 
-    Those that only a minority of readers marked are neither, and left out; so are unmarked ones in chests where not every
-    lesion is marked.
+    Those of which a minority of readers marked :data:`DOUBTFUL_SHARE` are neither, and left out; so are unmarked ones in chests
+    where not every lesion is marked (``complete``).
     """
-    probability, _ = predict_first(choose_device(), case.ct, model, case.lungs, threshold, silent)
+    probability, _ = predict_first(choose_device(), case.ct, model, case.lungs, thresholds[0], silent)
     found = []
-    for candidate in find_candidates(probability, threshold, case.lungs):
+    for candidate in [
+        each for least_p in thresholds for each in find_candidates(probability, least_p, case.lungs, least_voxels=least)
+    ]:
         labels = case.labels[candidate.box][candidate.mask]
         label = int(np.bincount(labels[labels > 0]).argmax()) if labels.any() else 0
-        doubtful = case.target[candidate.box][candidate.mask].any() or (entry.kind == "chest" and not entry.complete)
-        if label or not doubtful:
+        doubtful = (case.target[candidate.box][candidate.mask] > 0).mean() >= DOUBTFUL_SHARE
+        if label or not (doubtful or not complete):
             found.append((candidate, label))
     return found

@@ -59,8 +59,9 @@ def soft_target(shares: np.ndarray) -> np.ndarray:
     return np.interp(shares / 255, (0, 0.25, 0.5, 0.75), (0, 0.2, 0.8, 1)).astype(np.float32)
 
 
-def dense_places(loaded: LoadedCase) -> list[Place]:
-    """Some voxels of vessels, walls and the like beside lung, away from what any reader marked; always the same of a case."""
+def dense_places(loaded: LoadedCase, *, beside_lung: bool = True) -> list[Place]:
+    """Some voxels of vessels, walls and the like beside lung, or of organs too, away from what any reader marked; always the same
+    of a case."""
     rng = np.random.default_rng(len(loaded.places))
     air, marked = loaded.hu < AIR_BELOW_HU, loaded.target > 0
     dense = loaded.hu > DENSE_HU
@@ -70,7 +71,7 @@ def dense_places(loaded: LoadedCase) -> list[Place]:
     for k, half_j, half_i in rng.permutation(np.argwhere(dense[:, ::2, ::2]))[: 20 * DENSE_PLACES]:
         j, i = 2 * half_j, 2 * half_i
         near = (slice(max(0, j - BESIDE_PX), j + BESIDE_PX + 1), slice(max(0, i - BESIDE_PX), i + BESIDE_PX + 1))
-        if air[k][near].mean() > LUNG_SHARE and not marked[max(0, k - 3) : k + 4][:, near[0], near[1]].any():
+        if (air[k][near].mean() > LUNG_SHARE or not beside_lung) and not marked[max(0, k - 3) : k + 4][:, near[0], near[1]].any():
             found.append(Place(loaded.case.id, (int(k), int(j), int(i)), 0))
             if len(found) == DENSE_PLACES:
                 break

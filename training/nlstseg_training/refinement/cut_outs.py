@@ -11,13 +11,16 @@ import torch
 from nlstseg_training.batches.pool import CasePool
 from nlstseg_training.batches.synthetic import blend, synthetic_lesion
 from nlstseg_training.batches.transplant import LoadedCase, transplant
-from nlstseg_training.data.cache import CaseEntry
+from nlstseg_training.data.cache import Case, CaseEntry
 from nlstseg_training.refinement.augmentation import vary
 from nlstseg_training.refinement.candidates import Place
 from nlstseg_training.refinement.cut_out_voxels import Piece, Size, continued, dense_places, piece_around, soft_target
 from nlstseg_training.refinement.recipe import RefinementRecipe
+from nlstseg_training.refinement.scenes import CONTRAST_HU, Scene, scene_of
+from nlstseg_training.refinement.variants import downsampled_case, with_contrast
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.candidates import slice_step
+from NLSTSegLib.inference.low_resolution import FACTOR
 from NLSTSegLib.inference.refinement import network_input
 
 WIDER = 1.5
@@ -50,6 +53,17 @@ class NoLesions:
         return self.marked[rng.integers(len(self.marked))]
 
 
+class Ground:
+    """What batches of one resolution are drawn from, of the chests of a block."""
+
+    def __init__(self, scenes: dict[str, Scene], places: Iterable[Place], vessels: dict[str, list[Place]]) -> None:
+        self.scenes = scenes
+        self.deep = [scene.loaded for scene in scenes.values() if scene.loaded.air is not None]
+        here = [place for place in places if place.case_id in scenes]
+        self.lesions = [place for place in here if place.lesion]
+        self.none = NoLesions([place for place in here if not place.lesion], [vessels[name] for name in scenes])
+
+
 class CutOuts(torch.utils.data.Dataset):
     """Batch number n is always the same for the same seed and cases.
 
@@ -69,8 +83,9 @@ class CutOuts(torch.utils.data.Dataset):
     ):
         self.recipe, self.seed, self.count = recipe, seed, count
         self.pool = CasePool(cache, entries, seed, recipe.block_cases)
-        self.places = places
-        self._vessels: dict[str, list[Place]] = {}
+        self.places = [place for place in places if not place.downsampled]
+        self.downsampled_places = [place for place in places if place.downsampled]
+        self._vessels: dict[tuple[str, bool], list[Place]] = {}
 
     def __len__(self) -> int:
         return self.count
@@ -79,10 +94,10 @@ class CutOuts(torch.utils.data.Dataset):
         self._load(number // self.recipe.block_batches)
         rng = np.random.default_rng((self.seed, number))
         recipe = self.recipe
-        large = number % recipe.large_every == recipe.large_every - 1
-        size, count = (recipe.large_kji, recipe.large_batch) if large else (recipe.size_kji, recipe.batch)
+        batch = recipe.batches[number % len(recipe.batches)]
+        size, count, large = batch.size_kji, batch.count, batch.size_kji > recipe.batches[0].size_kji
         wide = (size[0], round(size[1] * WIDER), round(size[2] * WIDER))
-        makers = self._makers()
+        makers = self._downsampled_makers() if batch.downsampled and self._downsampled.none else self._makers()
         ends = np.cumsum([share for share, _, _ in makers])
         drawn = [makers[int(np.searchsorted(ends, (n + rng.random()) / count))] for n in range(count)]
         pieces = [make(rng, wide, large) for _, make, _ in drawn]
@@ -96,34 +111,53 @@ class CutOuts(torch.utils.data.Dataset):
         """The cases of the block, and what can be drawn from them."""
         if not self.pool.load(block):
             return
-        self._crops = [loaded for loaded in self.pool.crops.values() if loaded.lesions]
-        self._deep = [loaded for loaded in self.pool.chests.values() if loaded.air is not None]
-        here = [place for place in self.places if place.case_id in self.pool.crops or place.case_id in self.pool.chests]
-        self._centres = {place.case_id: place.centre_kji for place in here if place.lesion}
-        self._lesions = [place for place in here if place.lesion and place.case_id in self.pool.chests]
-        wrong = [place for place in here if not place.lesion]
-        loaded = self.pool.crops | self.pool.chests
+        chests, crops = self.pool.chests, self.pool.crops
+        self._crops = [loaded for loaded in crops.values() if loaded.lesions]
+        self._centres = {place.case_id: place.centre_kji for place in self.places if place.lesion}
+        small = {name: LoadedCase(downsampled_case(loaded.case)) for name, loaded in chests.items() if loaded.is_deep}
+        loaded_of = {(name, False): loaded for name, loaded in (chests | crops).items()}
+        loaded_of |= {(name, True): loaded for name, loaded in small.items()}
         # They are always the same of a case, and most cases of a block were in the one before.
-        self._vessels = {name: self._vessels[name] if name in self._vessels else dense_places(loaded[name]) for name in loaded}
-        self._in_crops, self._in_chests = (
-            NoLesions([place for place in wrong if place.case_id in cases], [self._vessels[name] for name in cases])
-            for cases in (self.pool.crops, self.pool.chests)
-        )
-        if not (self._in_crops or self._in_chests):
+        self._vessels = {
+            key: self._vessels[key] if key in self._vessels else dense_places(loaded, beside_lung=not key[1])
+            for key, loaded in loaded_of.items()
+        }
+
+        def ground(cases: dict[str, LoadedCase], downsampled: bool) -> Ground:
+            rng = np.random.default_rng((self.seed, block, 2 + downsampled))
+            vessels = {name: self._vessels[name, downsampled] for name in cases}
+            scenes = {name: self._scene(loaded.case, rng, downsampled) for name, loaded in cases.items()}
+            return Ground(scenes, self.downsampled_places if downsampled else self.places, vessels)
+
+        self._whole, self._downsampled = ground(chests, False), ground(small, True)
+        as_they_are = {name: Scene(loaded, 1) for name, loaded in crops.items()}
+        self._in_crops = Ground(as_they_are, self.places, {name: self._vessels[name, False] for name in crops})
+        if not (self._in_crops.none or self._whole.none):
             raise InputError("the cases hold nothing that is no lesion, neither a wrong mark nor a vessel; add whole chests")
+
+    def _scene(self, case: Case, rng: np.random.Generator, downsampled: bool) -> Scene:
+        recipe = self.recipe
+        thickest_mm = recipe.thickest_mm / (FACTOR if downsampled else 1)
+        return scene_of(case, rng, thickest_mm=thickest_mm, thicker_share=recipe.thicker, contrast_share=recipe.contrast)
 
     def _makers(self) -> tuple[tuple[float, Callable[..., Piece], float], ...]:
         """Share of the batch, what makes it, and whether it is a lesion; shares of which there is nothing go to the last."""
-        shares, crops, deep = self.recipe.shares, bool(self._crops), bool(self._deep)
+        shares, crops, deep = self.recipe.shares, bool(self._crops), bool(self._whole.deep)
         # Whole chests alone are data sets of their own, where all lesions have their surroundings.
         in_chests = shares.chests if crops else shares.crops + shares.transplants + shares.chests
         return (
             (shares.crops * crops, self._crop, 1.0),
             (shares.transplants * (crops and deep), self._transplant, 1.0),
             (shares.synthetic * deep, self._synthetic, 1.0),
-            (in_chests * bool(self._lesions), self._chest, 1.0),
-            (shares.wrong_in_crops * bool(self._in_crops), self._wrong_in_crop, 0.0),
-            (1.0, self._wrong_in_chest if self._in_chests else self._wrong_in_crop, 0.0),
+            (in_chests * bool(self._whole.lesions), self._chest, 1.0),
+            (shares.wrong_in_crops * bool(self._in_crops.none), self._wrong_in_crop, 0.0),
+            (1.0, self._wrong_in_chest if self._whole.none else self._wrong_in_crop, 0.0),
+        )
+
+    def _downsampled_makers(self) -> tuple[tuple[float, Callable[..., Piece], float], ...]:
+        return (
+            (self.recipe.low_resolution_masses * bool(self._downsampled.deep), self._mass, 1.0),
+            (1.0, self._organ, 0.0),
         )
 
     def _crop(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
@@ -132,7 +166,7 @@ class CutOuts(torch.utils.data.Dataset):
             loaded = self._any_crop(rng)
             voxels = loaded.lesions[0]
             width_px = int(np.ptp(voxels[:, 1:], axis=0).max())
-            if not large or width_px > self.recipe.size_kji[1] // 3 or rng.random() < 0.1:
+            if not large or width_px > self.recipe.batches[0].size_kji[1] // 3 or rng.random() < 0.1:
                 break
         middle = voxels.mean(axis=0)
         if loaded.case.id in self._centres and rng.random() < 0.5:
@@ -143,12 +177,14 @@ class CutOuts(torch.utils.data.Dataset):
             more = size[0] * step // 2
             hu, target = continued(loaded, more, rng)
             middle[0] += more
+        if rng.random() < self.recipe.contrast:
+            hu = with_contrast(hu, target == 0, rng.uniform(*CONTRAST_HU))
         return self._around(hu, target, middle, size, step, rng)
 
     def _transplant(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
         """A nodule of a crop, scaled, blended into a whole lung."""
         while True:
-            loaded, heights_mm, axes = self._site(rng, size)
+            loaded, heights_mm, axes = self._site(self._whole, rng, size)
             zoom = float(np.exp(rng.uniform(*np.log(self.recipe.mass_zoom if large else self.recipe.augmentation.zoom))))
             pixel_mm, side = loaded.spacing_kji_mm[1] / zoom, len(axes[1])
             share, lesion_hu, soft = transplant(self._any_crop(rng), heights_mm / zoom, pixel_mm, side, rng)
@@ -157,10 +193,18 @@ class CutOuts(torch.utils.data.Dataset):
                 return piece
 
     def _synthetic(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
+        return self._made_up(self._whole, None, rng, size)
+
+    def _mass(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
+        low_mm, high_mm = (diameter / FACTOR for diameter in self.recipe.low_resolution_mass_mm)
+        return self._made_up(self._downsampled, (low_mm, high_mm if large else (low_mm * high_mm) ** 0.5), rng, size)
+
+    def _made_up(self, ground: Ground, diameters_mm: tuple[float, float] | None, rng: np.random.Generator, size: Size) -> Piece:
         while True:
-            loaded, heights_mm, axes = self._site(rng, size)
+            loaded, heights_mm, axes = self._site(ground, rng, size)
+            k_mm, j_mm, _ = loaded.spacing_kji_mm
             side = len(axes[1])
-            box, box_hu = synthetic_lesion(heights_mm, loaded.spacing_kji_mm[0], loaded.spacing_kji_mm[1], side, rng)
+            box, box_hu = synthetic_lesion(heights_mm, k_mm, j_mm, side, rng, diameters_mm)
             start = (side - box.shape[1]) // 2
             inner = slice(start, start + box.shape[1])
             share, lesion_hu = np.zeros((2, len(heights_mm), side, side), np.float32)
@@ -169,9 +213,9 @@ class CutOuts(torch.utils.data.Dataset):
             if piece is not None:
                 return piece
 
-    def _site(self, rng: np.random.Generator, size: Size) -> tuple[LoadedCase, np.ndarray, list[np.ndarray]]:
+    def _site(self, ground: Ground, rng: np.random.Generator, size: Size) -> tuple[LoadedCase, np.ndarray, list[np.ndarray]]:
         """A place in a lung to grow in: the case, heights of the slices over it, and slices, rows and columns around it."""
-        loaded = self._deep[rng.integers(len(self._deep))]
+        loaded = ground.deep[rng.integers(len(ground.deep))]
         place = loaded.places[rng.integers(len(loaded.places))]
         steps = (slice_step(loaded.spacing_kji_mm[0]), 1, 1)
         sides = (size[0] + ROOM_SLICES, size[1] * 3 // 2, size[2] * 3 // 2)
@@ -204,21 +248,24 @@ class CutOuts(torch.utils.data.Dataset):
         return self._around(hu, target, np.argwhere(grown > 0.5).mean(axis=0), size, 1, rng)
 
     def _chest(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
-        return self._at(self._lesions[rng.integers(len(self._lesions))], size, rng)
+        return self._at(self._whole, self._whole.lesions[rng.integers(len(self._whole.lesions))], size, rng)
 
     def _wrong_in_crop(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
-        return self._at(self._in_crops.draw(rng, self.recipe.anywhere), size, rng)
+        return self._at(self._in_crops, self._in_crops.none.draw(rng, self.recipe.anywhere), size, rng)
 
     def _wrong_in_chest(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
-        return self._at(self._in_chests.draw(rng, self.recipe.anywhere), size, rng)
+        return self._at(self._whole, self._whole.none.draw(rng, self.recipe.anywhere), size, rng)
+
+    def _organ(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
+        return self._at(self._downsampled, self._downsampled.none.draw(rng, self.recipe.anywhere_in_organs), size, rng)
 
     def _any_crop(self, rng: np.random.Generator) -> LoadedCase:
         return self._crops[rng.integers(len(self._crops))]
 
-    def _at(self, place: Place, size: Size, rng: np.random.Generator) -> Piece:
-        loaded = self.pool.crops.get(place.case_id) or self.pool.chests[place.case_id]
-        middle, step = np.array(place.centre_kji, float), slice_step(loaded.spacing_kji_mm[0])
-        return self._around(loaded.hu, loaded.target, middle, size, step, rng)
+    def _at(self, ground: Ground, place: Place, size: Size, rng: np.random.Generator) -> Piece:
+        scene = ground.scenes[place.case_id]
+        step = slice_step(scene.loaded.spacing_kji_mm[0])
+        return self._around(scene.loaded.hu, scene.loaded.target, scene.centre_of(place), size, step, rng)
 
     def _around(
         self, hu: np.ndarray, target: np.ndarray, middle: np.ndarray, size: Size, step: int, rng: np.random.Generator

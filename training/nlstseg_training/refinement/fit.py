@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
 import lightning
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from nlstseg_training.data.cache import CaseEntry
 from nlstseg_training.fitting.interruption import StepSampler
@@ -17,7 +19,7 @@ from nlstseg_training.refinement.candidates import Place
 from nlstseg_training.refinement.cut_outs import CutOuts
 from nlstseg_training.refinement.recipe import RefinementRecipe
 from nlstseg_training.refinement.task import RefinementTask
-from NLSTSegLib.networks.refinement import RefinementConfig, RefinementNet
+from NLSTSegLib.networks.refinement import RefinementConfig, RefinementNet, fold_refinement
 
 
 class CutOutData(lightning.LightningDataModule):
@@ -68,7 +70,8 @@ def fit_refinement(
     torch.manual_seed(seed)
     network = RefinementNet(RefinementConfig(recipe.channels))
     if start is not None:
-        network.load_state_dict(start.state_dict())
+        # Twice as fast, and no statistics of batches that are no longer what they were.
+        network = fold_refinement(copy.deepcopy(start).eval()).train()
     if (out / FINISHED).exists():
         network.load_state_dict(load_file(out / FINISHED))
     else:
@@ -86,4 +89,20 @@ def fit_refinement(
         )
         task = RefinementTask(network.to(memory_format=torch.channels_last_3d), recipe)
         train(task, data, out, course, machine)
-    return network.float().cpu().eval()
+    network = network.float().cpu().eval()
+    return network if start is None else unfolded(network)
+
+
+def unfolded(folded: RefinementNet) -> RefinementNet:
+    """The network with batch normalizations again, as a bundle holds them, which only add the biases of the convolutions."""
+    network = RefinementNet(folded.config)
+    state = folded.state_dict()
+    for name, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm3d):
+            parent, _, index = name.rpartition(".")
+            before = f"{parent}.{int(index) - 1}.bias"
+            state |= {f"{name}.{own}": tensor for own, tensor in module.state_dict().items()}
+            state[f"{name}.bias"] = state.pop(before)
+            state[f"{name}.running_var"] = torch.full_like(module.running_var, 1 - module.eps)
+    network.load_state_dict(state)
+    return network.eval()

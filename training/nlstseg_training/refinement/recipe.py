@@ -11,11 +11,25 @@ from nlstseg_training.recipe import Augmentation
 class Shares:
     """Of a batch; what is left of it are wrong marks in chests and backgrounds."""
 
-    crops: float = 0.44
-    transplants: float = 0.12
-    synthetic: float = 0.05
-    chests: float = 0.02
-    wrong_in_crops: float = 0.14
+    crops: float = 0.36
+    transplants: float = 0.09
+    synthetic: float = 0.04
+    chests: float = 0.01
+    wrong_in_crops: float = 0.12
+
+
+@dataclass(frozen=True)
+class Batch:
+    """So many cut-outs of one size."""
+
+    count: int
+    size_kji: tuple[int, int, int]
+    downsampled: bool = False
+    """Of chests at half their resolution, with masses grown into them."""
+
+
+SMALL, LARGE = Batch(32, (16, 48, 48)), Batch(6, (24, 96, 96))
+DOWNSAMPLED, LARGE_DOWNSAMPLED = Batch(32, (16, 48, 48), downsampled=True), Batch(6, (24, 96, 96), downsampled=True)
 
 
 @dataclass(frozen=True)
@@ -29,12 +43,8 @@ class RefinementRecipe:
     outline_threshold: float = 0.5
     min_volume_mm3: float = 0.0
     """Of the card: what is small is for the score to judge."""
-    size_kji: tuple[int, int, int] = (16, 48, 48)
-    batch: int = 32
-    large_kji: tuple[int, int, int] = (24, 96, 96)
-    """Every ``large_every``-th batch has large lesions, in such cut-outs, ``large_batch`` of them."""
-    large_batch: int = 6
-    large_every: int = 4
+    batches: tuple[Batch, ...] = (SMALL, LARGE_DOWNSAMPLED, SMALL, LARGE, SMALL, LARGE_DOWNSAMPLED, SMALL, DOWNSAMPLED)
+    """In turn."""
     shares: Shares = field(default_factory=Shares)
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
@@ -44,15 +54,26 @@ class RefinementRecipe:
     own_pixels: float = 0.7
     """Share of the cut-outs that are neither scaled nor turned but by quarters, as a CT is."""
     mass_zoom: tuple[float, float] = (1.5, 5.0)
+    """Of the nodules that are transplanted in large cut-outs."""
+    low_resolution_masses: float = 0.45
+    """Share of masses in the batches at half the resolution; what is left of them are organs."""
+    low_resolution_mass_mm: tuple[float, float] = (24.0, 110.0)
+    thickest_mm: float = 8.0
+    thicker: float = 0.4
+    """Share of the chests of a block whose slices are averaged up to this thickness."""
+    contrast: float = 0.4
+    """Share of the chests of a block, and of the cut-outs of crops, that are shown with contrast in the blood."""
     continued: float = 0.5
     """Share of the crops that go on beyond their stack."""
     cut_short: float = 0.35
     """Share of all that is shown as if the CT ended near the candidate."""
     anywhere: float = 0.35
     """Share of what is no lesion that the first network did not mark: vessels and walls."""
+    anywhere_in_organs: float = 0.6
+    """The same at half the resolution."""
     off_middle_px: float = 4.0
-    block_batches: int = 50
-    block_cases: int = 40
+    block_batches: int = 80
+    block_cases: int = 16
     """As of :class:`~nlstseg_training.recipe.Sampling`."""
     epochs: int = 12
     epoch_steps: int = 200

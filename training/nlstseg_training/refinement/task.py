@@ -32,18 +32,19 @@ class RefinementTask(lightning.LightningModule):
 
     def _loss(self, batch: Batch, prefix: str) -> torch.Tensor:
         x, target, label = batch
-        outline, score = self.network(x.to(memory_format=torch.channels_last_3d))
-        outline, score = outline.float(), score.float()
-        lesions = label > 0
-        # What an outline of something that is no lesion should be, nobody can say.
-        outline, target, there = outline[lesions], target[lesions], x[lesions, 1:]
-        if lesions.any():
+        # What an outline of something that is no lesion should be, nobody can say, and half of the time goes into outlines.
+        order, lesions = label.argsort(descending=True, stable=True), int(label.sum())
+        x, target, label = x[order].to(memory_format=torch.channels_last_3d), target[order][:lesions], label[order]
+        features, score = self.network.encoded(x)
+        scored = functional.binary_cross_entropy_with_logits(score.float(), label)
+        if lesions:
+            there = x[:lesions, 1:]
+            outline = self.network.outlined([each[:lesions] for each in features]).float()
             entropy = functional.binary_cross_entropy_with_logits(outline, target, there)
             dice = self.dice(torch.where(there > 0, outline, -20.0), (target > 0.5).float())
         else:
             # Means of nothing are no numbers, and no epoch would be the best.
-            entropy = dice = outline.sum()
-        scored = functional.binary_cross_entropy_with_logits(score, label)
+            entropy = dice = scored.new_zeros(())
         loss = 5 * entropy + dice + self.recipe.score_weight * scored
         values = {f"{prefix}entropy": entropy, f"{prefix}dice_loss": dice, f"{prefix}score_loss": scored, f"{prefix}loss": loss}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(x), sync_dist=True)
