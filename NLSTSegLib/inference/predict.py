@@ -10,6 +10,7 @@ import numpy as np
 from NLSTSegLib.inference.candidates import LEAST_VOXELS
 from NLSTSegLib.inference.devices import Device, choose_device
 from NLSTSegLib.inference.extension import beyond_the_edge
+from NLSTSegLib.inference.in_plane import resized, with_known_pixels
 from NLSTSegLib.inference.low_resolution import can_be_downsampled, downsampled, least_voxels, upsampled
 from NLSTSegLib.inference.patches import predict_patches
 from NLSTSegLib.inference.refinement import refine
@@ -39,8 +40,26 @@ def predict_on(
 ) -> tuple[np.ndarray, str]:
     """The probability (uint8 ``[k, j, i]``, 255 is 1) that the model gives for the canonical CT, and a note on where it ran.
 
-    ``where`` is the lung field. Raises what torch does when the device does not manage it.
+    ``where`` is the lung field. A CT with pixels that the model does not know is shown to it resampled. Raises what torch does
+    when the device does not manage it.
     """
+    shown, shown_where = with_known_pixels(canonical, where, model.card.in_plane_range_mm)
+    probability, note = _predict_as_shown(device, shown, model, shown_where, threshold, progress)
+    if shown is canonical:
+        return probability, note
+    i_mm, j_mm, _ = shown.spacing_ijk_mm
+    _, rows, columns = canonical.hu.shape
+    return resized(probability, (rows, columns)), f"{note}, with pixels of {j_mm:.2f} x {i_mm:.2f} mm"
+
+
+def _predict_as_shown(
+    device: Device,
+    canonical: CtVolume,
+    model: Model,
+    where: np.ndarray | None,
+    threshold: float,
+    progress: Progress,
+) -> tuple[np.ndarray, str]:
     spec, second = model.card.refinement, model.refinement
     if spec is None or second is None:
         return predict_first(device, canonical, model, where, threshold, progress)

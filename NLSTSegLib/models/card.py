@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from NLSTSegLib.disk.strict_json import FORMERLY, read_strict
 from NLSTSegLib.errors import ModelError, printable
-from NLSTSegLib.models.specs import InputSpec, RefinementSpec
+from NLSTSegLib.models.specs import LEAST_SPACING_MM, MAXIMUM_STEP_MM, InputSpec, RefinementSpec
 
 CARD_FILE = "model.json"
 
@@ -71,6 +71,11 @@ class ModelCard:
     weights_sha256: str = ""
     """Hash of the weights file; empty only for a checkpoint that has no card."""
     training_cases: TrainingCases = field(default_factory=TrainingCases)
+    in_plane_range_mm: tuple[float, float] | None = None
+    """Pixels, row and column spacing, that the networks know; a CT of smaller or larger ones is resampled to the nearer end.
+    None: they are shown every CT as it is."""
+    slice_range_mm: tuple[float, float] | None = None
+    """Distances of slices that they know."""
     refinement: RefinementSpec | None = field(default=None, metadata={FORMERLY: "second_look"})
     """For a model with a second network, which scores and outlines what the first finds (false-positive reduction)."""
 
@@ -79,6 +84,12 @@ class ModelCard:
             raise ValueError(f"threshold must lie between 0 and 1, not {self.threshold}")
         if not 0 <= self.min_volume_mm3 < 1e9:
             raise ValueError(f"min_volume_mm3 must be 0 or more, not {self.min_volume_mm3}")
+        for name in ("in_plane_range_mm", "slice_range_mm"):
+            low, high = getattr(self, name) or (LEAST_SPACING_MM, MAXIMUM_STEP_MM)
+            if not LEAST_SPACING_MM <= low <= high <= MAXIMUM_STEP_MM:
+                raise ValueError(
+                    f"{name} must rise and lie between {LEAST_SPACING_MM:g} and {MAXIMUM_STEP_MM:g} mm, not {low}, {high}"
+                )
         for field_ in fields(self):
             text = getattr(self, field_.name)
             # These texts go to the terminal and into headers of files.

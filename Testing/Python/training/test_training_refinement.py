@@ -36,7 +36,7 @@ from nlstseg_training.refinement.cut_out_voxels import (
 )
 from nlstseg_training.refinement.cut_outs import OFF_MIDDLE_SLICES, CutOuts
 from nlstseg_training.refinement.fit import fit_refinement
-from nlstseg_training.refinement.recipe import RefinementRecipe, Shares
+from nlstseg_training.refinement.recipe import Batch, RefinementRecipe, Shares
 from nlstseg_training.refinement.rewindow import seen_through
 from nlstseg_training.refinement.workflow import FIT_FOLDER, PLACES_FILE, add_refinement
 from NLSTSegLib.errors import InputError
@@ -46,20 +46,20 @@ from NLSTSegLib.models.card import read_card
 from NLSTSegLib.networks.refinement import RefinementConfig, RefinementNet
 from NLSTSegLib.pipeline import SegmentOptions, segment
 
+# Half as many slices leave the deepest layer two, of which torch's bfloat16 on a CPU makes wrong gradients.
+SMALL, LARGE = Batch(4, (16, 32, 32)), Batch(2, (16, 48, 48))
+
+DOWNSAMPLED = Batch(4, (16, 32, 32), downsampled=True)
+
 RECIPE = RefinementRecipe(
     channels=(4, 4, 8, 8),
-    # Half as many slices leave the deepest layer two, of which torch's bfloat16 on a CPU makes wrong gradients.
-    size_kji=(16, 32, 32),
-    batch=4,
-    large_kji=(16, 48, 48),
-    large_batch=2,
-    large_every=3,
+    batches=(SMALL, SMALL, LARGE),
     epochs=1,
     epoch_steps=3,
     validation_steps=1,
 )
 
-AS_IT_IS = dataclasses.replace(RECIPE, augmentation=Augmentation())
+AS_IT_IS = dataclasses.replace(RECIPE, augmentation=Augmentation(), thicker=0.0, contrast=0.0)
 
 SPLIT = Split(1, 0, "salt", ("crop0", "crop1", "chest1"), ("crop2", "chest0"), ("crop3",))
 """The wall of each chest is what the first network wrongly marks."""
@@ -106,7 +106,8 @@ class PlacesTest(TinyCacheTest):
         target = sitk.GetImageFromArray((labels * 64).astype(np.uint8))
         target.CopyInformation(sitk.ReadImage(cache.folder / "doubted" / "ct.nrrd"))
         sitk.WriteImage(target, cache.folder / "doubted" / "target.nrrd")
-        (wall,) = self.places_of(cache)
+        wall, *downsampled = self.places_of(cache)
+        self.assertTrue(all(place.downsampled for place in downsampled))
         self.assertEqual((wall.lesion, wall.centre_kji[2] < 20), (0, True))
 
 
@@ -139,11 +140,11 @@ class CutOutsTest(TinyCacheTest):
 
     def test_a_label_of_1_means_a_lesion_in_the_middle_and_0_none(self):
         seen = {0: 0, 1: 0}
-        k, j, i = (side // 2 for side in RECIPE.size_kji)
+        k, j, i = (side // 2 for side in SMALL.size_kji)
         slices, pixels = round(OFF_MIDDLE_SLICES), round(RECIPE.off_middle_px)
         # One more for the rounding of the middle, and one for a hole that the lung left in it.
         near = (slice(k - slices - 1, k + slices + 2), *(slice(n - pixels - 2, n + pixels + 3) for n in (j, i)))
-        batches = self.batches(dataclasses.replace(AS_IT_IS, large_every=100))
+        batches = self.batches(dataclasses.replace(AS_IT_IS, batches=(SMALL,)))
         for number in range(len(batches)):
             x, target, labels = batches[number]
             for image, wanted, label in zip(x, target[:, 0], labels, strict=True):
@@ -156,7 +157,7 @@ class CutOutsTest(TinyCacheTest):
         self.assertGreater(min(seen.values()), 10)
 
     def test_a_lesion_is_as_bright_as_it_was_where_the_target_says_it_is(self):
-        crops_alone = dataclasses.replace(AS_IT_IS, shares=Shares(1.0, 0, 0, 0, 0), large_every=100)
+        crops_alone = dataclasses.replace(AS_IT_IS, shares=Shares(1.0, 0, 0, 0, 0), batches=(SMALL,))
         x, target, labels = self.batches(crops_alone)[0]
         self.assertEqual(labels.tolist(), [1, 1, 1, 1])
         # Brighter than -300 HU, as only a nodule is.
@@ -180,7 +181,7 @@ class CutOutsTest(TinyCacheTest):
         for name, label in (("crops", 1), ("transplants", 1), ("synthetic", 1), ("chests", 1), ("wrong_in_crops", 0), ("", 0)):
             with self.subTest(name or "wrong in chests"):
                 shares = dataclasses.replace(nothing, **({name: 1.0} if name else {}))
-                batches = self.batches(dataclasses.replace(AS_IT_IS, shares=shares, large_every=2))
+                batches = self.batches(dataclasses.replace(AS_IT_IS, shares=shares, batches=(SMALL, LARGE)))
                 for number in range(2):
                     _, target, labels = batches[number]
                     self.assertEqual(set(labels.tolist()), {label})

@@ -34,7 +34,7 @@ from NLSTSegLib.disk.atomic_folder import held, whole_folder
 from NLSTSegLib.errors import InputError, is_out_of_memory
 from NLSTSegLib.review.training_case import CASE_ID
 
-RULES = "1"
+RULES = "2"
 """Changes when cases are prepared otherwise; those of before are then prepared again."""
 
 COMPRESSION_LEVEL = 2

@@ -29,8 +29,9 @@ WIDER = 1.5
 ROOM_SLICES = 8
 """More slices while a lesion is put into a lung, so that it can then be cut out with its middle in the middle."""
 
-LEAST_LEFT = 6
-"""Voxels of a lesion that are left where it grew into lung alone; fewer, and another is tried."""
+LEAST_LEFT, LEAST_SHARE_LEFT = 6, 0.3
+"""Voxels, and share, of a lesion that are left where it grew into lung alone; of less another is tried: a sliver beside the wall
+is no mass."""
 
 OFF_MIDDLE_SLICES = 1.5
 
@@ -240,7 +241,7 @@ class CutOuts(torch.utils.data.Dataset):
         assert loaded.air is not None
         air = loaded.air[index] & there
         grown = soft * air
-        if np.count_nonzero(grown > 0.5) < LEAST_LEFT:
+        if np.count_nonzero(grown > 0.5) < max(LEAST_LEFT, LEAST_SHARE_LEFT * np.count_nonzero(soft > 0.5)):
             return None
         hu = blend(loaded.hu[index].astype(np.float32), share * air, lesion_hu)
         hu[~there] = np.nan
