@@ -4,6 +4,7 @@ import dataclasses
 import unittest
 
 import numpy as np
+import torch
 
 from helpers.threshold_model import CARD, threshold_network
 from NLSTSegLib.inference.in_plane import with_known_pixels
@@ -55,6 +56,10 @@ class KnownPixelsTest(unittest.TestCase):
 
 
 class SegmentTest(unittest.TestCase):
+    def setUp(self):
+        self.addCleanup(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
+
     def test_the_lesion_comes_back_on_the_ct_s_own_voxels(self):
         model = Model(dataclasses.replace(CARD, in_plane_range_mm=RANGE_MM), threshold_network())
         for pixel_mm in (0.25, 0.3, 0.8, 1.6):
