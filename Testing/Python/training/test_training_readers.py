@@ -1,6 +1,8 @@
 """The other layouts that training cases come in: PNG slices, pairs, exported cases, LIDC-IDRI."""
 
 import csv
+import dataclasses
+import shutil
 import unittest
 
 import numpy as np
@@ -14,16 +16,19 @@ from helpers.training_data_case import DataTest
 from nlstseg_training.data.cache import Manifest, load_case
 from nlstseg_training.data.conform import HIGHEST_HU, LOWEST_HU
 from nlstseg_training.data.readers.lidc import TARGET_OF_VOTES, find_lidc
+from nlstseg_training.data.readers.marked_chests import MANY, MARGIN_MM, find_marked_chests
 from nlstseg_training.data.readers.nlstseg import find_corrected
 from nlstseg_training.data.readers.pairs import find_pairs
 from nlstseg_training.data.readers.png_slices import find_png_slices, hu_of_grey
 from nlstseg_training.data.readers.source import Found
+from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.specs import InputSpec
 from NLSTSegLib.reading.read import read_ct
 from NLSTSegLib.results.report import input_identity
 from NLSTSegLib.review.case import ReviewedCase, ReviewedLesion
 from NLSTSegLib.review.state import LesionState, Origin, Status
 from NLSTSegLib.review.training_case import write_training_case
+from NLSTSegLib.volume.ct import CtVolume
 from NLSTSegLib.volume.regions import Region
 
 
@@ -137,6 +142,52 @@ class OtherLayoutsTest(DataTest):
         case = load_case(self.cache, "corrected-1")
         np.testing.assert_array_equal(case.labels, np.array([0, 1, 0, 2])[labels])
         np.testing.assert_array_equal(case.ct.hu, ct.hu)
+
+
+class MarkedChestsTest(DataTest):
+    def write(self, name: str, marks: list[tuple[tuple[float, float, float], float, str]]) -> CtVolume:
+        """A chest whose axes are turned, and the marks (centroid in LPS mm, mm3, label) in it."""
+        ct, _ = labelled_chest(100012)
+        ct = dataclasses.replace(
+            ct, origin_lps_mm=(10.0, -20.0, 30.0), direction_lps=(0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+        )
+        (self.root / "chests" / name).mkdir(parents=True)
+        sitk.WriteImage(ct.to_image(), self.root / "chests" / name / "ct.nrrd")
+        table = self.root / "chests" / "marks.csv"
+        is_new = not table.exists()
+        with table.open("a", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            if is_new:
+                rows.writerow(["chest", *(f"centroid_{axis}_mm" for axis in "lps"), "volume_mm3", "score", "label", "what"])
+            rows.writerows((name, *centroid, volume, 0.5, label, "") for centroid, volume, label in marks)
+        return ct
+
+    def test_only_what_is_no_anatomy_is_left_open_in_a_ball_of_its_size(self):
+        ct, _ = labelled_chest(100012)
+        middle = tuple(length // 2 for length in ct.hu.shape[::-1])
+        place = tuple(self.write("A-1a", []).lps_from_ijk_mm(middle))
+        shutil.rmtree(self.root / "chests" / "A-1a")
+        ct = self.write("A-1b", [(place, 4 / 3 * np.pi * 6**3, "uncertain"), ((0.0, 0.0, 0.0), 9e9, "anatomy")])
+        (source,) = find_marked_chests(self.root).sources
+        raw = source.read()
+        self.assertEqual((source.patient, raw.kind, raw.complete, raw.labels.any()), ("A-1", "chest", True, False))
+        marked_mm = ct.lps_from_ijk_mm(np.argwhere(raw.target > 0)[:, ::-1])
+        self.assertLessEqual(np.linalg.norm(marked_mm - place, axis=1).max(), 6 + MARGIN_MM)
+        expected = 4 / 3 * np.pi * (6 + MARGIN_MM) ** 3
+        self.assertAlmostEqual(len(marked_mm) * ct.voxel_volume_mm3, expected, delta=0.1 * expected)
+
+    def test_a_chest_with_many_lesions_has_more_of_them(self):
+        self.write("A-1", [((0.0, 0.0, 0.0), 10.0, "lesion-like")] * (MANY + 1))
+        (source,) = find_marked_chests(self.root).sources
+        self.assertFalse(source.read().complete)
+
+    def test_a_chest_that_is_missing_and_a_table_that_is_none_are_told(self):
+        with self.assertRaisesRegex(InputError, "marks.csv"):
+            find_marked_chests(self.root)
+        self.write("A-1", [((0.0, 0.0, 0.0), 10.0, "uncertain")])
+        (self.root / "chests" / "A-1" / "ct.nrrd").unlink()
+        found = find_marked_chests(self.root)
+        self.assertEqual((found.sources, [refusal.id for refusal in found.refused]), ((), ["A-1"]))
 
 
 class LidcTest(DataTest):

@@ -1,5 +1,6 @@
 """Training of the refinement: batches of cut-outs, augmentation, calibration, and the whole way to a bundle."""
 
+import copy
 import csv
 import dataclasses
 import json
@@ -35,15 +36,16 @@ from nlstseg_training.refinement.cut_out_voxels import (
     soft_target,
 )
 from nlstseg_training.refinement.cut_outs import OFF_MIDDLE_SLICES, CutOuts
-from nlstseg_training.refinement.fit import fit_refinement
+from nlstseg_training.refinement.fit import fit_refinement, unfolded
 from nlstseg_training.refinement.recipe import Batch, RefinementRecipe, Shares
 from nlstseg_training.refinement.rewindow import seen_through
+from nlstseg_training.refinement.variants import between_lungs, downsampled_case, thicker, with_contrast
 from nlstseg_training.refinement.workflow import FIT_FOLDER, PLACES_FILE, add_refinement
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.refinement import network_input
 from NLSTSegLib.models.bundle import CARD_FILE, Model, find_model, load_model
 from NLSTSegLib.models.card import read_card
-from NLSTSegLib.networks.refinement import RefinementConfig, RefinementNet
+from NLSTSegLib.networks.refinement import RefinementConfig, RefinementNet, fold_refinement
 from NLSTSegLib.pipeline import SegmentOptions, segment
 
 # Half as many slices leave the deepest layer two, of which torch's bfloat16 on a CPU makes wrong gradients.
@@ -188,6 +190,28 @@ class CutOutsTest(TinyCacheTest):
                     if label:
                         self.assertTrue(bool((target.flatten(1).max(dim=1).values > 0.5).all()))
 
+    def test_downsampled_batches_hold_masses_grown_into_the_lung_and_organs(self):
+        cache = TinyCache(Path(self.enterContext(tempfile.TemporaryDirectory())))
+        hu, labels = chest_hu_and_labels(1)
+        # Slices enough for a lung at half the resolution.
+        cache.add("tall", hu.repeat(2, axis=0), np.zeros_like(labels.repeat(2, axis=0)), kind="chest")
+        for share, expected in ((1.0, {1}), (0.0, {0}), (0.5, {0, 1})):
+            recipe = dataclasses.replace(
+                AS_IT_IS, batches=(DOWNSAMPLED,), low_resolution_masses=share, low_resolution_mass_mm=(16, 24)
+            )
+            x, target, labels = CutOuts(cache.folder, cache.entries, [], recipe, seed=3, count=1)[0]
+            self.assertEqual((x.shape, set(labels.tolist())), ((4, 2, *DOWNSAMPLED.size_kji), expected))
+            largest = target.flatten(1).max(dim=1).values
+            self.assertTrue(bool((largest[labels == 1] > 0.5).all()))
+
+    def test_slices_are_averaged_and_blood_is_made_brighter_in_chests_alone(self):
+        recipe = dataclasses.replace(AS_IT_IS, thicker=1.0, contrast=1.0, thickest_mm=4.0, shares=Shares(0, 0, 0, 0, 0))
+        x, _, _ = self.batches(recipe)[0]
+        plain, _, _ = self.batches(dataclasses.replace(AS_IT_IS, shares=recipe.shares))[0]
+        wall = plain[:, 0] > 0
+        self.assertTrue(bool(wall.any()))
+        self.assertGreater(float(x[:, 0].max()), float(plain[:, 0].max()) + 0.03)
+
     def test_chests_alone_make_batches_too(self):
         for case_id in ("chest0", "chest1"):
             batches = self.batches(entries=[entry for entry in self.cache.entries if entry.id == case_id])
@@ -197,6 +221,53 @@ class CutOutsTest(TinyCacheTest):
         batches = self.batches(entries=[entry for entry in self.cache.entries if entry.kind == "crop"])
         with self.assertRaisesRegex(InputError, "nothing that is no lesion"):
             batches[0]
+
+
+class VariantsTest(TinyCacheTest):
+    def test_a_case_at_half_its_resolution_keeps_every_mark(self):
+        case = self.loaded("chest0").case
+        small = downsampled_case(case)
+        self.assertEqual(small.ct.hu.shape, (len(case.ct.hu) // 2, *(side // 2 for side in case.ct.hu.shape[1:])))
+        for own, small_own in ((case.labels, small.labels), (case.target, small.target)):
+            self.assertEqual((small_own.shape, set(np.unique(small_own))), (small.ct.hu.shape, set(np.unique(own))))
+            k, j, i = np.argwhere(own > 0).T
+            self.assertTrue(small_own[k // 2, j // 2, i // 2].all())
+
+    def test_thicker_slices_are_means_and_a_lesion_stays_where_it_fills_half_of_one(self):
+        case = self.loaded("chest0").case
+        thick = thicker(case, 4)
+        self.assertEqual((thick.ct.hu.shape[0], thick.ct.spacing_ijk_mm[2]), (3, 8.0))
+        np.testing.assert_allclose(thick.ct.hu[1], case.ct.hu[4:8].mean(axis=0), atol=0.51)
+        np.testing.assert_array_equal(thick.labels[1] > 0, (case.target[4:8] > 0).mean(axis=0) >= 0.5)
+        self.assertTrue((thick.target[1] > 0)[(case.target[4:8] > 0).any(axis=0)].all())
+
+    def test_contrast_is_in_blood_between_the_lungs_and_not_in_lung_fat_or_bone(self):
+        lungs = np.zeros((1, 40, 60), bool)
+        lungs[:, 10:30, 5:20] = lungs[:, 10:30, 40:55] = True
+        between = between_lungs(lungs)
+        self.assertFalse(between[0, :5].any())
+        hu = np.full((1, 40, 60), 40, np.float32)
+        hu[lungs], hu[:, 12:16, 22:26], hu[:, 24:28, 22:26] = -850, -100, 700
+        more = with_contrast(hu, np.ones(hu.shape, bool), 200.0) - hu
+        self.assertEqual(set(np.unique(more[:, 12:29, 6:19])), {0})
+        self.assertEqual((more[0, 14, 24], more[0, 26, 24], more[0, 20, 30]), (0, 0, 200))
+
+
+class UnfoldedTest(unittest.TestCase):
+    def test_a_network_without_normalizations_gets_them_back_and_says_the_same(self):
+        torch.manual_seed(1)
+        network = RefinementNet(RefinementConfig((4, 4, 8, 8))).eval()
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm3d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+        folded = fold_refinement(copy.deepcopy(network))
+        again = unfolded(folded)
+        self.assertEqual(set(again.state_dict()), set(network.state_dict()))
+        x = torch.randn(2, 2, 8, 32, 32)
+        with torch.inference_mode():
+            for one, other in zip(network(x), again(x), strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 
 
 class FitTest(TinyCacheTest):
