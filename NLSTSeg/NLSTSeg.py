@@ -59,6 +59,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from NLSTSegLib.widgets.export_panel import ExportPanel
         from NLSTSegLib.widgets.input_panel import InputPanel
         from NLSTSegLib.widgets.lesion_panel import LesionPanel
+        from NLSTSegLib.widgets.node_selector import NodeSelector
         from NLSTSegLib.widgets.requirements import ensure_requirements
         from NLSTSegLib.widgets.run_panel import RunPanel
 
@@ -67,10 +68,10 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.run = RunPanel(self.input.reasons, self.request, ensure_requirements, self.onResult)
         self.lesions = LesionPanel()
         self.export = ExportPanel()
-        self.panels = (self.input, self.run, self.lesions, self.export)
-        self.segmentationSelector = self.makeSegmentationSelector()
+        self.segmentations = NodeSelector(self.makeSegmentationSelector(), self.onSegmentationChanged)
+        self.panels = (self.input, self.run, self.lesions, self.export, self.segmentations)
         self.addSection(_("CT and model"), self.input.widget, self.run.widget)
-        self.addSection(_("Lesions"), self.segmentationSelector, self.lesions.widget)
+        self.addSection(_("Lesions"), self.segmentations.widget, self.lesions.widget)
         self.addSection(_("Export"), self.export.widget)
         self.layout.addStretch(1)
         scene = slicer.mrmlScene
@@ -94,7 +95,6 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         selector.noneDisplay = _("No segmentation: run the model, or choose one")
         selector.toolTip = _("The segmentation whose lesions are reviewed")
         selector.setMRMLScene(slicer.mrmlScene)
-        selector.connect("currentNodeChanged(vtkMRMLNode*)", self.onSegmentationChanged)
         return selector
 
     def enter(self):
@@ -113,7 +113,6 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             panel.close()
 
     def onReload(self):
-        self.cleanup()
         for name in [name for name in sys.modules if name.partition(".")[0] == "NLSTSegLib"]:
             del sys.modules[name]
         super().onReload()
@@ -130,10 +129,10 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if volume is not node.GetNodeReference(VOLUME_ROLE):
             node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID() if volume else None)
             # Lesions of another CT are not reviewed on this one.
-            self.segmentationSelector.setCurrentNode(next(reversed(reviews_of(volume)), None) if volume else None)
+            self.segmentations.select(next(reversed(reviews_of(volume)), None) if volume else None)
         self.run.refresh()
 
-    def onSegmentationChanged(self, segmentation=None):
+    def onSegmentationChanged(self, segmentation):
         from NLSTSegLib.errors import NLSTSegError
 
         shown = None
@@ -144,7 +143,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 shown = segmentation
         except NLSTSegError as error:
             slicer.util.errorDisplay(str(error))
-            self.segmentationSelector.setCurrentNode(None)
+            self.segmentations.select(None)
         self.logic.getParameterNode().SetNodeReferenceID(SEGMENTATION_ROLE, shown.GetID() if shown else None)
         for panel in (self.lesions, self.export):
             panel.show(shown)
@@ -156,18 +155,18 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if shown is not None and is_touched(shown):
             self.lesions.offer_run(segmentation)
         else:
-            self.segmentationSelector.setCurrentNode(segmentation)
+            self.segmentations.select(segmentation)
         slicer.util.setSliceViewerLayers(background=self.input.volume_node)
 
     def onSceneStartClose(self, caller=None, event=None):
         self.run.stop(_("The scene was closed, so the run was stopped."))
-        self.segmentationSelector.setCurrentNode(None)
+        self.segmentations.select(None)
 
     def onSceneChanged(self, caller=None, event=None):
         node = self.logic.getParameterNode()
         volume, segmentation = node.GetNodeReference(VOLUME_ROLE), node.GetNodeReference(SEGMENTATION_ROLE)
         self.input.select_volume(volume)
-        self.segmentationSelector.setCurrentNode(segmentation)
+        self.segmentations.select(segmentation)
         self.run.refresh()
 
 

@@ -18,6 +18,7 @@ from NLSTSegLib.scene.volume_check import CheckedLine, check_volume
 from NLSTSegLib.scene.volumes import volume_node_of_ct
 from NLSTSegLib.widgets.device_chooser import DeviceChooser
 from NLSTSegLib.widgets.model_chooser import ModelChooser
+from NLSTSegLib.widgets.node_selector import NodeSelector
 from NLSTSegLib.widgets.panel import Panel
 from NLSTSegLib.widgets.preflight_card import PreflightCard
 from NLSTSegLib.widgets.settings import save_setting, setting
@@ -52,17 +53,17 @@ class InputPanel(Panel):
         self.ui.lungsOnlyCheckBox.checked = setting("lungsOnly", True)
         self.ui.lungsOnlyCheckBox.connect("toggled(bool)", lambda on: self._option_changed("lungsOnly", on))
         self.ui.phantomButton.connect("clicked()", self._make_phantom)
-        self.ui.volumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._volume_changed)
+        self._selector = NodeSelector(self.ui.volumeSelector, self._volume_changed)
         self._volume_changed(self.volume_node, tell=False)
 
     @property
     def volume_node(self) -> Any:
         """The chosen volume, or None."""
-        return self.ui.volumeSelector.currentNode()
+        return self._selector.node
 
     def select_volume(self, node: Any) -> None:
         """Choose a volume, or None."""
-        self.ui.volumeSelector.setCurrentNode(node)
+        self._selector.select(node)
 
     def options(self) -> RunOptions:
         """What the user chose, for the next run."""
@@ -77,9 +78,10 @@ class InputPanel(Panel):
 
     def reasons(self) -> list[str]:
         """Why no run is possible now, in whole sentences; empty where one is."""
+        volume_node = self.volume_node
         if self._is_due:
             self._check()
-        if self.volume_node is None:
+        if volume_node is None:
             reasons = [_("Choose the CT to segment.")]
         else:
             reasons = [f"{line.sentence} {line.advice}".strip() for line in self._lines if line.level == "error"]
@@ -87,6 +89,7 @@ class InputPanel(Panel):
 
     def close(self) -> None:
         """Let go of the volume, the timer and the child process."""
+        self._selector.close()
         self._observations.removeObservers()
         self._timer.stop()
         self._device.stop()

@@ -52,8 +52,7 @@ class LesionPanel(Panel):
         self._gather.setSingleShot(True)
         self._gather.setInterval(GATHER_MS)
         self._gather.connect("timeout()", self._refresh)
-        self._segment_editor = EmbeddedSegmentEditor(self._segment_chosen_in_editor)
-        self.ui.segmentEditorButton.layout().addWidget(self._segment_editor.widget)
+        self._segment_editor = EmbeddedSegmentEditor(self.ui.segmentEditorButton, self._segment_chosen_in_editor)
         self._table = LesionTable(self.ui.lesionTable, self._bring_views_to, self._selection_changed)
         self._slider = ThresholdSlider(self.ui.thresholdSlider, self.ui.thresholdLabel, self._say)
         self._adding = AddButton(

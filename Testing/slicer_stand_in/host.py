@@ -215,6 +215,22 @@ def click(button: Any) -> None:
     QtTest.QTest.mouseClick(button, QtCore.Qt.LeftButton, pos=next(filter(button.hitButton, places)))
 
 
+def choose(selector: Any, node: Any) -> None:
+    """Choose a node, or None, in a ``qMRMLNodeComboBox`` as a person does: what the widget tells then it tells for no script.
+
+    Raises :class:`AssertionError` where the widget has no entry for it.
+    """
+    (combo,) = (child for child in selector.children() if child.className() in ("QComboBox", "ctkComboBox"))
+    rows = [None] * selector.noneEnabled + [selector.nodeFromIndex(index) for index in range(selector.nodeCount())]
+    if node not in rows:
+        raise AssertionError(f"{selector.name} does not offer {node and node.GetName()}")
+    row = rows.index(node)
+    combo.setCurrentIndex(row)
+    # A signal of PythonQt is told by calling it.
+    getattr(combo.activated, "emit", combo.activated)(row)
+    process_events()
+
+
 def click_at(widget: Any, x: int, y: int, modifiers: str = "") -> None:
     """Click at a place of a widget, such as the viewport of a table, with ``"Ctrl+"`` or ``"Shift+"``.
 

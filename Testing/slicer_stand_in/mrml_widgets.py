@@ -3,6 +3,7 @@
 from typing import Any
 
 import slicer
+import vtk
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
@@ -31,7 +32,11 @@ class qMRMLWidget(QtWidgets.QWidget):
 
 
 class qMRMLNodeComboBox(QtWidgets.QWidget):
-    """The nodes of the scene that fit ``nodeTypes``, in the scene's order; no entries that make or delete nodes."""
+    """The nodes of the scene that fit ``nodeTypes``, in the scene's order; no entries that make or delete nodes.
+
+    Which entry is chosen once the chosen one has gone, and which changes are told, Qt's combo box decides, as in Slicer with
+    Qt 6: a neighbour, and only where the text is another one.
+    """
 
     currentNodeChanged = Signal((object,), (bool,))
     currentNodeIDChanged = Signal(str)
@@ -56,30 +61,47 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         super().__init__(parent)
         self._scene: Any = None
         self._attributes: dict[tuple[str, str], str | None] = {}
-        self._current_id = ""
-        self._listed_ids: list[str] = []
         self._observed, self._observed_nodes = observations_of(self), observations_of(self)
         self._combo = QtWidgets.QComboBox(self)
         row = QtWidgets.QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self._combo)
         self._combo.setEnabled(False)
-        self._combo.activated.connect(self._activated)
+        self._combo.currentTextChanged.connect(self._tell)
+        self._combo.activated.connect(lambda index: self.nodeActivated.emit(self._node(self._combo.itemData(index))))
 
     def mrmlScene(self) -> Any:
         return self._scene
 
     def setMRMLScene(self, scene: Any) -> None:
+        if scene is self._scene:
+            return
         self._observed.removeObservers()
         self._scene = scene
         if scene is not None:
-            for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
-                self._observed.addObserver(scene, event, self._scene_changed)
-        self._combo.setEnabled(scene is not None)
-        self._refresh()
 
-    def _scene_changed(self, caller: Any, event: str) -> None:
+            @vtk.calldata_type(vtk.VTK_OBJECT)
+            def about_to_be_removed(caller: Any, event: str, node: Any) -> None:
+                if not scene.IsClosing() and self._ids().count(node.GetID()):
+                    self.nodeAboutToBeRemoved.emit(node)
+                    self._combo.removeItem(self._combo.findData(node.GetID()))
+
+            # Slicer's come as late and as early.
+            self._observed.addObserver(scene, scene.NodeAboutToBeRemovedEvent, about_to_be_removed, priority=-10.0)
+            self._observed.addObserver(scene, scene.NodeAddedEvent, self._node_added, priority=10.0)
+            for event in (scene.EndCloseEvent, scene.EndImportEvent):
+                self._observed.addObserver(scene, event, self._begin_anew)
+        self._combo.setEnabled(scene is not None)
+        current_id, blocker = self.currentNodeID, QtCore.QSignalBlocker(self._combo)
         self._refresh()
+        blocker.unblock()
+        self.setCurrentNodeID(current_id)
+
+    def _node(self, node_id: str) -> Any:
+        return self._scene.GetNodeByID(node_id) if self._scene and node_id else None
+
+    def _ids(self) -> list[str]:
+        return [self._combo.itemData(row) for row in range(self.noneEnabled, self._combo.count)]
 
     def _fits(self, node: Any) -> bool:
         if node.GetHideFromEditors() and not self.showHidden:
@@ -92,76 +114,67 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name)) for name, value in wanted.items()
         )
 
-    def _refresh(self) -> None:
-        scene = self._scene
-        # In a batch, such as closing the scene, nodes come and go; its end is an event of its own.
-        if scene is None or scene.IsBatchProcessing():
-            return
-        nodes = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
-        before, nodes = self._listed_ids, [node for node in nodes if self._fits(node)]
-        self._listed_ids = [node.GetID() for node in nodes]
+    def _node_added(self, caller: Any, event: str) -> None:
+        # During an import nodes have no lasting identifiers yet.
+        if not self._scene.IsImporting():
+            self._refresh()
+
+    def _begin_anew(self, caller: Any, event: str) -> None:
+        self._combo.model().removeRows(self.noneEnabled, self.nodeCount())
+        self._refresh()
+
+    def _refresh(self, caller: Any = None, event: str = "") -> None:
+        """Bring the entries to what the scene has, one by one."""
+        combo, scene = self._combo, self._scene
+        has_none = combo.count > 0 and combo.itemData(0) == ""
+        if self.noneEnabled and not has_none:
+            combo.insertItem(0, self.noneDisplay, "")
+        elif self.noneEnabled:
+            combo.setItemText(0, self.noneDisplay)
+        elif has_none:
+            combo.removeItem(0)
+        nodes = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())] if scene else []
+        nodes = [node for node in nodes if any(node.IsA(kind) for kind in self.nodeTypes)]
         self._observed_nodes.removeObservers()
         for node in nodes:
-            self._observed_nodes.addObserver(node, "ModifiedEvent", self._node_modified)
-        self._show_list()
-        for node in nodes:
-            if node.GetID() not in before:
+            self._observed_nodes.addObserver(node, "ModifiedEvent", self._refresh)
+        nodes = [node for node in nodes if self._fits(node)]
+        wanted = {node.GetID() for node in nodes}
+        for node_id in set(self._ids()) - wanted:
+            combo.removeItem(combo.findData(node_id))
+        for row, node in enumerate(nodes, self.noneEnabled):
+            if combo.findData(node.GetID()) < 0:
+                combo.insertItem(row, node.GetName(), node.GetID())
                 self.nodeAdded.emit(node)
-        current = self._current_id if self._current_id in self._listed_ids else ""
-        if not current and not self.noneEnabled and self._listed_ids:
-            current = self._listed_ids[0]
-        self._select(current)
+            else:
+                combo.setItemText(row, node.GetName())
 
-    def _node_modified(self, node: Any, event: str) -> None:
-        if not self._fits(node):
-            self._refresh()
-        elif self._combo.itemText(self._combo.findData(node.GetID())) != node.GetName():
-            self._show_list()
-
-    def _show_list(self) -> None:
-        blocker = QtCore.QSignalBlocker(self._combo)
-        self._combo.clear()
-        if self.noneEnabled:
-            self._combo.addItem(self.noneDisplay, "")
-        for node_id in self._listed_ids:
-            self._combo.addItem(self._scene.GetNodeByID(node_id).GetName(), node_id)
-        self._combo.setCurrentIndex(self._combo.findData(self._current_id))
-        blocker.unblock()
-
-    def _select(self, node_id: str) -> None:
-        changed, self._current_id = node_id != self._current_id, node_id
-        blocker = QtCore.QSignalBlocker(self._combo)
-        self._combo.setCurrentIndex(self._combo.findData(node_id))
-        blocker.unblock()
-        if changed:
-            node = self.currentNode()
-            self.currentNodeChanged.emit(node)
-            self.currentNodeChanged[bool].emit(node is not None)
-            self.currentNodeIDChanged.emit(node_id)
-
-    def _activated(self, index: int) -> None:
-        self._select(self._combo.itemData(index))
-        self.nodeActivated.emit(self.currentNode())
+    def _tell(self, _text: str) -> None:
+        node = self.currentNode()
+        self.currentNodeChanged.emit(node)
+        self.currentNodeChanged[bool].emit(node is not None)
+        self.currentNodeIDChanged.emit(self.currentNodeID)
 
     def currentNode(self) -> Any:
-        return self._scene.GetNodeByID(self._current_id) if self._scene and self._current_id else None
+        return self._node(self._combo.currentData)
 
     def setCurrentNode(self, node: Any) -> None:
         self.setCurrentNodeID(node.GetID() if node else "")
 
     def setCurrentNodeID(self, node_id: str) -> None:
-        self._select(node_id if node_id in self._listed_ids else "")
+        row = self._combo.findData(node_id)
+        self._combo.setCurrentIndex(row if row >= 0 else self._combo.findData(""))
 
     def setCurrentNodeIndex(self, index: int) -> None:
-        self._select(self._listed_ids[index])
+        self._combo.setCurrentIndex(index + self.noneEnabled)
 
-    currentNodeID = Property(str, lambda self: self._current_id, setCurrentNodeID)
+    currentNodeID = Property(str, lambda self: self._combo.currentData or "", setCurrentNodeID)
 
     def nodeCount(self) -> int:
-        return len(self._listed_ids)
+        return len(self._ids())
 
     def nodeFromIndex(self, index: int) -> Any:
-        return self._scene.GetNodeByID(self._listed_ids[index]) if 0 <= index < len(self._listed_ids) else None
+        return self._node(self._ids()[index]) if 0 <= index < self.nodeCount() else None
 
     def addAttribute(self, kind: str, name: str, value: Any = None) -> None:
         self._attributes[kind, name] = None if value is None else str(value)
@@ -183,6 +196,4 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         return node
 
     def removeCurrentNode(self) -> None:
-        if self.currentNode():
-            self.nodeAboutToBeRemoved.emit(self.currentNode())
-            self._scene.RemoveNode(self.currentNode())
+        self._scene.RemoveNode(self.currentNode())

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import slicer
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Signal
 
 from slicer_stand_in.ctk_widgets import stored
-from slicer_stand_in.mrml_widgets import observations_of, qMRMLWidget
+from slicer_stand_in.mrml_widgets import observations_of, qMRMLNodeComboBox, qMRMLWidget
 
 EFFECTS = (
     "Threshold",
@@ -85,7 +85,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     unorderedEffectsVisible = stored(bool, "unorderedEffectsVisible", True, "updateEffectList")
     undoEnabled = stored(bool, "undoEnabled", True)
-    readOnly = stored(bool, "readOnly", False)
+    readOnly = stored(bool, "readOnly", False, "_lock")
     maximumNumberOfUndoStates = stored(int, "maximumNumberOfUndoStates", 10)
     segmentationNodeSelectorVisible = stored(bool, "segmentationNodeSelectorVisible", True)
     sourceVolumeNodeSelectorVisible = stored(bool, "sourceVolumeNodeSelectorVisible", True)
@@ -103,11 +103,19 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._node: Any = None
         self._shown: tuple[Any, Any, str] = (None, None, "")
         self._logic = slicer.vtkSlicerSegmentEditorLogic()
-        self._observed = observations_of(self)
+        self._observed, self._observed_scene = observations_of(self), observations_of(self)
         self._effects = [qSlicerSegmentEditorAbstractEffect(name, self) for name in EFFECTS]
         self._effect_order: list[str] = []
+        self._keys: list[QtGui.QShortcut] = []
+        self._selector = qMRMLNodeComboBox(self)
+        self._selector.nodeTypes = ["vtkMRMLSegmentationNode"]
+        self._selector.currentNodeChanged.connect(self._selector_changed)
+        self._selector.hide()
         self._segments, self._effect_box = QtWidgets.QListWidget(), QtWidgets.QWidget()
         self._segments.setObjectName("SegmentsTableView")
+        self._table_frame = QtWidgets.QFrame()
+        self._table_frame.setObjectName("SegmentsTableResizableFrame")
+        QtWidgets.QVBoxLayout(self._table_frame).addWidget(self._segments)
         self._undo_button, self._redo_button = QtWidgets.QToolButton(), QtWidgets.QToolButton()
         steps = QtWidgets.QHBoxLayout()
         for button, text, slot in ((self._undo_button, "Undo", self.undo), (self._redo_button, "Redo", self.redo)):
@@ -122,7 +130,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._update_undo_buttons(None, "")
         column = QtWidgets.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self._segments)
+        column.addWidget(self._table_frame)
         column.addWidget(self._effect_box)
         column.addLayout(steps)
         self._segments.currentItemChanged.connect(self._segment_chosen)
@@ -130,9 +138,25 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self.updateEffectList()
 
     def setMRMLScene(self, scene: Any) -> None:
+        if scene is self.mrmlScene():
+            return
         self._logic.SetMRMLScene(scene)
         super().setMRMLScene(scene)
+        blocker = QtCore.QSignalBlocker(self._selector)
+        self._selector.setMRMLScene(scene)
+        blocker.unblock()
         self.updateWidgetFromMRML()
+        self._observed_scene.addObserver(scene, scene.EndBatchProcessEvent, self._batch_ended)
+
+    def _batch_ended(self, caller: Any, event: str) -> None:
+        # The selector has no entry for no segmentation, and has chosen one where the entries were made anew.
+        if self._node and self._node.GetSegmentationNode() is not self._selector.currentNode():
+            self.setSegmentationNode(self._selector.currentNode())
+        self.updateWidgetFromMRML()
+
+    def _selector_changed(self, node: Any) -> None:
+        if not self.mrmlScene().IsBatchProcessing():
+            self.setSegmentationNode(node)
 
     def mrmlSegmentEditorNode(self) -> Any:
         return self._node
@@ -146,8 +170,9 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         return self._node.GetSegmentationNode() if self._node else None
 
     def setSegmentationNode(self, node: Any) -> None:
-        if self._node:
+        if self._node and self._node.GetSegmentationNode() is not node:
             self._node.SetAndObserveSegmentationNode(node)
+            self.setActiveEffect(None)
             # Slicer chooses the volume that the segmentation was made on.
             volume = node and node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
             if volume:
@@ -178,7 +203,13 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             self.updateWidgetFromMRML()
 
     def updateWidgetFromMRML(self) -> None:
+        scene = self.mrmlScene()
+        if scene is None or scene.IsClosing() or scene.IsBatchProcessing():
+            return
         node, segmentation = self.segmentationNode(), self._segmentation()
+        blocker = QtCore.QSignalBlocker(self._selector)
+        self._selector.setCurrentNode(node)
+        blocker.unblock()
         self._observed.removeObservers()
         if self._node:
             self._observed.addObserver(self._node, "ModifiedEvent", self._mrml_changed)
@@ -258,9 +289,15 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             self._node.SetActiveEffectName(name)
         self._check_buttons()
 
+    def _lock(self) -> None:
+        if self.readOnly:
+            self.setActiveEffect(None)
+        self._effect_box.setEnabled(not self.readOnly)
+        self._update_undo_buttons(None, "")
+
     def _update_undo_buttons(self, caller: Any, event: str) -> None:
-        self._undo_button.setEnabled(bool(self._logic.CanUndo()))
-        self._redo_button.setEnabled(bool(self._logic.CanRedo()))
+        self._undo_button.setEnabled(not self.readOnly and bool(self._logic.CanUndo()))
+        self._redo_button.setEnabled(not self.readOnly and bool(self._logic.CanRedo()))
 
     def saveStateForUndo(self) -> None:
         self._logic.SaveStateForUndo()
@@ -285,11 +322,43 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     setAutoShowSourceVolumeNode = setter("autoShowSourceVolumeNode")
     setJumpToSelectedSegmentEnabled = setter("jumpToSelectedSegmentEnabled")
 
-    def installKeyboardShortcuts(self, parent: Any = None) -> None:
-        """Nothing: the effects do nothing either."""
+    def toggleSourceVolumeIntensityMaskEnabled(self) -> None:
+        self._logic.ToggleSourceVolumeIntensityMask()
+
+    def selectSegmentAtOffset(self, offset: int) -> None:
+        row = self._segments.currentRow + offset
+        if 0 <= row < self._segments.count:
+            self._segments.setCurrentRow(row)
+
+    def _toggle_effect(self, index: int) -> None:
+        button = self._effect_box.layout().itemAt(index)
+        if button is not None and not self.readOnly:
+            name = button.widget().text
+            self.setActiveEffectByName("" if self.activeEffect() and self.activeEffect().objectName == name else name)
+
+    def installKeyboardShortcuts(self, parent: Any) -> None:
+        """In ``parent``, the main window."""
+        self.uninstallKeyboardShortcuts()
+        actions: dict[str, Callable[[], None]] = {
+            "Escape": lambda: None if self.readOnly else self.setActiveEffect(None),
+            "Z": self.undo,
+            "Ctrl+Z": self.undo,
+            "Y": self.redo,
+            "Ctrl+Y": self.redo,
+            "Q": lambda: self.selectSegmentAtOffset(-1),
+            "W": lambda: self.selectSegmentAtOffset(1),
+            "I": self.toggleSourceVolumeIntensityMaskEnabled,
+        }
+        actions |= {str((number + 1) % 10): lambda number=number: self._toggle_effect(number) for number in range(10)}
+        for key, action in actions.items():
+            shortcut = QtGui.QShortcut(QtGui.QKeySequence(key), parent)
+            shortcut.activated.connect(action)
+            self._keys.append(shortcut)
 
     def uninstallKeyboardShortcuts(self) -> None:
-        """Nothing, as above."""
+        for shortcut in self._keys:
+            shortcut.setParent(None)
+        self._keys = []
 
     def setupViewObservations(self) -> None:
         """Nothing: no effect looks at the views."""

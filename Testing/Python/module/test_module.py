@@ -94,7 +94,7 @@ class JourneyTest(WholeModuleTestCase):
         ct = self.add_ct()
         node = self.run_on(ct)
         self.assertEqual(len(self.rows), len(LESIONS))
-        self.assertIs(self.widget.segmentationSelector.currentNode(), node)
+        self.assertIs(self.widget.segmentations.widget.currentNode(), node)
         # The largest is selected; its centre is where the chest has it.
         lesions = self.widget.lesions
         first = self.rows[0]
@@ -129,7 +129,7 @@ class TwoCtsTest(WholeModuleTestCase):
     def test_the_lesions_follow_the_ct_and_the_ct_the_lesions(self):
         one, other = self.add_ct("one"), self.add_ct("other", (0.0, 0.0, 40.0))
         of_one, of_other = self.run_on(one), self.run_on(other)
-        selector, inputs = self.widget.segmentationSelector, self.widget.input
+        selector, inputs = self.widget.segmentations.widget, self.widget.input
         self.choose_ct(one)
         self.assertIs(selector.currentNode(), of_one)
         self.assertIs(self.widget.lesions.segmentation_node, of_one)
@@ -145,7 +145,7 @@ class TwoCtsTest(WholeModuleTestCase):
         stranger = self.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "stranger")
         stranger.GetSegmentation().AddEmptySegment("a", "a")
         self.choose_ct(None)
-        self.widget.segmentationSelector.setCurrentNode(stranger)
+        self.widget.segmentations.widget.setCurrentNode(stranger)
         host.process_events()
         (sentence,) = self.talk.texts("error")
         self.assertIn("stranger", sentence)

@@ -168,6 +168,41 @@ class TestAdding(CorrectionTestCase):
         host.process_events(until=lambda: not self.ui.addButton.checked)
         self.assertEqual((self.points(), len(self.column())), ([], 3))
 
+    def test_the_reader_s_own_list_of_points_is_the_active_one_again(self):
+        selection = self.app.applicationLogic().GetSelectionNode()
+        own = self.scene.AddNewNodeByClass("vtkMRMLMarkupsCurveNode", "own")
+        for before in (own, None):
+            # As after it was chosen in the list of Slicer's module Markups.
+            selection.SetReferenceActivePlaceNodeClassName("vtkMRMLMarkupsCurveNode")
+            selection.SetReferenceActivePlaceNodeID(before and before.GetID())
+            host.click(self.ui.addButton)
+            self.assertEqual(selection.GetActivePlaceNodeClassName(), "vtkMRMLMarkupsFiducialNode")
+            host.click(self.ui.addButton)
+            self.assertIs(self.scene.GetNodeByID(selection.GetActivePlaceNodeID() or ""), before)
+            self.assertEqual(selection.GetActivePlaceNodeClassName(), "vtkMRMLMarkupsCurveNode")
+
+    def test_a_list_that_is_chosen_while_a_point_is_waited_for_stays_active(self):
+        import slicer
+
+        selection = self.app.applicationLogic().GetSelectionNode()
+        host.click(self.ui.addButton)
+        chosen = self.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "chosen")
+        slicer.modules.markups.logic().SetActiveList(chosen)
+        host.click(self.ui.addButton)
+        self.assertEqual(selection.GetActivePlaceNodeID(), chosen.GetID())
+
+    def test_the_point_leaves_nothing_in_the_scene(self):
+        def nodes():
+            return {self.scene.GetNthNode(n).GetID() for n in range(self.scene.GetNumberOfNodes())}
+
+        host.click(self.ui.addButton)
+        host.click(self.ui.addButton)
+        before = nodes()
+        host.click(self.ui.addButton)
+        self.assertGreater(nodes(), before)
+        host.click(self.ui.addButton)
+        self.assertEqual(nodes(), before)
+
     def test_under_a_transform_the_lesion_is_found_where_it_is_shown(self):
         motion = add_transform(self.scene, rigid_motion())
         for node in (self.volume_node, self.node):
@@ -287,3 +322,70 @@ class TestShape(CorrectionTestCase):
         self.assertIs(self.segment_editor.sourceVolumeNode(), self.volume_node)
         self.panel.exit()
         self.assertIsNone(self.segment_editor.activeEffect())
+
+
+class TestSegmentEditor(CorrectionTestCase):
+    def part(self, name: str):
+        import slicer
+
+        (found,) = slicer.util.findChildren(self.segment_editor, name=name)
+        return found
+
+    def test_its_own_list_of_segments_and_its_buttons_for_undo_are_not_shown(self):
+        self.assertTrue(self.segment_editor.isVisible())
+        for name in ("SegmentsTableResizableFrame", "UndoButton", "RedoButton"):
+            self.assertFalse(self.part(name).isVisible(), name)
+
+    def test_painting_is_limited_by_nothing_when_a_review_is_shown(self):
+        node = self.segment_editor.mrmlSegmentEditorNode()
+        node.SetSourceVolumeIntensityMask(True)
+        node.SetMaskMode(node.GetMaskMode() + 1)
+        self.panel.show(None)
+        self.panel.show(self.node)
+        self.assertEqual((node.GetSourceVolumeIntensityMask(), node.GetMaskMode()), (False, self.node.EditAllowedEverywhere))
+        self.assertEqual(self.limits(), "")
+
+    def test_a_limit_to_painting_is_said_though_the_section_was_closed(self):
+        host.click(self.ui.segmentEditorButton)
+        node = self.segment_editor.mrmlSegmentEditorNode()
+        node.SetSourceVolumeIntensityMaskRange(-600, 200)
+        # What the editor's key I does.
+        self.segment_editor.toggleSourceVolumeIntensityMaskEnabled()
+        self.assertEqual(self.limits(), "Painting is limited to voxels of -600 to 200 HU (key I).")
+        self.assertFalse(self.ui.segmentEditorButton.collapsed)
+        self.segment_editor.toggleSourceVolumeIntensityMaskEnabled()
+        self.assertEqual(self.limits(), "")
+
+    def limits(self) -> str:
+        """What the panel says."""
+        import slicer
+
+        labels = slicer.util.findChildren(self.ui.segmentEditorButton, className="QLabel")
+        return "".join(label.text for label in labels if label.isVisible())
+
+    def test_no_tool_works_while_no_review_is_shown(self):
+        import slicer
+
+        self.panel.show(None)
+        self.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "stranger")
+        self.scene.StartState(self.scene.ImportState)
+        self.scene.EndState(self.scene.ImportState)
+        buttons = {each.text: each for each in slicer.util.findChildren(self.segment_editor, className="QToolButton")}
+        self.assertFalse(buttons["Paint"].enabled)
+        self.panel.show(self.node)
+        self.assertTrue(buttons["Paint"].enabled)
+
+    def test_the_review_is_what_is_edited_also_after_an_import_into_the_scene(self):
+        import slicer
+
+        first = self.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "imported")
+        self.segment_editor.setSegmentationNode(first)
+        host.process_events()
+        self.assertIs(self.segment_editor.segmentationNode(), self.node)
+        buttons = {each.text: each for each in slicer.util.findChildren(self.segment_editor, className="QToolButton")}
+        host.click(buttons["Paint"])
+        self.scene.StartState(self.scene.ImportState)
+        self.scene.EndState(self.scene.ImportState)
+        host.process_events()
+        self.assertIs(self.segment_editor.segmentationNode(), self.node)
+        self.assertIs(self.segment_editor.sourceVolumeNode(), self.volume_node)

@@ -177,7 +177,7 @@ class TestInTheModule(ModuleTestCase):
         first.SetName("First")
         second.SetName("Second")
         for node in (second, first):
-            widget.segmentationSelector.setCurrentNode(node)
+            widget.segmentations.widget.setCurrentNode(node)
             self.talk.answer(str(folder))
             host.click(ui.reviewButton)
             self.assertIn(f"is in {folder / node.GetName()}", ui.resultLabel.text)

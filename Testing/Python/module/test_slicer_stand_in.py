@@ -354,14 +354,38 @@ class TestNodeComboBox(BenchTestCase):
         self.scene.Clear()
         self.assertEqual((self.names(), self.combo.currentNode(), self.got), ([], None, ["CT", None]))
 
-    def test_without_none_the_first_node_is_chosen(self):
+    def test_the_neighbour_is_chosen_when_the_chosen_node_is_removed_or_hidden(self):
+        first, second, third = (add_ct(name) for name in ("first", "second", "third"))
+        self.combo.setCurrentNode(second)
+        self.scene.RemoveNode(second)
+        self.assertIs(self.combo.currentNode(), third)
+        third.SetHideFromEditors(True)
+        self.assertIs(self.combo.currentNode(), first)
+        self.assertEqual(self.got, ["second", "third", "first"])
+
+    def test_a_node_of_the_same_name_is_told_only_to_who_asks_for_what_a_person_chose(self):
+        first, second = add_ct("CT"), add_ct("CT")
+        activated = []
+        self.combo.connect("nodeActivated(vtkMRMLNode*)", activated.append)
+        host.choose(self.combo, first)
+        host.choose(self.combo, second)
+        self.assertIs(self.combo.currentNode(), second)
+        self.assertEqual((self.got, activated), (["CT"], [first, second]))
+
+    def test_an_import_into_the_scene_leaves_none_chosen(self):
+        self.combo.setCurrentNode(add_ct())
+        self.scene.StartState(self.scene.ImportState)
+        add_ct("imported")
+        self.assertEqual(self.names(), ["CT"])
+        self.scene.EndState(self.scene.ImportState)
+        self.assertEqual((self.names(), self.combo.currentNode()), (["CT", "imported"], None))
+
+    def test_without_an_entry_for_none_the_first_node_is_chosen(self):
         self.combo.noneEnabled = False
         first = add_ct("first")
         add_ct("second")
         self.assertIs(self.combo.currentNode(), first)
-        self.scene.RemoveNode(first)
-        self.assertEqual(self.combo.currentNode().GetName(), "second")
-        self.assertEqual(self.got, ["first", "second"])
+        self.assertEqual(self.got[-1], "first")
 
     def test_it_can_be_asked_for_nodes_with_an_attribute(self):
         wanted = add_ct("wanted")
@@ -415,6 +439,40 @@ class TestSegmentEditor(BenchTestCase):
         self.assertEqual(self.editor.mrmlSegmentEditorNode().GetActiveEffectName(), "Erase")
         self.editor.setActiveEffect(None)
         self.assertIsNone(self.editor.activeEffect())
+
+    def test_read_only_it_offers_no_effect_and_no_undo(self):
+        import slicer
+
+        self.editor.saveStateForUndo()
+        buttons = {button.text: button for button in slicer.util.findChildren(self.editor, className="QToolButton")}
+        host.click(buttons["Paint"])
+        self.editor.setReadOnly(True)
+        self.assertIsNone(self.editor.activeEffect())
+        self.assertEqual([buttons[name].enabled for name in ("Paint", "Undo")], [False, False])
+
+    def test_it_turns_to_another_segmentation_when_an_import_has_ended(self):
+        shown = self.editor.segmentationNode()
+        other = self.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
+        self.editor.setSegmentationNode(other)
+        self.scene.StartState(self.scene.ImportState)
+        self.scene.EndState(self.scene.ImportState)
+        self.assertIs(self.editor.segmentationNode(), shown)
+
+    def test_its_keys_work_in_the_window_they_are_installed_in(self):
+        import qt
+
+        field = qt.QPushButton()
+        field.show()
+        node = self.editor.mrmlSegmentEditorNode()
+        self.editor.installKeyboardShortcuts(field)
+        for expected in (True, False):
+            host.press_key(field, "I")
+            self.assertEqual(node.GetSourceVolumeIntensityMask(), expected)
+        host.press_key(field, "1")
+        self.assertEqual(self.editor.activeEffect().name, "Paint")
+        self.editor.uninstallKeyboardShortcuts()
+        host.press_key(field, "1")
+        self.assertEqual(self.editor.activeEffect().name, "Paint")
 
     def test_a_closed_scene_leaves_it_empty(self):
         self.scene.Clear()

@@ -95,6 +95,7 @@ class BenchSampleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         volume = self.ui.volumeSelector.currentNode()
         segmentation = self.logic.process(volume, self.ui.thresholdSlider.value)
         self.editor.setSegmentationNode(segmentation)
+        self.editor.setSourceVolumeNode(self.ui.volumeSelector.currentNode())
         self.ui.statusLabel.text = _("{count} voxels").format(count=self.logic.count(segmentation, volume))
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
 
