@@ -4,7 +4,8 @@ What differs is patched from Qt's meta-objects, for all classes at once and for 
 
 - a property of the meta-object is an attribute: ``label.text = "x"``, not ``label.setText("x")`` and ``label.text()``;
 - ``button.connect("clicked()", f)`` takes the signature as text;
-- an object that C++ makes takes no new attributes, so a misspelt property is an error;
+- an object that C++ makes takes no new attributes, so a misspelt property is an error, and none over its functions and signals;
+- ``singleShot`` of a timer is the static function, which hides the property there: ``timer.setSingleShot(True)``;
 - ``name`` is ``objectName``, ``className()`` names the C++ class;
 - nothing waits for a user: modal dialogs raise :class:`ModalDialogError`;
 - ``QSignalBlocker`` is no context manager.
@@ -18,6 +19,9 @@ from types import MethodDescriptorType
 from typing import Any, NoReturn
 
 from PySide6 import QtCore, QtGui, QtWidgets
+
+HIDDEN_PROPERTIES = {("QTimer", "singleShot")}
+"""Where PythonQt gives a static function in place of a property; of all others of one name it gives the property."""
 
 QT_MODULES = (QtCore, QtGui, QtWidgets)
 """What the name ``qt`` holds in Slicer."""
@@ -108,6 +112,8 @@ def _patch(owner: type) -> None:
     meta = owner.staticMetaObject
     for index in range(meta.propertyCount()):
         name, writable = meta.property(index).name(), meta.property(index).isWritable()
+        if (owner.__name__, name) in HIDDEN_PROPERTIES:
+            continue
         # An inherited property is given again where a method of the class, such as sizeHint, would hide it.
         if index >= meta.propertyOffset() or name in owner.__dict__:
             setattr(owner, name, MetaProperty(owner, name, writable=writable))
@@ -140,15 +146,20 @@ def _getattribute(self: QtCore.QObject, name: str) -> Any:
 
 
 def _setattr(self: QtCore.QObject, name: str, value: Any) -> None:
-    attribute = getattr(type(self), name, None)
+    owner = next((cls for cls in type(self).__mro__ if name in cls.__dict__), None)
+    attribute = owner.__dict__[name] if owner else None
     # PySide6 keeps bound signals, and the children of what a .ui file makes, as attributes.
     by_pyside = isinstance(value, QtCore.SignalInstance) or (isinstance(value, QtCore.QObject) and value.objectName == name)
     if isinstance(attribute, QtCore.Property):
         QtCore.QObject.setProperty(self, name, value)
-    elif by_pyside or hasattr(type(self), name) or not _made_by_cpp(type(self)) or name.startswith("_"):
+    elif by_pyside or isinstance(attribute, (MetaProperty, property)) or name.startswith("_"):
         _object_setattr(self, name, value)
-    else:
+    elif owner and _made_by_cpp(owner) and (callable(attribute) or isinstance(attribute, QtCore.Signal)):
+        raise AttributeError(f"'{name}' of {type(self).__name__} is a function or signal, which can not be overwritten")
+    elif owner is None and _made_by_cpp(type(self)):
         raise AttributeError(f"{type(self).__name__} has no attribute '{name}', and an object made by C++ takes no new one")
+    else:
+        _object_setattr(self, name, value)
 
 
 def _made_by_cpp(cls: type) -> bool:

@@ -79,6 +79,19 @@ class TestQtAsInSlicer(BenchTestCase):
         with self.assertRaisesRegex(AttributeError, "only be read"):
             qt.QLabel().sizeHint = 5
 
+    def test_functions_and_signals_are_not_overwritten(self):
+        import qt
+        import slicer
+
+        class Panel(qt.QWidget):
+            pass
+
+        # The static function hides the property of that name.
+        cases = [(qt.QTimer(), "singleShot"), (qt.QLabel(), "setText"), (qt.QPushButton(), "clicked"), (Panel(), "hide")]
+        for widget, name in [*cases, (slicer.qMRMLNodeComboBox(), "setCurrentNode")]:
+            with self.assertRaisesRegex(AttributeError, f"'{name}' .* can not be overwritten"):
+                setattr(widget, name, True)
+
     def test_a_python_subclass_takes_attributes(self):
         import qt
 
@@ -134,7 +147,7 @@ class TestQtAsInSlicer(BenchTestCase):
         fired = []
         qt.QTimer.singleShot(1, lambda: fired.append(True))
         timer = qt.QTimer()
-        timer.singleShot = True
+        timer.setSingleShot(True)
         timer.connect("timeout()", lambda: fired.append(False))
         timer.start(1)
         host.process_events(until=lambda: len(fired) == 2)
