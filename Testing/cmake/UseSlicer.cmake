@@ -40,3 +40,14 @@ function(slicer_add_python_unittest)
   get_filename_component(name "${TEST_SCRIPT}" NAME_WE)
   add_test(NAME py_${TEST_TESTNAME_PREFIX}${name} COMMAND Slicer ${TEST_SLICER_ARGS})
 endfunction()
+
+function(slicer_add_python_test)
+  cmake_parse_arguments(TEST "" "SCRIPT;TESTNAME_PREFIX" "SCRIPT_ARGS;SLICER_ARGS" ${ARGN})
+  if(NOT EXISTS "${TEST_SCRIPT}")
+    message(FATAL_ERROR "slicer_add_python_test: there is no ${TEST_SCRIPT}")
+  endif()
+  get_filename_component(name "${TEST_SCRIPT}" NAME_WE)
+  add_test(NAME py_${TEST_TESTNAME_PREFIX}${name}
+    # A program that is there, for ctest tells no other's arguments.
+    COMMAND ${CMAKE_COMMAND} -E true --testing ${TEST_SLICER_ARGS} --python-script ${TEST_SCRIPT} ${TEST_SCRIPT_ARGS})
+endfunction()
