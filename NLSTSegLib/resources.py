@@ -16,7 +16,12 @@ def resources_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "Resources"
 
 
-def user_models_folder() -> Path:
-    """Folder of the models that the user added; it need not exist."""
-    named = os.environ.get(MODELS_VARIABLE)
-    return Path(named) if named else Path.home() / ".nlstseg" / "models"
+def user_models_folder() -> Path | None:
+    """Folder of the models that the user added; it need not exist. ``None`` where neither the environment nor the system names
+    a home."""
+    if named := os.environ.get(MODELS_VARIABLE):
+        return Path(named)
+    try:
+        return Path.home() / ".nlstseg" / "models"
+    except RuntimeError:
+        return None

@@ -1,7 +1,8 @@
 """Whether a model was trained on the very scan it is shown: hashes of scans, which name nobody.
 
-A result on such a scan says nothing about new patients, so the ids of the training scans travel with the model. They are
-salted: who does not have the scan, or the UID of its series, learns nothing from them.
+A result on such a scan says nothing about new patients, so hashes of the training scans' voxels travel with the model: who
+does not have the voxels learns nothing from them, since they cannot all be tried. UIDs can, those of one scanner in seconds, and
+the salt travels too; so no hash of a UID is in a card.
 """
 
 from __future__ import annotations
@@ -34,24 +35,15 @@ def scan_sha256(ct: CtVolume) -> str:
     return digest.hexdigest()
 
 
-def series_sha256(ct: CtVolume) -> str:
-    """Hash of the UID of the DICOM series; empty where it is not known."""
-    uid = ct.acquisition.series_uid
-    return hashlib.sha256(uid.encode()).hexdigest() if uid else ""
-
-
 def salted(salt: str, digest: str) -> str:
-    """What a model card holds of the hash of a scan or of a series."""
+    """What a model card holds of the hash of a scan."""
     return hashlib.sha256(f"{salt}:{digest}".encode()).hexdigest()
 
 
 def check_trained_on(ct: CtVolume, card: ModelCard) -> list[Finding]:
-    """The finding :data:`CODE` when the voxels or the series of ``ct`` are among those the model was trained on."""
+    """The finding :data:`CODE` when the voxels of ``ct`` are among those the model was trained on."""
     known = card.training_cases
-    if not known.sha256:
-        return []
-    own = {salted(known.salt, digest) for digest in (scan_sha256(ct), series_sha256(ct)) if digest}
-    if own.isdisjoint(known.sha256):
+    if not known.sha256 or salted(known.salt, scan_sha256(ct)) not in known.sha256:
         return []
     message = f"The model '{card.name}' was trained on this very scan, so what it finds here is no measure of its quality."
     return [Finding("warning", CODE, message, "Judge the model on other patients.")]

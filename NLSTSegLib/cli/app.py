@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -152,12 +153,13 @@ def phantom(
     from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
+        from NLSTSegLib.cli.show import show_place
         from NLSTSegLib.phantom.folder import check_phantom_folder, write_phantom
         from NLSTSegLib.phantom.make import make_phantom
 
         check_phantom_folder(out)
         write_phantom(make_phantom(seed), out)
-        typer.echo(f"phantom with seed {seed} written to {out}")
+        show_place(out, f"phantom with seed {seed} written to")
 
 
 @app.command()
@@ -185,7 +187,14 @@ def version() -> None:
 
 def main() -> None:
     """Entry point of ``nlstseg`` and ``python -m NLSTSegLib``."""
+    from NLSTSegLib.cli.terminal import use_unfailing_streams
+    from NLSTSegLib.errors import InputError
     from NLSTSegLib.jobs.parent_watch import end_without_owner
 
-    end_without_owner()
+    use_unfailing_streams()
+    try:
+        end_without_owner()
+    except InputError as error:
+        print(f"nlstseg: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     app(prog_name="nlstseg")

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from NLSTSegLib.cli.run import SegmentJob, run_one
-from NLSTSegLib.disk.atomic_folder import held, prepare_place, whole_folder
+from NLSTSegLib.disk.atomic_folder import NOT_COUNTED, held, other_than_files, prepare_place, whole_folder
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, find_model, load_model
-from NLSTSegLib.phantom.folder import write_phantom
+from NLSTSegLib.phantom.folder import CT_FILE, PHANTOM_FILES, write_phantom
 from NLSTSegLib.phantom.make import Phantom, make_phantom
 from NLSTSegLib.pipeline import SegmentOptions
+from NLSTSegLib.results.folder import PREVIEW_FILE, RESULT_FILES, SEGMENTATION_FILE
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 MARK_FILE = "nlstseg-demo.txt"
 """Tells a folder of an earlier demo, which may be replaced, from any other."""
+
+PHANTOM_FOLDER, RESULT_FOLDER = "phantom", "result"
 
 
 def run_demo(output: Path, seed: int) -> None:
@@ -30,27 +34,35 @@ def run_demo(output: Path, seed: int) -> None:
 
     console = Console()
     with held(output):
-        names = prepare_place(output)
-        if names and MARK_FILE not in names:
-            raise InputError(f"the folder '{output}' holds other files; choose another with --output")
+        other = not_of_a_demo(output) if prepare_place(output) else None
+        if other:
+            raise InputError(f"the folder '{output}' holds other files ({other}); choose another with --output")
         console.print(f"making the chest phantom (seed {seed})")
         phantom = make_phantom(seed)
         with whole_folder(output) as partial:
             (partial / MARK_FILE).write_text("Made by 'nlstseg demo'; running it again replaces this folder.\n")
-            write_phantom(phantom, partial / "phantom")
-            job = SegmentJob(partial / "result", DEFAULT_MODEL, SegmentOptions(), "auto", None, True, False)
+            write_phantom(phantom, partial / PHANTOM_FOLDER)
+            job = SegmentJob(partial / RESULT_FOLDER, DEFAULT_MODEL, SegmentOptions(), "auto", None, True, False)
             with progress_display("", (0, 1), as_json=False) as progress:
                 model = load_model(find_model(job.model))
-                result = run_one(partial / "phantom" / "ct.nrrd", job.output, job, model, progress)
+                result = run_one(partial / PHANTOM_FOLDER / CT_FILE, job.output, job, model, progress)
     show_findings(result.findings)
     show_lesions(result)
-    show_place(output / "result")
+    show_place(output / RESULT_FOLDER)
     console.print(comparison(phantom, result.labels))
-    console.print(
-        f"look at {output / 'result' / 'preview.png'}; open {output / 'result' / 'segmentation.seg.nrrd'} in 3D Slicer",
-        markup=False,
-        soft_wrap=True,
-    )
+    show_place(output / RESULT_FOLDER / PREVIEW_FILE, "look at")
+    show_place(output / RESULT_FOLDER / SEGMENTATION_FILE, "open in 3D Slicer:")
+
+
+def not_of_a_demo(folder: Path) -> str | None:
+    """A name in ``folder`` by which it is not what :func:`run_demo` has written; ``None`` where it is."""
+    for name in sorted(set(os.listdir(folder)) - NOT_COUNTED - {MARK_FILE}):
+        files = {PHANTOM_FOLDER: PHANTOM_FILES, RESULT_FOLDER: RESULT_FILES}.get(name)
+        if files is None or (folder / name).is_symlink() or not (folder / name).is_dir():
+            return name
+        if other := other_than_files(folder / name, files):
+            return f"{name}/{other}"
+    return None if (folder / MARK_FILE).is_file() else MARK_FILE
 
 
 def found_lesions(phantom: Phantom, labels: np.ndarray) -> dict[int, float]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from NLSTSegLib.errors import InputError, NLSTSegError, is_out_of_memory
+from NLSTSegLib.cli.terminal import UnfailingStream
+from NLSTSegLib.errors import InputError, NLSTSegError, is_out_of_memory, printable
 from NLSTSegLib.progress import Progress, silent, stage_of
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def exit_on_errors(debug: bool) -> Iterator[None]:
             raise typer.Exit(InputError.exit_code) from error
         if debug:
             traceback.print_exception(error)
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
         print(f"nlstseg: unexpected {what}; run it with --debug and report what that shows", file=sys.stderr)
         raise typer.Exit(UNEXPECTED) from error
 
@@ -94,7 +95,9 @@ def quiet_decoders() -> Iterator[None]:
     kept = os.dup(2)
     try:
         if shown is sys.__stderr__:
-            sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1, encoding=shown.encoding, errors=shown.errors)
+            sys.stderr = UnfailingStream(
+                os.fdopen(os.dup(kept), "wb"), encoding=shown.encoding, errors=shown.errors, line_buffering=True
+            )
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield

@@ -66,11 +66,9 @@ def show_lesions(result: SegmentationResult) -> None:
     Console().print(table)
 
 
-def show_place(folder: Path) -> None:
-    """Where the files are."""
-    from rich.console import Console
-
-    Console().print(f"written to {folder}", markup=False, highlight=False, soft_wrap=True)
+def show_place(folder: Path, what: str = "written to") -> None:
+    """Where the files are; a name may hold anything, so it is shown as :func:`NLSTSegLib.errors.printable` makes it."""
+    print(printable(f"{what} {folder}"))
 
 
 def show_findings(findings: Sequence[Finding]) -> None:
@@ -116,4 +114,4 @@ def show_models(models: Sequence[ModelFiles], broken: Sequence[BrokenModel]) -> 
         for name, value in card.metrics.items():
             print(printable(f"  {name}: {value}"))
     for each in broken:
-        print(f"{each.name} ({each.origin}) cannot be used: {each.reason}", file=sys.stderr)
+        print(printable(f"{each.name} ({each.origin}) cannot be used: {each.reason}"), file=sys.stderr)

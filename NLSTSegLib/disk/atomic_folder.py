@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import shutil
+import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from NLSTSegLib.disk.lock import give_lock_back, take_lock
+from NLSTSegLib.disk.scratch import remove_own_folder
 from NLSTSegLib.errors import InputError, is_out_of_memory
 
 PARTIAL_MARK = ".partial-"
@@ -74,6 +75,15 @@ def prepare_place(folder: Path) -> set[str]:
             return set(os.listdir(place)) - NOT_COUNTED if place.exists() else set()
 
 
+def other_than_files(folder: Path, names: Iterable[str]) -> str | None:
+    """Name of something in ``folder`` that is not a file with one of ``names``: of another name, a folder, or a link."""
+    known = {*names}
+    for name in sorted(set(os.listdir(folder)) - NOT_COUNTED):
+        if name not in known or not stat.S_ISREG((folder / name).lstat().st_mode):
+            return name
+    return None
+
+
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the name ``folder`` at the end of the block; what had that name goes.
@@ -103,7 +113,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
                 raise
             raise InputError(f"'{folder}' could not be written ({why}), nothing was changed there; {fix}") from error
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            remove_own_folder(partial)
 
 
 @contextlib.contextmanager
@@ -158,11 +168,12 @@ def _replaced(folder: Path) -> Path:
 def _put_in_order(folder: Path) -> None:
     """The caller has the lock, so what is there is of dead processes."""
     for left in folder.parent.glob(f".{glob.escape(folder.name)}{PARTIAL_MARK}*"):
-        shutil.rmtree(left, ignore_errors=True)
+        if left.name.rpartition(PARTIAL_MARK)[2].isdecimal():
+            remove_own_folder(left)
     replaced = _replaced(folder)
     if replaced.exists():
         if folder.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
+            remove_own_folder(replaced)
         else:
             # Killed between the two renames: what was replaced goes back to its place.
             replaced.rename(folder)

@@ -1,4 +1,4 @@
-"""A name for a folder that is not there yet."""
+"""Names for files and folders: which ones are plain, and one for a folder that is not there yet."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ NOT_IN_NAMES = re.compile(r"[^\w ()+-]")
 
 LONGEST_NAME = 80
 """Characters; with the folders above it a path stays below the 260 of Windows."""
+
+
+PLAIN_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether ``name`` is that of a file in a folder on every system, and leads to no other folder."""
+    return PLAIN_NAME.fullmatch(name) is not None
 
 
 def new_folder(parent: Path, name: str) -> Path:

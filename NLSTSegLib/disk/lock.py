@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -14,15 +15,20 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """What a disk without locks answers, as some of computing clusters are."""
 
 
+MOST_TRIES = 100
+"""A lock that goes just now is tried again so often; a living one goes once or twice in a row."""
+
+
 def take_lock(file: Path) -> int | None:
     """Make ``file`` if it is missing and lock it; ``None`` when another process or another call of this one has it.
 
     The system itself gives a lock back when its process ends, however that comes about; numbers of processes would tell
     less, since they are given anew and mean nothing to another container or computer. :func:`give_lock_back` takes what is
-    returned. On a disk without locks, who makes the file has it. Raises :class:`OSError` when the file cannot be made, and
-    :class:`InputError` when it is there on such a disk.
+    returned. On a disk without locks, who makes the file has it. Links are not followed. Raises :class:`OSError` when the
+    file cannot be made, and :class:`InputError`, which names it, when what is there cannot be a lock, is another user's, or
+    is there on such a disk.
     """
-    while True:
+    for _ in range(MOST_TRIES):
         made, descriptor = _open(file)
         if descriptor is None:
             continue
@@ -42,6 +48,7 @@ def take_lock(file: Path) -> int | None:
         if _is_in_place(file, descriptor):
             return descriptor
         os.close(descriptor)
+    raise InputError(f"the lock '{file}' comes and goes without end; remove what makes it, or choose another place")
 
 
 def give_lock_back(file: Path, descriptor: int) -> None:
@@ -58,18 +65,36 @@ def give_lock_back(file: Path, descriptor: int) -> None:
 
 def _open(file: Path) -> tuple[bool, int | None]:
     """Whether the file was made by this call, and it; ``None`` when it went just now."""
+    # Neither through a link, to what somebody else chose, nor waiting for the other end of a pipe. Windows has neither flag.
+    careful = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        return True, os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        return True, os.open(file, careful | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
-        try:
-            return False, os.open(file, os.O_RDWR)
-        except FileNotFoundError:
+        pass
+    try:
+        descriptor = os.open(file, careful)
+    except FileNotFoundError:
+        return False, None
+    except PermissionError as error:
+        what = "is another user's; remove it if no run is under way, or choose another place"
+        raise InputError(f"the lock '{file}' {what}") from error
+    except OSError as error:
+        if not os.path.lexists(file):
             return False, None
+        raise _no_lock(file) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_lock(file)
+    return False, descriptor
+
+
+def _no_lock(file: Path) -> InputError:
+    return InputError(f"'{file}', which stands where a lock belongs, is a link or no file; remove it, or choose another place")
 
 
 def _is_in_place(file: Path, descriptor: int) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(file))
+        return os.path.samestat(os.fstat(descriptor), os.lstat(file))
     except FileNotFoundError:
         return False
 

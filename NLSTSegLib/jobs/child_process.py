@@ -7,14 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import IntEnum
 from pathlib import Path
 
-from NLSTSegLib.disk.scratch import scratch_folder
+from NLSTSegLib.disk.scratch import lock_of, scratch_folder
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.jobs.parent_watch import OWNER_VARIABLE, lock_of
+from NLSTSegLib.jobs.parent_watch import OWNER_VARIABLE
 
 OUTPUT_FILE, LOG_FILE = "stdout.txt", "stderr.txt"
 """Where the child writes: files never fill up and block it, and are read without waiting."""
@@ -63,6 +64,8 @@ class ChildProcess:
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
+            # By its place the child knows the lock again.
+            "TMPDIR": tempfile.gettempdir(),
             OWNER_VARIABLE: str(lock_of(self.folder)),
         }
         # Without -P the current folder would come before PYTHONPATH; what is written is UTF-8 on every system.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ BOX_MARGIN_MM = 10.0
 SCORE_PERCENTILE = 95
 """A lesion's score is this percentile of its probabilities: near the peak, but not the doing of one voxel."""
 
+MOST_LESIONS = 65_535
+"""Labels that a label map of two bytes a voxel holds."""
 
 Outline = tuple[Box, np.ndarray]
 """Box and mask of a :class:`Lesion`."""
@@ -79,8 +81,8 @@ def outline_lesions(
     ``min_volume_mm3``. With ``lung_mask`` (bool ``[k, j, i]``, the same grid) it is kept, whole, when any voxel of it lies in
     the field. The list is in label order: descending volume, and the first voxel in ``[k, j, i]`` order decides a tie.
 
-    Raises :class:`InputError` for a threshold or volume out of range or a field of another shape, ``ValueError`` for a
-    probability of another type or shape.
+    Raises :class:`InputError` for a threshold or volume out of range, a field of another shape, or more lesions than
+    :data:`MOST_LESIONS`, ``ValueError`` for a probability of another type or shape.
     """
     if probability.dtype != np.uint8 or probability.shape != ct.hu.shape:
         raise ValueError(f"the probability must be uint8 of shape {ct.hu.shape}, not {probability.dtype} {probability.shape}")
@@ -94,12 +96,18 @@ def outline_lesions(
         )
 
     kept = []
-    for box, mask in _grown_components(above(probability, threshold), ct, min_volume_mm3):
+    # A component of exactly the minimum stays, also when the product misses it in the last bit.
+    for box, mask in boxed_components(above(probability, threshold), min_volume_mm3 / ct.voxel_volume_mm3 * (1 - 1e-9)):
         if lung_mask is None or lung_mask[box][mask].any():
             first_kji = tuple(int(s.start + n[0]) for s, n in zip(box, mask.nonzero(), strict=True))
             kept.append((-np.count_nonzero(mask), first_kji, box, mask))
     kept.sort(key=lambda component: component[:2])
-    return [(box, mask) for _, _, box, mask in kept]
+    if len(kept) > MOST_LESIONS:
+        # Larger than the first that is one too many.
+        enough_mm3 = (1 - kept[MOST_LESIONS][0]) * ct.voxel_volume_mm3
+        what = f"{len(kept)} lesions are above the threshold {threshold:g}, more than the {MOST_LESIONS} that can be labelled"
+        raise InputError(f"{what}; set the minimum volume to {float(np.ceil(enough_mm3 * 10)) / 10:g} mm3 or more (--min-volume)")
+    return [_grown(box, mask, ct) for _, _, box, mask in kept]
 
 
 def measure_lesions(outlines: Sequence[Outline], probability: np.ndarray, ct: CtVolume) -> list[Lesion]:
@@ -121,14 +129,12 @@ def label_map(lesions: Sequence[Lesion], shape_kji: tuple[int, int, int]) -> np.
     return labels
 
 
-def _grown_components(above: np.ndarray, ct: CtVolume, min_volume_mm3: float) -> Iterator[tuple[Box, np.ndarray]]:
-    """The same with the box grown by :data:`BOX_MARGIN_MM`, those that are large enough."""
-    # A component of exactly the minimum stays, also when the product misses it in the last bit.
-    for tight, inner_mask in boxed_components(above, min_volume_mm3 / ct.voxel_volume_mm3 * (1 - 1e-9)):
-        box, inner = _grow(tight, ct)
-        mask = np.zeros([s.stop - s.start for s in box], bool)
-        mask[inner] = inner_mask
-        yield box, mask
+def _grown(tight: Box, inner_mask: np.ndarray, ct: CtVolume) -> Outline:
+    """The box grown by :data:`BOX_MARGIN_MM` and clipped, and the mask in it."""
+    box, inner = _grow(tight, ct)
+    mask = np.zeros([s.stop - s.start for s in box], bool)
+    mask[inner] = inner_mask
+    return box, mask
 
 
 def _grow(tight: Box, ct: CtVolume) -> tuple[Box, Box]:

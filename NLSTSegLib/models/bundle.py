@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from NLSTSegLib.disk.archives import is_archive
-from NLSTSegLib.errors import ModelError
+from NLSTSegLib.errors import ModelError, printable
 from NLSTSegLib.models.card import CARD_FILE, Architecture, ModelCard, published_card, read_card, read_limited
 from NLSTSegLib.models.specs import InputSpec
 from NLSTSegLib.resources import resources_folder, user_models_folder
@@ -88,11 +88,17 @@ def broken_models() -> list[BrokenModel]:
 
 def _all_models() -> Iterator[ModelFiles | BrokenModel]:
     """The bundled ones first, so that none of the user's takes the name of one."""
-    folders: tuple[tuple[Path, Literal["bundled", "installed"]], ...]
+    folders: tuple[tuple[Path | None, Literal["bundled", "installed"]], ...]
     folders = ((resources_folder() / "Models", "bundled"), (user_models_folder(), "installed"))
     for parent, origin in folders:
-        for folder in sorted(parent.glob("[!.]*/")):
-            for path in models_in(folder):
+        for folder in sorted(parent.glob("[!.]*/")) if parent else ():
+            try:
+                paths = models_in(folder)
+            except OSError as error:
+                reason = f"the folder '{folder}' cannot be read ({error.strerror}); change its rights, or remove it"
+                yield BrokenModel(folder.name, folder, printable(reason), origin)
+                continue
+            for path in paths:
                 try:
                     yield ModelFiles(*_card_and_weights(path), origin)
                 except ModelError as error:

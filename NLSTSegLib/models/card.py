@@ -36,8 +36,8 @@ class Architecture:
 
 @dataclass(frozen=True)
 class TrainingCases:
-    """Scans the model was trained on, as :func:`.checks.training_overlap.salted` gives them; their number is not that of the
-    cases, since a scan is known by its voxels and by its series."""
+    """Scans the model was trained on, by their voxels, as :func:`.checks.training_overlap.salted` gives them. Cards of earlier
+    versions also hold hashes of series, which nothing reads any more."""
 
     salt: str = ""
     sha256: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ def published_card(weights: Path) -> ModelCard:
     """The card of a checkpoint of the published U-Net, whose file says nothing about itself."""
     return ModelCard(
         format=1,
-        name=weights.stem,
+        name=printable(weights.stem),
         version="published",
         description="Checkpoint of the published NLSTseg 2D U-Net, supplied by the user.",
         architecture=Architecture("published"),

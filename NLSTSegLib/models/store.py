@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import re
 import shutil
+import stat
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from NLSTSegLib.models.bundle import (
     models_in,
 )
 from NLSTSegLib.models.card import CARD_FILE, read_limited
-from NLSTSegLib.resources import user_models_folder
+from NLSTSegLib.resources import MODELS_VARIABLE, user_models_folder
 
 TEXT_FILES = re.compile(r"(licen[cs]e|notice|readme|copying)[^/\\]*", re.IGNORECASE)
 """Files beside a model that go with it."""
@@ -71,7 +72,7 @@ def add_model(path: Path) -> AddedModel:
     source = find_model(str(path))
     name = source.card.name
     _check_name(name)
-    store = user_models_folder()
+    store = _store()
     try:
         store.mkdir(parents=True, exist_ok=True)
         with ExitStack() as undo:
@@ -95,7 +96,7 @@ def add_model(path: Path) -> AddedModel:
 
 def remove_model(folder: Path) -> None:
     """Delete an installed model, whole or broken. Raises :class:`ModelError` for any other folder."""
-    store = user_models_folder()
+    store = _store()
     installed = [_folder_of(model) for model in list_models() if model.origin == "installed"]
     installed += [model.folder for model in broken_models() if model.origin == "installed"]
     if folder not in installed:
@@ -124,6 +125,13 @@ def model_path(files: ModelFiles) -> str:
     return str(files.weights if files.weights.suffix in CHECKPOINT_ENDINGS else files.weights.parent)
 
 
+def _store() -> Path:
+    store = user_models_folder()
+    if store is None:
+        raise ModelError(f"there is no home folder to keep models in; set {MODELS_VARIABLE} to a folder for them")
+    return store
+
+
 def _folder_of(files: ModelFiles) -> Path:
     return files.weights.parent
 
@@ -146,7 +154,9 @@ def _copy(source: ModelFiles, folder: Path) -> None:
     if source.weights.suffix not in CHECKPOINT_ENDINGS:
         shutil.copyfile(source.weights.parent / CARD_FILE, folder / CARD_FILE)
         for file in source.weights.parent.iterdir():
-            if TEXT_FILES.fullmatch(file.name) and file.is_file() and file.stat().st_size <= LARGEST_TEXT_BYTES:
+            # A link may lead to any file of the user's, which would then travel with the model.
+            facts = file.lstat()
+            if TEXT_FILES.fullmatch(file.name) and stat.S_ISREG(facts.st_mode) and facts.st_size <= LARGEST_TEXT_BYTES:
                 shutil.copyfile(file, folder / file.name)
     # Read within limits: a hostile bundle may have anything in the place of its weights.
     (folder / source.weights.name).write_bytes(read_limited(source.weights, MAXIMUM_WEIGHTS_BYTES))

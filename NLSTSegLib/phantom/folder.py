@@ -11,6 +11,8 @@ from NLSTSegLib.lesions.measure import round_half_up
 from NLSTSegLib.phantom.make import Phantom
 from NLSTSegLib.reading.write import write_image
 
+CT_FILE, TRUTH_FILE, TABLE_FILE = PHANTOM_FILES = ("ct.nrrd", "truth.nrrd", "lesions.csv")
+
 COLUMNS = ("lesion", "kind", "diameter_mm", "solid_diameter_mm", "centre_l_mm", "centre_p_mm", "centre_s_mm", "hu")
 """Columns of the phantom's ``lesions.csv``."""
 
@@ -29,9 +31,9 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
     with held(folder):
         check_phantom_folder(folder)
         with whole_folder(folder) as partial:
-            write_image(phantom.ct.to_image(), partial / "ct.nrrd")
-            write_image(phantom.ct.image_like(phantom.labels), partial / "truth.nrrd")
-            with open(partial / "lesions.csv", "w", newline="", encoding="utf-8") as file:
+            write_image(phantom.ct.to_image(), partial / CT_FILE)
+            write_image(phantom.ct.image_like(phantom.labels), partial / TRUTH_FILE)
+            with open(partial / TABLE_FILE, "w", newline="", encoding="utf-8") as file:
                 table = csv.writer(file)
                 table.writerow(COLUMNS)
                 for lesion in phantom.lesions:

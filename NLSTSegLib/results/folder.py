@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from NLSTSegLib.disk.atomic_folder import held, prepare_place, whole_folder
+from NLSTSegLib.disk.atomic_folder import held, other_than_files, prepare_place, whole_folder
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.pipeline import SegmentationResult
 from NLSTSegLib.progress import Progress, silent
 from NLSTSegLib.reading.write import write_image
 from NLSTSegLib.results.preview import write_preview
-from NLSTSegLib.results.report import write_report
+from NLSTSegLib.results.report import PROGRAM, write_report
 from NLSTSegLib.results.saved import LABELS_FILE, PROBABILITY_FILE, REPORT_FILE
 from NLSTSegLib.results.segmentation_file import write_segmentation
 from NLSTSegLib.results.tables import write_csv
@@ -22,7 +23,7 @@ TABLE_FILE = "lesions.csv"
 PREVIEW_FILE = "preview.png"
 
 RESULT_FILES = {SEGMENTATION_FILE, LABELS_FILE, PROBABILITY_FILE, TABLE_FILE, PREVIEW_FILE, REPORT_FILE}
-"""A folder with a report and no file of another name is an earlier result, which may be replaced."""
+"""Names of the files of a result."""
 
 
 def check_output(folder: Path, force: bool) -> None:
@@ -30,11 +31,27 @@ def check_output(folder: Path, force: bool) -> None:
     names = prepare_place(folder)
     if not names:
         return
-    others = sorted(names - RESULT_FILES)
-    if others or REPORT_FILE not in names:
-        raise InputError(f"the output folder '{folder}' holds other files ({(others or sorted(names))[0]}); choose a new folder")
+    other = not_of_a_result(folder)
+    if other:
+        raise InputError(f"the output folder '{folder}' holds other files ({other}); choose a new folder")
     if not force:
         raise InputError(f"the output folder '{folder}' holds an earlier result; only --force (in Python force=True) replaces it")
+
+
+def not_of_a_result(folder: Path) -> str | None:
+    """A name in ``folder`` by which it is no result that :func:`write_result` has written; ``None`` where it is one.
+
+    A result has a report of this program, and no file of another name, no folder and no link.
+    """
+    other = other_than_files(folder, RESULT_FILES)
+    if other:
+        return other
+    try:
+        report = json.loads((folder / REPORT_FILE).read_bytes())
+        is_ours = report["program"]["name"] == PROGRAM
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        is_ours = False
+    return None if is_ours else REPORT_FILE
 
 
 def write_result(

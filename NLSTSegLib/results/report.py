@@ -22,6 +22,9 @@ from NLSTSegLib.models.card import ModelIdentity
 from NLSTSegLib.pipeline import SegmentationResult
 from NLSTSegLib.volume.ct import CtVolume
 
+PROGRAM = "NLSTSeg"
+"""What every report names as its program."""
+
 
 def write_report(
     result: SegmentationResult, path: Path, seconds: dict[str, float], identity: Mapping[str, str] | None = None
@@ -37,10 +40,10 @@ def make_report(
     """The report as plain values, with ``identity`` under that name if it is given."""
     card, stages = result.card, {**seconds, **result.seconds}
     return {
-        "program": {"name": "NLSTSeg", "version": __version__},
+        "program": {"name": PROGRAM, "version": __version__},
         "notice": "Research only; not for clinical use.",
         "model": {field.name: getattr(card, field.name) for field in fields(ModelIdentity)},
-        "input": input_identity(result.ct),
+        "input": input_facts(result.ct),
         **({} if identity is None else {"identity": dict(identity)}),
         "geometry": {
             **_grid(result.ct),
@@ -69,15 +72,21 @@ def _grid(ct: CtVolume) -> dict[str, Any]:
     }
 
 
-def input_identity(ct: CtVolume) -> dict[str, str]:
-    """What tells this CT from another without naming anyone: hashes of the voxels and of the series UID."""
-    uid = ct.acquisition.series_uid
+def input_facts(ct: CtVolume) -> dict[str, str]:
+    """What tells this CT from another without naming anyone: the hash of its voxels, as they were read.
+
+    A hash of a UID would name it to whoever tries all that a scanner can have given: few millions.
+    """
     return {
         "format": ct.acquisition.format,
         "modality": ct.acquisition.modality,
-        "voxels_sha256": hashlib.sha256(ct.hu.data if ct.hu.flags.c_contiguous else ct.hu.tobytes()).hexdigest(),
-        "series_uid_sha256": hashlib.sha256(uid.encode()).hexdigest() if uid else "",
+        "voxels_sha256": voxels_sha256(ct),
     }
+
+
+def voxels_sha256(ct: CtVolume) -> str:
+    """SHA-256 of the HU, ``[k, j, i]``, as they were read."""
+    return hashlib.sha256(ct.hu.data if ct.hu.flags.c_contiguous else ct.hu.tobytes()).hexdigest()
 
 
 def patient_identity(ct: CtVolume, path: Path) -> dict[str, str]:

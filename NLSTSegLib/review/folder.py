@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from NLSTSegLib.disk.atomic_folder import held, prepare_place, whole_folder
+from NLSTSegLib.disk.csv_table import write_table
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.measure import round_half_up
 from NLSTSegLib.reading.write import check_written, write_image
@@ -116,11 +116,3 @@ def audit_rows(case: ReviewedCase) -> list[dict[str, str | int | float]]:
             }
         )
     return rows
-
-
-def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, str | int | float]]) -> None:
-    """Write a CSV file (UTF-8, comma, point as decimal sign) with these columns; other keys of the rows are left out."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, tuple(columns), extrasaction="ignore")
-        table.writeheader()
-        table.writerows(rows)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from NLSTSegLib.disk.atomic_folder import held, whole_folder
+from NLSTSegLib.disk.free_name import is_plain_name
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.write import write_image
 from NLSTSegLib.review.case import ReviewedCase
 from NLSTSegLib.review.folder import check_new_folder
 from NLSTSegLib.review.state import Status
-
-CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What a case may be called: a file name on every system."""
 
 
 def check_training_case(case: ReviewedCase, case_id: str) -> None:
@@ -22,7 +19,7 @@ def check_training_case(case: ReviewedCase, case_id: str) -> None:
     Lesions that nobody has decided on would be taught as background; NIfTI cannot hold a CT whose axes are not at right
     angles; the name must be a file name.
     """
-    if not CASE_ID.fullmatch(case_id) or case_id.endswith("."):
+    if not is_plain_name(case_id):
         raise InputError(f"'{case_id}' cannot name a training case; use up to 64 letters, digits, '-' or '_'")
     undecided = [lesion.name for lesion in case.lesions if lesion.state.status == Status.NEW and lesion.is_counted]
     if undecided:

@@ -36,4 +36,7 @@ def make_app() -> typer.Typer:
 
 def main() -> None:
     """Entry point of ``nlstseg-train`` and ``python -m nlstseg_training``."""
+    from NLSTSegLib.cli.terminal import use_unfailing_streams
+
+    use_unfailing_streams()
     make_app()(prog_name="nlstseg-train")

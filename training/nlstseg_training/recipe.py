@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from NLSTSegLib.disk.free_name import is_plain_name
 from NLSTSegLib.disk.strict_json import read_strict
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.card import Architecture, ModelCard
@@ -91,6 +92,11 @@ class Phase:
     """How often false positives are looked for; 0: never."""
     patience_epochs: int = 0
     """Stop when the loss on the validation cases has not fallen for so many epochs; 0: never."""
+
+    def __post_init__(self) -> None:
+        # Its folder is called so.
+        if not is_plain_name(self.name):
+            raise ValueError("name must be up to 64 letters, digits, '-', '_' or '.'")
 
 
 @dataclass(frozen=True)

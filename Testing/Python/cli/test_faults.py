@@ -4,7 +4,6 @@ All of them are real processes of the command line, each in a folder of its own.
 """
 
 import ast
-import ctypes
 import dataclasses
 import functools
 import json
@@ -25,6 +24,7 @@ import SimpleITK as sitk
 import torch
 from typer.testing import CliRunner
 
+from helpers.child_processes import can_be_without_rights, without_overriding_rights
 from helpers.dicom_files import write_series
 from helpers.file_hashes import hashes
 from helpers.placed_chest import chest_ct
@@ -67,23 +67,11 @@ def arguments(output: Path, *options: object) -> tuple[object, ...]:
     return ("segment", DATA / "chest.nrrd", "-o", output, "--model", DATA / "model", "--threads", 1, "--json-progress", *options)
 
 
-def without_overriding_rights() -> None:
-    """Root may do what the rights of a file forbid; the program that is started now may not."""
-    if os.geteuid() == 0:
-        drop_from_bounding_set, override_rights, override_reading = 24, 1, 2
-        for capability in (override_rights, override_reading):
-            ctypes.CDLL(None).prctl(drop_from_bounding_set, capability, 0, 0, 0)
-
-
 def limit_file_bytes(most: int) -> None:
     """No file of this process may become larger: what a full disk does, to the byte."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
-
-
-def can_be_without_rights() -> bool:
-    return os.geteuid() != 0 or sys.platform == "linux"
 
 
 class FaultCase(unittest.TestCase):

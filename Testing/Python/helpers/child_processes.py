@@ -1,5 +1,6 @@
 """Runs in child processes to test with: where their files go, which processes there are, a launcher as Slicer has one."""
 
+import ctypes
 import os
 import shlex
 import sys
@@ -65,3 +66,15 @@ def own_temporary_folder(case: unittest.TestCase) -> Path:
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
     case.addCleanup(setattr, tempfile, "tempdir", before)
     return folder
+
+
+def without_overriding_rights() -> None:
+    """Root may do what the rights of a file forbid; the program that is started now may not."""
+    if os.geteuid() == 0:
+        drop_from_bounding_set, override_rights, override_reading = 24, 1, 2
+        for capability in (override_rights, override_reading):
+            ctypes.CDLL(None).prctl(drop_from_bounding_set, capability, 0, 0, 0)
+
+
+def can_be_without_rights() -> bool:
+    return os.geteuid() != 0 or sys.platform == "linux"

@@ -6,12 +6,13 @@ import unittest
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+from unittest import mock
 
 import numpy as np
 
 from helpers.shared_data import shared_data
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.lesions.find import find_lesions, label_map
+from NLSTSegLib.lesions.find import MOST_LESIONS, find_lesions, label_map, outline_lesions
 from NLSTSegLib.lesions.measure import measure
 from NLSTSegLib.volume.ct import CtVolume, from_canonical, to_canonical
 
@@ -211,6 +212,19 @@ class LabelMapTest(unittest.TestCase):
             labels = label_map(find(probability), probability.shape)
             self.assertEqual(labels.dtype, dtype)
             self.assertEqual(labels.max(), count)
+
+    def test_more_lesions_than_labels_are_said_with_a_minimum_volume_that_helps(self):
+        self.assertEqual(MOST_LESIONS, np.iinfo(np.uint16).max)
+        # Sixty lesions of one voxel, but for one of three and fourteen of two.
+        probability = np.zeros((3, 9, 41), np.uint8)
+        probability[1, 1:7:2, 1::2] = probability[0, 1, 1:31:2] = probability[2, 1, 1] = 255
+        ct = empty_ct(probability.shape, (1.0, 1.0, 1.0))
+        with (
+            mock.patch("NLSTSegLib.lesions.find.MOST_LESIONS", 40),
+            self.assertRaisesRegex(InputError, "60 lesions .* 40 that can be labelled; set the minimum volume to 2 mm3 or more"),
+        ):
+            outline_lesions(probability, ct, threshold=0.5, min_volume_mm3=0)
+        self.assertEqual(len(outline_lesions(probability, ct, threshold=0.5, min_volume_mm3=2)), 15)
 
     def test_no_lesions_give_an_empty_map(self):
         labels = label_map([], (2, 3, 4))

@@ -6,10 +6,13 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import torch
+from typer.testing import CliRunner
 
 from helpers.threshold_model import write_threshold_bundle
+from NLSTSegLib.cli.app import app
 from NLSTSegLib.errors import ModelError
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, WEIGHTS_FILE, broken_models, find_model, list_models, load_model
 from NLSTSegLib.models.card import CARD_FILE, measured_lines
@@ -118,6 +121,15 @@ class AddTest(StoreTestCase):
         (self.folder / "picture.png").write_bytes(b"x")
         self.refused(lambda: add_model(self.folder / "picture.png"), "picture.png", "is no model")
         self.assertEqual(list(self.store.rglob("*")), [])
+
+    @unittest.skipIf(sys.platform == "win32", "links need rights there")
+    def test_what_a_link_in_a_bundle_leads_to_does_not_travel_with_the_model(self):
+        source = self.bundle("plain")
+        (self.folder / "private key").write_text("secret")
+        (source / "LICENSE.txt").symlink_to(self.folder / "private key")
+        (source / "README.md").write_text("ours")
+        add_model(source)
+        self.assertEqual(self.stored_files(), ["plain/README.md", f"plain/{CARD_FILE}", f"plain/{WEIGHTS_FILE}"])
 
     def test_a_store_that_cannot_be_written_is_said(self):
         self.store.parent.mkdir()
@@ -229,6 +241,41 @@ class CommandTest(StoreTestCase):
         self.assertIn("whole 1 (installed, 0.0 MB)", done.stdout)
         self.assertIn("broken (installed) cannot be used: ", done.stderr)
         self.assertIn(str(self.store / "broken" / CARD_FILE), done.stderr)
+
+    @unittest.skipIf(sys.platform == "win32", "such names are refused there")
+    def test_names_with_escape_sequences_are_shown_without(self):
+        self.bundle("whole")
+        broken = self.store / "\x1b[31mred\x07"
+        broken.mkdir(parents=True)
+        (broken / CARD_FILE).write_text("{}")
+        odd = self.store / "odd"
+        odd.mkdir()
+        (odd / "\x1b[2J.pth").touch()
+        done = CliRunner().invoke(app, ["models"])
+        self.assertEqual(done.exit_code, 0, done.output)
+        self.assertIn(" [2J published (installed", done.stdout)
+        self.assertIn(" [31mred  (installed) cannot be used: ", done.stderr)
+        self.assertNotIn("\x1b", done.output)
+
+    @unittest.skipIf(sys.platform == "win32", "Windows tells a home otherwise")
+    def test_without_a_home_the_bundled_models_are_there_and_none_can_be_added(self):
+        with (
+            mock.patch.dict(os.environ),
+            mock.patch("pwd.getpwuid", side_effect=KeyError("uid not found")),
+        ):
+            del os.environ[MODELS_VARIABLE]
+            os.environ.pop("HOME", None)
+            self.assertEqual(find_model().card.name, DEFAULT_MODEL)
+            self.refused(lambda: add_model(self.bundle("plain")), "no home folder", MODELS_VARIABLE)
+
+    @unittest.skipUnless(sys.platform != "win32" and os.geteuid() != 0, "root may read everything")
+    def test_a_folder_that_cannot_be_read_is_a_broken_model(self):
+        closed = self.store / "closed"
+        closed.mkdir(parents=True)
+        closed.chmod(0)
+        self.addCleanup(closed.chmod, 0o700)
+        self.assertEqual([broken.name for broken in broken_models()], ["closed"])
+        self.assertEqual(find_model().card.name, DEFAULT_MODEL)
 
     def test_devices_are_those_of_this_computer(self):
         from NLSTSegLib.inference.devices import device_notes

@@ -313,14 +313,16 @@ class TestReport(FolderTestCase):
         if sys.platform != "win32":
             self.assertGreater(report["peak_memory_mb"], 10)
 
-    def test_report_knows_the_input_by_hashes_alone(self):
+    def test_report_knows_the_input_by_the_hash_of_its_voxels_alone(self):
         acquisition = Acquisition(format="DICOM", modality="CT", series_uid="1.2.840.99", series_description="Chest of J Doe")
         result = result_of([cube(9, 9, 9)])
         ct = dataclasses.replace(result.ct, acquisition=acquisition)
         report = make_report(dataclasses.replace(result, ct=ct), {})
-        self.assertEqual(report["input"]["series_uid_sha256"], hashlib.sha256(b"1.2.840.99").hexdigest())
+        self.assertEqual(set(report["input"]), {"format", "modality", "voxels_sha256"})
         self.assertEqual(report["input"]["voxels_sha256"], hashlib.sha256(ct.hu.tobytes()).hexdigest())
         text = json.dumps(report)
+        # Whoever tries the UIDs of a scanner would find the one with this hash.
+        self.assertNotIn(hashlib.sha256(b"1.2.840.99").hexdigest(), text)
         self.assertNotIn("1.2.840.99", text)
         self.assertNotIn("Doe", text)
         # The same voxels in another memory order are the same voxels.
@@ -372,6 +374,28 @@ class TestPlace(FolderTestCase):
         (self.folder / "notes.txt").unlink()
         (self.folder / ".git").mkdir()
         self.assert_refused("holds other files.*.git")
+
+    def test_another_programs_report_and_folders_or_links_of_our_names_are_not_replaced(self):
+        write_result(self.result, self.folder)
+        report = (self.folder / "report.json").read_text()
+        for other in ('{"program": {"name": "Other"}}', '{"report": 1}', "[]", "no JSON", "[" * 100_000):
+            (self.folder / "report.json").write_text(other)
+            self.assert_refused("holds other files.*report.json")
+            self.assertEqual((self.folder / "report.json").read_text(), other)
+        (self.folder / "report.json").write_text(report)
+        preview = self.folder / "preview.png"
+        preview.unlink()
+        preview.mkdir()
+        (preview / "precious").touch()
+        self.assert_refused("holds other files.*preview.png")
+        self.assertTrue((preview / "precious").exists())
+        (preview / "precious").unlink()
+        preview.rmdir()
+        if sys.platform != "win32":
+            preview.symlink_to(self.folder / "report.json")
+            self.assert_refused("holds other files.*preview.png")
+            preview.unlink()
+        write_result(self.result, self.folder, force=True)
 
     def test_folder_somebody_has_looked_at_counts_as_empty(self):
         self.folder.mkdir()

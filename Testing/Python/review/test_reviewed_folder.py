@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from helpers.example_results import oblique_direction
 from helpers.mrml_nodes import add_volume
 from helpers.review_scene import FAINT, UNSEEN, ReviewTestCase, begin, ct_with_balls, soft_result, voxels_of
+from NLSTSegLib.disk.csv_table import write_table
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.review.folder import AUDIT_COLUMNS, TABLE_COLUMNS, audit_rows, write_review
 from NLSTSegLib.review.state import Status
@@ -100,6 +101,14 @@ class ReviewFilesTest(ExportTestCase):
                 self.assertEqual(int(row["volume_mm3"]), round(counts[int(row["label"])] * self.ct.voxel_volume_mm3))
         self.assertEqual([row["reader"] for row in rows], ["Dr. Müller", "Dr. Müller", "", "Dr. B", "Dr. B"])
         self.assertEqual((rows[2]["seconds"], rows[4]["score"]), ("41", ""))
+
+    def test_names_and_readers_are_no_formulas_in_a_spreadsheet(self):
+        formulas = ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(1)", " =1", "\t=1", "a=1", "Lesion 01"]
+        path = self.folder / "names.csv"
+        write_table(path, ["reader", "score"], [{"reader": name, "score": -1.5} for name in formulas])
+        _, rows = read_table(path)
+        self.assertEqual([row["reader"] for row in rows], [f"'{name}" for name in formulas[:6]] + formulas[6:])
+        self.assertEqual({row["score"] for row in rows}, {"-1.5"})
 
     def test_segmentation_holds_every_lesion_with_its_state(self):
         import slicer

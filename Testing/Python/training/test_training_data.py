@@ -1,6 +1,9 @@
 """NLSTseg into the cache: every trap of the data is met on small files in its layout, and what is wrong is listed."""
 
 import dataclasses
+import json
+import os
+import sys
 import tempfile
 import unittest
 import zipfile
@@ -24,14 +27,14 @@ from helpers.training_data_case import DataTest, FallingSource
 from nlstseg_training.data.cache import load_case, read_manifest
 from nlstseg_training.data.conform import HIGHEST_HU, LOWEST_HU, conform
 from nlstseg_training.data.prepare import prepare
-from nlstseg_training.data.readers.label_table import read_table
+from nlstseg_training.data.readers.label_table import find_table, read_table
 from nlstseg_training.data.readers.nlstseg import find_corrected, find_nlstseg
 from nlstseg_training.data.readers.source import Found, RawCase
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.lung_field import lung_field
 from NLSTSegLib.models.specs import InputSpec
 from NLSTSegLib.reading.read import read_ct
-from NLSTSegLib.results.report import input_identity
+from NLSTSegLib.results.report import voxels_sha256
 
 
 class LayoutTest(DataTest):
@@ -80,7 +83,7 @@ class LayoutTest(DataTest):
         write_case(self.root / "NLSTseg_3_LungTumor", "100012", *labelled_chest(2))
         manifest = self.prepared()
         self.assertEqual(self.ids(manifest), ["100012"])
-        self.assertEqual(manifest.cases[0].voxels_sha256, input_identity(ct)["voxels_sha256"])
+        self.assertEqual(manifest.cases[0].voxels_sha256, voxels_sha256(ct))
         self.assertIn("NLSTseg_3_LungTumor", manifest.refused[0].reason)
 
     def test_files_of_macos_are_no_cases(self):
@@ -159,6 +162,23 @@ class WrongCaseTest(DataTest):
     def test_archive_that_is_none(self):
         (self.root / "3_LungTumor.zip").write_bytes(b"<html>404 Not Found</html>" * 100)
         self.refused("3_LungTumor.zip", "no whole zip archive")
+
+    def test_a_member_whose_name_is_no_utf8(self):
+        archive = self.root / "other.zip"
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.writestr("\N{LATIN SMALL LETTER U WITH DIAERESIS}_CT.nii.gz", b"")
+        archive.write_bytes(archive.read_bytes().replace("\N{LATIN SMALL LETTER U WITH DIAERESIS}".encode(), b"\xfc\xfc"))
+        self.refused("other.zip", "other.zip", "no whole zip archive")
+
+    @unittest.skipUnless(sys.platform == "linux", "others refuse such names")
+    def test_a_name_on_the_disk_that_is_no_utf8(self):
+        case, _, _ = self.one()
+        for kind in ("CT", "tumor"):
+            (case / f"100012_{kind}.nii.gz").rename(case / os.fsdecode(b"M\xfcller_%s.nii.gz" % kind.encode()))
+        manifest = self.prepared()
+        self.assertEqual(self.ids(manifest), ["100147"])
+        self.only_refusal(manifest, "M ller", "its name cannot be that of a case")
+        json.dumps(dataclasses.asdict(manifest), ensure_ascii=False).encode()
 
     def test_values_that_are_not_hu(self):
         ct, _ = labelled_chest(1)
@@ -314,7 +334,7 @@ class ContentTest(DataTest):
         case, _, _ = self.one()
         (entry,) = self.prepared().cases
         ct = read_ct(case / "100012_CT.nii.gz")
-        self.assertEqual(entry.voxels_sha256, input_identity(ct)["voxels_sha256"])
+        self.assertEqual(entry.voxels_sha256, voxels_sha256(ct))
         self.assertEqual((entry.patient, entry.kind, entry.shape_kji), ("100012", "chest", (40, 56, 60)))
         np.testing.assert_allclose(entry.spacing_kji_mm, (4.0, 3.2, 3.0), rtol=1e-6)
 
@@ -420,12 +440,51 @@ class TableTest(DataTest):
         (self.root / "1_Table" / "Label.xlsx").write_bytes(b"no workbook")
         manifest = self.prepared()
         self.assertEqual(self.ids(manifest), ["100012"])
-        self.assertIn("no Excel workbook", manifest.refused[0].reason)
+        self.assertIn("no whole Excel workbook", manifest.refused[0].reason)
         write_table(self.root / "1_Table" / "Label.xlsx", [])
         book = openpyxl.Workbook()
         book.active.append(["ID", "Stage"])
         book.save(self.root / "1_Table" / "Label.xlsx")
         self.assertIn("no column Mark_labels", self.prepared().refused[0].reason)
+
+    def test_a_damaged_or_hostile_table_is_listed_and_the_cases_are_read(self):
+        _, ct, labels = self.one()
+        path = self.root / "1_Table" / "Label.xlsx"
+        write_table(path, [table_row("100012", 1, "Nodule", ct, labels)])
+        with zipfile.ZipFile(path) as packed:
+            whole = {name: packed.read(name) for name in packed.namelist()}
+        sheet = "xl/worksheets/sheet1.xml"
+        laughs = b"".join(b'<!ENTITY l%d "%s">' % (n, b"&l%d;" % (n - 1) * 10 if n else b"lol") for n in range(12))
+        hostile = (
+            b'<!DOCTYPE x [%s]><worksheet><sheetData><row><c t="str"><v>&l11;</v></c></row></sheetData></worksheet>' % laughs
+        )
+        contents = {
+            "broken XML": whole | {sheet: whole[sheet][:-40]},
+            "no XML": whole | {sheet: b"\0" * 1000},
+            "a bomb": whole | {sheet: b"0" * 60_000_000},
+            "entities": whole | {sheet: hostile},
+        }
+        for what, content in contents.items():
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+                for name, data in content.items():
+                    packed.writestr(name, data)
+            with self.subTest(what):
+                found, refused = find_table(self.root)
+                self.assertEqual(found, {})
+                self.assertIn("no whole Excel workbook", refused[0].reason)
+        manifest = self.prepared()
+        self.assertEqual((self.ids(manifest), len(manifest.refused)), (["100012"], 1))
+
+    def test_a_table_whose_checksum_is_wrong_in_its_zip_is_listed(self):
+        _, ct, labels = self.one()
+        write_table(self.root / "NLSTseg_1_Table" / "Label.xlsx", [table_row("100012", 1, "Nodule", ct, labels)])
+        archive = zip_folder(self.root / "NLSTseg_1_Table")
+        data = bytearray(archive.read_bytes())
+        data[200] ^= 1
+        archive.write_bytes(data)
+        manifest = self.prepared()
+        self.assertEqual(self.ids(manifest), ["100012"])
+        self.assertIn("damaged (Bad CRC-32", manifest.refused[0].reason)
 
     def test_types_that_come_later_reach_the_cache(self):
         _, ct, labels = self.one()

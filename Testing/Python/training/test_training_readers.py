@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import shutil
 import unittest
 
@@ -24,7 +25,6 @@ from nlstseg_training.data.readers.source import Found
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.specs import InputSpec
 from NLSTSegLib.reading.read import read_ct
-from NLSTSegLib.results.report import input_identity
 from NLSTSegLib.review.case import ReviewedCase, ReviewedLesion
 from NLSTSegLib.review.state import LesionState, Origin, Status
 from NLSTSegLib.review.training_case import write_training_case
@@ -95,6 +95,16 @@ class OtherLayoutsTest(DataTest):
         }.items():
             self.assertIn(words, reasons[case_id])
 
+    def test_small_files_of_huge_slices_are_refused_by_their_headers(self):
+        self.write_png("1")
+        self.write_png("2")
+        for name in ("ct", "tumor"):
+            Image.new("1", (13_000, 13_000)).save(self.root / "1" / name / "0.png")
+            Image.new("1", (20_000, 20_000)).save(self.root / "2" / name / "0.png")
+        reasons = {refusal.id: refusal.reason for refusal in self.prepared(find_png_slices(self.root)).refused}
+        self.assertIn("13000x13000 pixels", reasons["1"])
+        self.assertIn("0.png", reasons["2"])
+
     def test_pairs_in_several_formats_with_their_patients(self):
         (self.root / "images").mkdir()
         (self.root / "labels").mkdir()
@@ -124,8 +134,17 @@ class OtherLayoutsTest(DataTest):
         change(sorted((self.root / "images" / "b").iterdir())[5], RescaleIntercept=-1000)
         manifest = self.prepared(find_pairs(self.root))
         self.assertEqual(self.ids(manifest), ["a"])
-        self.assertEqual(manifest.cases[0].series_uid_sha256, input_identity(ct)["series_uid_sha256"])
+        self.assertEqual(manifest.cases[0].series_uid_sha256, hashlib.sha256(b"1.2.3.4").hexdigest())
         self.assertIn("same scan as 'a'", manifest.refused[0].reason)
+
+    def test_lists_in_another_encoding_are_said(self):
+        (self.root / "images").mkdir()
+        (self.root / "labels").mkdir()
+        (self.root / "patients.csv").write_bytes(b"id,patient\nM\xfcller,A\n")
+        (self.root / "train.txt").write_bytes(b"M\xfcller\n")
+        for find, name in ((find_pairs, "patients.csv"), (find_png_slices, "train.txt")):
+            with self.assertRaisesRegex(InputError, f"{name}' is no .* in UTF-8"):
+                find(self.root)
 
     def test_a_case_exported_by_the_slicer_module_is_read(self):
         ct, labels = labelled_chest(1)
@@ -188,6 +207,43 @@ class MarkedChestsTest(DataTest):
         (self.root / "chests" / "A-1" / "ct.nrrd").unlink()
         found = find_marked_chests(self.root)
         self.assertEqual((found.sources, [refusal.id for refusal in found.refused]), ((), ["A-1"]))
+
+
+class LidcFilesTest(DataTest):
+    """Made-up files in the layout of the nodule crops and background slices."""
+
+    def write_crop(self, name: str, **changes: object) -> None:
+        arrays = {
+            "pixels": np.zeros((3, 16, 16), np.uint8),
+            "hu_slope": np.full(3, 4.0),
+            "hu_intercept": np.full(3, -1000.0),
+            "votes": np.pad(np.full((1, 4, 4), 4, np.uint8), ((1, 1), (6, 6), (6, 6))),
+            "spacing_zyx_mm": np.array([2.0, 0.7, 0.7]),
+            "slice_index": np.arange(3),
+        }
+        (self.root / "lidc_nodules").mkdir(exist_ok=True)
+        np.savez_compressed(self.root / "lidc_nodules" / f"{name}.npz", **(arrays | changes))
+
+    def test_crops_that_would_fill_the_memory_are_refused_and_the_others_prepared(self):
+        self.write_crop("A_nodule-0")
+        self.write_crop("B_nodule-0", pixels=np.zeros((3, 10_000, 10_000), np.uint8))
+        self.write_crop("C_nodule-0", slice_index=np.array([0, 1, 2_000_000_000]))
+        manifest = self.prepared(find_lidc(self.root))
+        self.assertEqual(self.ids(manifest), ["A_nodule-0"])
+        self.assertEqual([refusal.id for refusal in manifest.refused], ["B_nodule-0", "C_nodule-0"])
+        for refusal in manifest.refused:
+            self.assertIn("damaged or of another layout", refusal.reason)
+
+    def test_background_files_that_lead_elsewhere_or_are_damaged_are_listed(self):
+        self.write_crop("A_nodule-0")
+        (self.root / "background").mkdir()
+        (self.root / "background" / "b.npz").write_bytes(b"PK\x03\x04")
+        (self.root / "background.csv").write_text("file,patient\n../secret.npz,P\nb.npz,P\n")
+        refused = {refusal.id: refusal.reason for refusal in find_lidc(self.root).refused}
+        self.assertEqual(set(refused), {"../secret.npz", "b"})
+        (self.root / "background.csv").write_bytes(b"file,patient\n\xfc,P\n")
+        found = find_lidc(self.root)
+        self.assertEqual(([source.id for source in found.sources], found.refused[0].id), (["A_nodule-0"], "background.csv"))
 
 
 class LidcTest(DataTest):

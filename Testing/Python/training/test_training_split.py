@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from helpers.shared_data import shared_data
 from nlstseg_training.cli import make_app
-from nlstseg_training.data.cache import CaseEntry, LesionEntry, Manifest, read_split, training_cases, write_json
+from nlstseg_training.data.cache import CaseEntry, LesionEntry, Manifest, read_json, read_split, training_cases, write_json
 from nlstseg_training.data.readers.lidc import find_lidc
 from nlstseg_training.data.shipped_split import is_validation, shipped_split
 from nlstseg_training.data.split import PARTS, make_split
@@ -209,14 +209,23 @@ class SplitFileTest(unittest.TestCase):
             with self.subTest(change=change), self.assertRaisesRegex(InputError, words):
                 read_split(self.path)
 
+    def test_ids_that_lead_out_of_the_cache_are_refused_where_they_are_read(self):
+        content = dataclasses.asdict(manifest(entry("1", "1")))
+        for name in ("../../P/x", "/x", "a/b", "..", "", "x\n", "x" * 65):
+            content["cases"][0]["id"] = name
+            self.path.write_text(json.dumps(content))
+            with self.subTest(name=name), self.assertRaisesRegex(InputError, r"cases\.0: id must be"):
+                read_json(self.path, Manifest, "")
+
     def test_the_card_holds_salted_hashes_of_what_was_learnt_from(self):
         cases = manifest(*(entry(str(n), str(n), [9.0], series=f"uid{n}") for n in range(20)))
         split = make_split(cases)
         hashes = set(training_cases(cases, split).sha256)
         for case in cases.cases:
-            for digest in (case.scan_sha256, case.series_uid_sha256):
-                self.assertEqual(salted(split.salt, digest) in hashes, case.id not in split.test)
-        self.assertEqual(len(hashes), 2 * (len(split.train) + len(split.validation)))
+            self.assertEqual(salted(split.salt, case.scan_sha256) in hashes, case.id not in split.test)
+            # The salt travels with the card, so the UID of the series would be found by trying.
+            self.assertNotIn(salted(split.salt, case.series_uid_sha256), hashes)
+        self.assertEqual(len(hashes), len(split.train) + len(split.validation))
         with self.assertRaisesRegex(InputError, "no case 'gone'"):
             training_cases(cases, dataclasses.replace(split, train=("gone",)))
 

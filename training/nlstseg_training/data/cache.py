@@ -18,8 +18,9 @@ import numpy as np
 
 from NLSTSegLib.checks.training_overlap import salted
 from NLSTSegLib.disk.atomic_file import write_text
+from NLSTSegLib.disk.free_name import is_plain_name
 from NLSTSegLib.disk.strict_json import read_strict
-from NLSTSegLib.errors import InputError
+from NLSTSegLib.errors import InputError, printable
 from NLSTSegLib.models.card import TrainingCases
 from NLSTSegLib.reading.read import read_ct, read_labels, read_mask
 from NLSTSegLib.volume.ct import CtVolume
@@ -71,13 +72,18 @@ class CaseEntry:
     scan_sha256: str
     """Of the CT whatever its format and axes, see :func:`NLSTSegLib.checks.training_overlap.scan_sha256`."""
     series_uid_sha256: str
-    """Of the DICOM series; empty where it is not known."""
+    """Of the UID of the DICOM series, by which two cases of one scan are found; empty where it is not known. Not in a card."""
     source_state: str
     """Changes when the files it was read from do, or what is made of them: then it is prepared again."""
     given_part: Literal["", "train", "test"] = ""
     """Where the data came with a split of their own."""
     notes: tuple[str, ...] = ()
     """What is odd about it, in sentences."""
+
+    def __post_init__(self) -> None:
+        # Files and folders are called so, and a cache may come from anywhere.
+        if not is_plain_name(self.id):
+            raise ValueError("id must be up to 64 letters, digits, '-', '_' or '.'")
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,11 @@ class Refusal:
     id: str
     reader: str
     reason: str
+
+    def __post_init__(self) -> None:
+        # Names of files on the disk and in archives, which may be no text at all.
+        for name in ("id", "reason"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
 
 @dataclass(frozen=True)
@@ -168,11 +179,8 @@ def read_split(path: Path) -> Split:
 
 def training_cases(manifest: Manifest, split: Split) -> TrainingCases:
     """What the model card holds of the scans that the weights, or their thresholds and epochs, were chosen on."""
-    digests: set[str] = set()
-    for case_id in (*split.train, *split.validation):
-        entry = manifest.entry(case_id)
-        digests |= {salted(split.salt, digest) for digest in (entry.scan_sha256, entry.series_uid_sha256) if digest}
-    return TrainingCases(split.salt, tuple(sorted(digests)))
+    entries = [manifest.entry(case_id) for case_id in (*split.train, *split.validation)]
+    return TrainingCases(split.salt, tuple(sorted({salted(split.salt, entry.scan_sha256) for entry in entries})))
 
 
 def read_json(path: Path, kind: type[T], fix: str) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from NLSTSegLib.checks.preflight import check_ct, stop_on_errors
 from NLSTSegLib.checks.training_overlap import scan_sha256
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.lung_field import MARGIN_MM, lung_field
-from NLSTSegLib.results.report import input_identity
+from NLSTSegLib.results.report import voxels_sha256
 from NLSTSegLib.volume.ct import CtVolume, to_canonical
 from NLSTSegLib.volume.regions import bounding_box, grown_box
 from NLSTSegLib.volume.regular_grid import slice_stack, to_regular
@@ -73,8 +74,8 @@ def conform(source: Source, raw: RawCase, state: str, spacing_kji_mm: Spacing | 
         lost = {lesion.label for lesion in lesions} - set(np.unique(labels[labels > 0]).tolist())
         notes += [f"lesion {label} is too small to be left at this spacing" for label in sorted(lost)]
 
-    identity = input_identity(raw.ct)
     k_mm, j_mm, i_mm = ct.spacing_ijk_mm[::-1]
+    series_uid = raw.ct.acquisition.series_uid
     entry = CaseEntry(
         id=source.id,
         patient=source.patient,
@@ -84,9 +85,9 @@ def conform(source: Source, raw: RawCase, state: str, spacing_kji_mm: Spacing | 
         shape_kji=ct.hu.shape,
         spacing_kji_mm=(k_mm, j_mm, i_mm),
         lesions=lesions,
-        voxels_sha256=identity["voxels_sha256"],
+        voxels_sha256=voxels_sha256(raw.ct),
         scan_sha256=scan_sha256(raw.ct),
-        series_uid_sha256=identity["series_uid_sha256"],
+        series_uid_sha256=hashlib.sha256(series_uid.encode()).hexdigest() if series_uid else "",
         source_state=state,
         given_part=source.given_part,
         notes=tuple(notes),

@@ -11,7 +11,6 @@ import shutil
 import signal
 import tempfile
 import threading
-import zipfile
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -31,8 +30,8 @@ from nlstseg_training.data.cache import (
 from nlstseg_training.data.conform import Prepared, Spacing, conform
 from nlstseg_training.data.readers.source import Found, Source
 from NLSTSegLib.disk.atomic_folder import held, whole_folder
+from NLSTSegLib.disk.free_name import is_plain_name
 from NLSTSegLib.errors import InputError, is_out_of_memory
-from NLSTSegLib.review.training_case import CASE_ID
 
 RULES = "2"
 """Changes when cases are prepared otherwise; those of before are then prepared again."""
@@ -102,7 +101,7 @@ def _distinct(found: Found, before: Manifest) -> tuple[list[Source], list[Refusa
     sources: dict[str, Source] = {}
     refused = []
     for source in found.sources:
-        if not CASE_ID.fullmatch(source.id) or source.id.endswith("."):
+        if not is_plain_name(source.id):
             reason = "its name cannot be that of a case; use up to 64 letters, digits, '-', '_' or '.'"
         elif source.id in sources or taken.get(source.id, source.reader) != source.reader:
             other = sources[source.id].reader if source.id in sources else taken[source.id]
@@ -122,7 +121,7 @@ def _there(cache: Path, source: Source) -> CaseEntry | None:
     try:
         entry = read_json(path, CaseEntry, "")
         same = entry.reader == source.reader and entry.source_state == _state(source)
-    except (InputError, OSError, KeyError, zipfile.BadZipFile):  # of an older form, or a source that went: reading tells more
+    except Exception:  # of an older form, or a source that went or is damaged: reading it tells more, case by case
         return None
     return dataclasses.replace(entry, given_part=source.given_part, patient=source.patient) if same else None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
+import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,12 +14,17 @@ from pathlib import Path
 import numpy as np
 
 from nlstseg_training.data.cache import LesionKind, Refusal
+from nlstseg_training.data.readers.zip_files import extract, members
+from NLSTSegLib.errors import InputError
 from NLSTSegLib.volume.ct import CtVolume
 
 TABLE_NAME = "Label.xlsx"
 
 COLUMNS = ("ID", "Mark_labels", "labels_type")
 """Without these a table tells nothing; headings as shipped, but upper and lower case count the same."""
+
+LARGEST_TABLE_BYTES, MOST_ROWS = 50_000_000, 100_000
+"""Of the workbook, packed and unpacked; the shipped one has some hundred rows."""
 
 VOLUME_TOLERANCE_CM3 = 0.005
 """The table's volumes are voxel sums to within this (measured on the published data)."""
@@ -35,13 +43,17 @@ class LabelRow:
 
 
 def find_table(root: Path) -> tuple[dict[str, dict[int, LabelRow]], list[Refusal]]:
-    """Rows by id and label value from the ``Label.xlsx`` in ``root``, extracted or in a zip; empty without one."""
+    """Rows by id and label value from the ``Label.xlsx`` in ``root``, extracted or in a zip; empty without one.
+
+    A table that cannot be read is listed; an archive that cannot be opened is for :func:`.nlstseg.find_nlstseg` to list.
+    """
     table: dict[str, dict[int, LabelRow]] = {}
     refused = []
-    for where, content in _tables(root):
+    for path, archive in _places(root):
+        where = f"{archive}/{path}" if archive else path
         try:
-            found = read_table(content)
-        except ValueError as error:
+            found = read_table(_content(path, archive))
+        except (ValueError, OSError, InputError) as error:
             refused.append(Refusal(TABLE_NAME, "nlstseg", f"'{where}' cannot be used ({error}), so no lesion has a type from it"))
             continue
         for case_id, rows in found.items():
@@ -49,31 +61,42 @@ def find_table(root: Path) -> tuple[dict[str, dict[int, LabelRow]], list[Refusal
     return table, refused
 
 
-def _tables(root: Path) -> Iterator[tuple[str, bytes]]:
+def _places(root: Path) -> Iterator[tuple[str, Path | None]]:
+    """Path of each table on the disk, or else inside an archive, and that archive."""
     on_disk = sorted(root.rglob(TABLE_NAME)) if root.is_dir() else []
-    for path in on_disk:
-        yield str(path), path.read_bytes()
+    yield from ((str(path), None) for path in on_disk)
     if on_disk:
         return
     for archive in sorted(root.rglob("*.zip")) if root.is_dir() else [root]:
-        if not zipfile.is_zipfile(archive):
-            continue
-        with zipfile.ZipFile(archive) as packed:
-            for name in packed.namelist():
-                if name.rpartition("/")[2] == TABLE_NAME:
-                    yield f"{archive}/{name}", packed.read(name)
+        with contextlib.suppress(InputError):
+            for member in members(archive):
+                if member.filename.rpartition("/")[2] == TABLE_NAME:
+                    yield member.filename, archive
+
+
+def _content(path: str, archive: Path | None) -> bytes:
+    content = io.BytesIO()
+    if archive:
+        extract(archive, path, content, LARGEST_TABLE_BYTES)
+    elif os.path.getsize(path) > LARGEST_TABLE_BYTES:
+        raise ValueError("it is too large")
+    else:
+        content.write(Path(path).read_bytes())
+    return content.getvalue()
 
 
 def read_table(content: bytes) -> dict[str, dict[int, LabelRow]]:
     """Rows by id and label value; raises :class:`ValueError` for what is no such table. Rows without a label are left out."""
     import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
 
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            if sum(member.file_size for member in packed.infolist()) > LARGEST_TABLE_BYTES:
+                raise ValueError("it is too large")
         workbook = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-        cells = list(workbook.worksheets[0].iter_rows(values_only=True))
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, IndexError, OSError) as error:
-        raise ValueError("it is no Excel workbook") from error
+        cells = list(itertools.islice(workbook.worksheets[0].iter_rows(values_only=True), MOST_ROWS))
+    except Exception as error:  # openpyxl lets through whatever damaged or hostile XML provokes
+        raise ValueError("it is no whole Excel workbook") from error
     headings = [str(cell).strip().casefold() for cell in cells[0]] if cells else []
     for column in COLUMNS:
         if column.casefold() not in headings:

@@ -7,9 +7,7 @@ patient's. What is in a zip is extracted one case at a time into a folder that g
 from __future__ import annotations
 
 import re
-import shutil
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from nlstseg_training.data.cache import Refusal, natural
 from nlstseg_training.data.readers.label_table import LabelRow, compare, find_table
 from nlstseg_training.data.readers.source import Found, RawCase, Source, file_states
+from nlstseg_training.data.readers.zip_files import extract, members
 from NLSTSegLib.disk.scratch import scratch_folder
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.read import read_ct, read_labels
@@ -103,10 +102,9 @@ def _files(root: Path, reader: str) -> tuple[list[StoredFile], list[Refusal]]:
         files = [StoredFile(str(path)) for path in sorted(root.rglob("*_*.nii*")) if path.is_file()]
     for archive in archives:
         try:
-            with zipfile.ZipFile(archive) as packed:
-                files += [StoredFile(info.filename, archive) for info in packed.infolist() if not info.is_dir()]
-        except (zipfile.BadZipFile, OSError) as error:
-            refused.append(Refusal(archive.name, reader, f"'{archive}' is no whole zip archive ({error}); get it again"))
+            files += [StoredFile(member.filename, archive) for member in members(archive)]
+        except InputError as error:
+            refused.append(Refusal(archive.name, reader, str(error)))
     return [file for file in files if FILE_NAME.fullmatch(PurePosixPath(file.name.replace("\\", "/")).name)], refused
 
 
@@ -159,14 +157,8 @@ def _on_disk(file: StoredFile) -> Iterator[Path]:
         return
     with scratch_folder() as folder:
         path = folder / PurePosixPath(file.name).name
-        try:
-            with zipfile.ZipFile(file.archive) as packed:
-                if packed.getinfo(file.name).file_size > LARGEST_MEMBER_BYTES:
-                    raise InputError(f"'{file.name}' in '{file.archive}' is too large for a CT; get the archive again")
-                with packed.open(file.name) as member, path.open("wb") as extracted:
-                    shutil.copyfileobj(member, extracted, 1 << 20)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise InputError(f"'{file.name}' in '{file.archive}' is damaged ({error}); get the archive again") from error
+        with path.open("wb") as extracted:
+            extract(file.archive, file.name, extracted, LARGEST_MEMBER_BYTES)
         try:
             yield path
         except InputError as error:

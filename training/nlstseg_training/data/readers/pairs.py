@@ -77,8 +77,12 @@ def _by_id(folder: Path) -> dict[str, list[Path]]:
 def _patients(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
-    with path.open(encoding="utf-8-sig", newline="") as table:
-        rows = csv.DictReader(table)
-        if not {"id", "patient"} <= set(rows.fieldnames or ()):
-            raise InputError(f"'{path}' must have the columns id and patient; write it with these headings")
-        return {row["id"]: row["patient"] for row in rows}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as table:
+            rows = csv.DictReader(table)
+            if not {"id", "patient"} <= set(rows.fieldnames or ()):
+                raise InputError(f"'{path}' must have the columns id and patient; write it with these headings")
+            return {row["id"]: row["patient"] or row["id"] for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        # Without it one patient might come into two parts of a split.
+        raise InputError(f"'{path}' is no table in UTF-8 ({error}); write it again") from error

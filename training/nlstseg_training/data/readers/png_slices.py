@@ -7,6 +7,7 @@ to be told.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ import numpy as np
 from nlstseg_training.data.cache import Refusal, natural
 from nlstseg_training.data.readers.source import Found, RawCase, Source, file_states, instances
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.reading.dicom_series import LARGEST_SIDE, LARGEST_VOLUME_BYTES
 from NLSTSegLib.volume.ct import CtVolume
 
 WINDOW_HU = (-1200.0, 200.0)
@@ -88,7 +90,10 @@ def hu_of_grey(grey: np.ndarray) -> np.ndarray:
 
 
 def _ids(path: Path) -> set[str]:
-    return set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
+    try:
+        return set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"'{path}' is no list of ids in UTF-8 ({error}); write it again") from error
 
 
 def _numbers(folder: Path) -> list[int]:
@@ -111,11 +116,15 @@ def _stack(folder: Path, numbers: list[int]) -> np.ndarray:
     slices = []
     for number in numbers:
         try:
-            with Image.open(paths[number]) as image:
+            with warnings.catch_warnings(action="ignore"), Image.open(paths[number]) as image:
+                # By the header: a file of some kB may unpack to any size.
+                if max(image.size) > LARGEST_SIDE or len(numbers) * image.width * image.height * 2 > LARGEST_VOLUME_BYTES:
+                    size = f"{image.height}x{image.width} pixels, {len(numbers)} slices of which are too much for a chest CT"
+                    raise InputError(f"'{paths[number]}' has {size}; write the slices again")
                 if image.mode not in ("L", "1"):
                     raise InputError(f"'{paths[number]}' is not an 8-bit grey image; write the slices again")
                 slices.append(np.asarray(image.convert("L")))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
             raise InputError(f"'{paths[number]}' cannot be read, it is damaged or no PNG; write the slices again") from error
         if slices[-1].shape != slices[0].shape:
             raise InputError(f"'{paths[number]}' is of another size than the first slice; write the slices again")
