@@ -36,7 +36,16 @@ class UnfailingStream(io.TextIOWrapper):
 
 
 def use_unfailing_streams() -> None:
-    """Make stdout and stderr unfailing, with escapes for the characters that their encoding lacks."""
+    """Make stdout and stderr unfailing, with escapes for the characters that their encoding lacks.
+
+    Standard streams that are closed are opened to nowhere: else a file of a result would get their number, and with it whatever
+    a library prints.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):  # None where there is no console

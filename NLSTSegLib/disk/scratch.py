@@ -27,7 +27,7 @@ LOCK_NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}\.lock")
 def scratch_folder() -> Iterator[Path]:
     """A new empty folder that nobody else can look into, which goes at the end of the block."""
     remove_dead_folders()
-    folder = Path(tempfile.gettempdir(), f"{PREFIX}{secrets.token_hex(8)}")
+    folder = temporary_folder() / f"{PREFIX}{secrets.token_hex(8)}"
     lock = lock_of(folder)
     descriptor = take_lock(lock)
     if descriptor is None:
@@ -40,6 +40,15 @@ def scratch_folder() -> Iterator[Path]:
         give_lock_back(lock, descriptor)
 
 
+def temporary_folder() -> Path:
+    """The system's folder for temporary files; raises :class:`InputError` when there is none that can be written to."""
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        fix = "make room on its disk, or name another folder with the environment variable TMPDIR"
+        raise InputError(f"there is no folder for temporary files that can be written to; {fix}") from error
+
+
 def lock_of(folder: Path) -> Path:
     """The file whose lock the maker of a folder of :func:`scratch_folder` holds."""
     return folder.with_suffix(".lock")
@@ -47,17 +56,18 @@ def lock_of(folder: Path) -> Path:
 
 def is_scratch_lock(lock: Path) -> bool:
     """Whether ``lock`` has the name and the place of one that :func:`scratch_folder` makes."""
-    place = os.path.realpath(tempfile.gettempdir())
+    place = os.path.realpath(temporary_folder())
     return LOCK_NAME.fullmatch(lock.name) is not None and os.path.realpath(lock.parent) == place
 
 
 @functools.cache
 def remove_dead_folders() -> None:
     """Remove the folders of :func:`scratch_folder` that killed processes have left; once in a process is enough."""
-    for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*.lock"):
-        # Those of other users stay, and where a disk has no locks nobody knows whose they are.
-        with contextlib.suppress(OSError, InputError):
-            remove_dead_folder(lock)
+    # Those of other users stay, and where a disk has no locks nobody knows whose they are.
+    with contextlib.suppress(InputError):
+        for lock in temporary_folder().glob(f"{PREFIX}*.lock"):
+            with contextlib.suppress(OSError, InputError):
+                remove_dead_folder(lock)
 
 
 def remove_dead_folder(lock: Path) -> bool:

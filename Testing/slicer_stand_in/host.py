@@ -28,6 +28,9 @@ SYSTEM_PACKAGES = (
 PANEL_SIZE = (480, 900)
 """Width and height of a module's panel in pixels."""
 
+HANG_S = 1200.0
+"""What waits longer hangs: a busy computer may need minutes for what takes a second."""
+
 POLL_S = 0.01
 """Seconds between two looks at what is waited for."""
 
@@ -179,7 +182,7 @@ def close_module(widget: Any) -> None:
     QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
 
 
-def process_events(until: Callable[[], Any] | None = None, timeout_s: float = 10.0) -> None:
+def process_events(until: Callable[[], Any] | None = None, timeout_s: float = HANG_S) -> None:
     """Let timers, child processes and views do what is due; with ``until``, go on until it is true.
 
     Raises :class:`TimeoutError` when that takes longer than ``timeout_s``, and :class:`AssertionError` with the traceback

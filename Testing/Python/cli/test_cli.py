@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from helpers.child_processes import WAIT_S
 from helpers.dicom_files import write_series
 from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.cli.run import output_folders
@@ -292,7 +293,7 @@ class TestSegment(CommandTestCase):
             while (at_signal := processor_seconds(process.pid)) < start + 0.5:
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=120)
+            _, stderr = process.communicate(timeout=WAIT_S)
         self.assertEqual(process.returncode, 130)
         self.assertEqual(stderr.splitlines()[-1], "nlstseg: stopped; nothing half written was left")
         self.assertNotIn("Traceback", stderr)
@@ -457,13 +458,11 @@ class TestOtherCommands(CommandTestCase):
     @unittest.skipIf(os.name == "nt", "there is no such signal")
     def test_request_to_end_stops_the_phantom_and_leaves_nothing(self):
         code = (
-            "import os, signal, sys, threading, time\n"
+            "import os, signal\n"
+            "from NLSTSegLib.phantom import make as phantom\n"
             "from NLSTSegLib.cli.app import main\n"
-            "def end():\n"
-            "    while 'NLSTSegLib.phantom.make' not in sys.modules: time.sleep(0.01)\n"
-            "    time.sleep(0.3)\n"
-            "    os.kill(os.getpid(), signal.SIGTERM)\n"
-            "threading.Thread(target=end).start()\n"
+            "make = phantom.make_phantom\n"
+            "phantom.make_phantom = lambda seed: (os.kill(os.getpid(), signal.SIGTERM), make(seed))[1]\n"
             "main()"
         )
         done = subprocess.run(

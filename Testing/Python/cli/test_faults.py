@@ -24,7 +24,7 @@ import SimpleITK as sitk
 import torch
 from typer.testing import CliRunner
 
-from helpers.child_processes import can_be_without_rights, without_overriding_rights
+from helpers.child_processes import WAIT_S, can_be_without_rights, without_overriding_rights
 from helpers.dicom_files import write_series
 from helpers.file_hashes import hashes
 from helpers.placed_chest import chest_ct
@@ -131,7 +131,7 @@ class FaultCase(unittest.TestCase):
 
     def assert_one_line(self, process: subprocess.Popen, code: int, pattern: str):
         """The exit code, and one sentence on stderr beside the findings about the chest."""
-        _, stderr = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=WAIT_S)
         lines = [line for line in stderr.splitlines() if not line.startswith("warning ")]
         self.assertEqual(process.returncode, code, stderr)
         self.assertEqual(len(lines), 1, stderr)
@@ -225,8 +225,8 @@ class TestKilled(FaultCase):
             process = self.start_command(*command, TMPDIR=str(temporary))
             process.communicate()
             self.assertEqual((process.returncode, os.listdir(temporary)), (0, []))
-            (temporary / "nlstseg-scratch-0").mkdir()
-            (temporary / "nlstseg-scratch-0.lock").touch()
+            (temporary / f"nlstseg-scratch-{'0' * 16}").mkdir()
+            (temporary / f"nlstseg-scratch-{'0' * 16}.lock").touch()
 
 
 class TestStopped(FaultCase):
@@ -241,7 +241,7 @@ class TestStopped(FaultCase):
                 for _ in range(1 + choose.randrange(lines - 1)):
                     process.stdout.readline()
                 process.send_signal(signal.SIGTERM if n % 4 else signal.SIGINT)
-                stderr = process.communicate(timeout=120)[1]
+                stderr = process.communicate(timeout=WAIT_S)[1]
             if process.returncode == 0:
                 self.assert_new()
                 self.assert_next_run_works()
@@ -267,7 +267,7 @@ class TestTwoRuns(FaultCase):
             self.assertEqual(self.names(), there)
             self.assertEqual(hashes(self.out), self.before)
             first.send_signal(signal.SIGCONT)
-            self.assertEqual(first.communicate(timeout=120)[1].count("error"), 0)
+            self.assertEqual(first.communicate(timeout=WAIT_S)[1].count("error"), 0)
             self.assertEqual(first.returncode, 0)
             self.assert_new()
             self.assert_next_run_works()
@@ -279,14 +279,14 @@ class TestTwoRuns(FaultCase):
         end(first)
         self.assertEqual(len(self.names()), 3)
         second = self.start("--force")
-        self.assertEqual(second.communicate(timeout=120)[1].count("error"), 0)
+        self.assertEqual(second.communicate(timeout=WAIT_S)[1].count("error"), 0)
         self.assert_new()
 
     def test_of_runs_started_at_once_one_succeeds(self):
         for n in range(3):
             shutil.rmtree(self.out)
             runs = [self.start() for _ in range(2 + n % 2)]
-            ends = [run.communicate(timeout=120)[1] for run in runs]
+            ends = [run.communicate(timeout=WAIT_S)[1] for run in runs]
             codes = sorted(run.returncode for run in runs)
             self.assertEqual(codes, [0] + [2] * (len(runs) - 1), ends)
             for run, stderr in zip(runs, ends, strict=True):
@@ -437,7 +437,7 @@ class TestDisk(FaultCase):
             process = self.start("--force")
             self.read_to(process, "network")
             shutil.rmtree(gone)
-            self.assertEqual(process.communicate(timeout=120)[1].count("error"), 0)
+            self.assertEqual(process.communicate(timeout=WAIT_S)[1].count("error"), 0)
             self.assertEqual(process.returncode, 0)
             self.assert_new()
 
@@ -507,7 +507,7 @@ class TestMemory(FaultCase):
             self.assert_one_line(process, 3, r"too little memory for this CT \(stage: network\); close other programs")
             self.assert_earlier()
         process = self.limited_run(4000, "network")
-        self.assertEqual(process.communicate(timeout=120)[1].count("error"), 0)
+        self.assertEqual(process.communicate(timeout=WAIT_S)[1].count("error"), 0)
         self.assertEqual((process.returncode, self.names()), (0, ["result"]))
 
     def test_fewer_slices_at_once_are_tried_and_give_the_same(self):
@@ -556,14 +556,15 @@ class TestClock(FaultCase):
             (self.folder / left).mkdir() if "partial" in left else (self.folder / left).touch()
             os.utime(self.folder / left, (4e9, 4e9))
         process = self.start("--force", LD_PRELOAD=str(library))
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=WAIT_S)
         self.assertEqual(process.returncode, 0, stderr)
         self.assert_new()
         fractions = [json.loads(line)["fraction"] for line in stdout.splitlines()]
         self.assertEqual(fractions, sorted(fractions))
         seconds = json.loads((self.out / "report.json").read_text("utf-8"))["seconds"]
         for stage, value in seconds.items():
-            self.assertTrue(0 <= value < 120, stage)
+            # The clock jumps by years.
+            self.assertTrue(0 <= value < 1e6, stage)
 
     def test_leftovers_go_whatever_their_time(self):
         for n, stamp in enumerate((0, 1e9, 4e9, time.time())):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from helpers.child_processes import WAIT_S
+
 CODE = """
 import contextlib, json, resource, sys
 from typer.testing import CliRunner
@@ -29,10 +31,6 @@ for arguments in json.loads(sys.argv[2]):
 """
 
 
-LONGEST_SECONDS = 300
-"""For all commands together; they take a few seconds."""
-
-
 def can_limit_memory() -> bool:
     """Whether this system tells a process how much memory it takes, and limits it: Linux."""
     return Path("/proc/self/clear_refs").exists()
@@ -46,7 +44,7 @@ def run_limited(commands: list[list[str]], limit_bytes: int) -> list[tuple[int, 
     root = Path(__file__).resolve().parents[3]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", CODE, str(limit_bytes), json.dumps(commands)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONGEST_SECONDS)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     if len(lines) != len(commands):
         raise AssertionError(f"{commands[len(lines)]} ended the process ({done.returncode}): {done.stderr[-1000:]}")

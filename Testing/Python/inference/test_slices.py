@@ -1,7 +1,6 @@
 """Slices go through the network as they should: cropped without a trace, with the right neighbours, and stopped at once."""
 
 import threading
-import time
 import unittest
 
 import numpy as np
@@ -39,15 +38,17 @@ class Counting(nn.Module):
 
     side_multiple = 1
 
-    def __init__(self, seconds: float = 0.0):
+    def __init__(self, together: int = 1):
+        """The first batches of so many threads wait for each other, so that all of these take part."""
         super().__init__()
-        self.seconds = seconds
+        self.barrier = threading.Barrier(together)
         self.batches: list[int] = []
         self.threads: set[threading.Thread] = set()
         self.torch_threads: set[int] = set()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        time.sleep(self.seconds)
+        if threading.current_thread() not in self.threads:
+            self.barrier.wait()
         self.batches.append(len(x))
         self.threads.add(threading.current_thread())
         self.torch_threads.add(torch.get_num_threads())
@@ -249,7 +250,7 @@ class RunTest(SingleThreadTest):
 
     def test_raising_in_progress_stops_the_work(self):
         for error in (KeyboardInterrupt, ValueError):
-            network = Counting(seconds=0.02)
+            network = Counting()
             fractions = []
 
             def progress(fraction, fractions=fractions, error=error):
@@ -279,7 +280,7 @@ class RunTest(SingleThreadTest):
     def test_workers_share_the_caller_s_threads(self):
         for threads, workers in ((1, 1), (2, 2), (3, 3), (6, 3), (7, 1), (16, MAXIMUM_WORKERS)):
             torch.set_num_threads(threads)
-            network = Counting(seconds=0.02)
+            network = Counting(workers)
             predict_slices(network, SPEC, noise_ct((12, 8, 8)))
             self.assertEqual(network.torch_threads, {threads // workers})
             self.assertEqual(len(network.threads), workers)

@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 
-from helpers.child_processes import WAIT_S
+from helpers.child_processes import as_urgent_as_the_tests
 from helpers.placed_chest import LESIONS, chest_ct
 from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.resources import MODELS_VARIABLE
@@ -26,6 +26,7 @@ class WholeModuleTestCase(ModuleTestCase):
 
     def setUp(self):
         super().setUp()
+        as_urgent_as_the_tests(self)
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         models = self.folder / "models"
         write_threshold_bundle(models / "threshold", min_volume_mm3=30.0)
@@ -50,7 +51,7 @@ class WholeModuleTestCase(ModuleTestCase):
 
     def apply(self):
         host.click(self.widget.run.ui.applyButton)
-        host.process_events(until=lambda: not self.widget.run.is_running, timeout_s=WAIT_S)
+        host.process_events(until=lambda: not self.widget.run.is_running)
         # The table follows a little later.
         host.process_events(until=lambda: not self.widget.lesions._gather.active)
 
@@ -175,7 +176,7 @@ class SceneTest(WholeModuleTestCase):
         self.choose_model()
         host.click(self.widget.run.ui.applyButton)
         self.scene.Clear()
-        host.process_events(until=lambda: not self.widget.run.is_running, timeout_s=WAIT_S)
+        host.process_events(until=lambda: not self.widget.run.is_running)
         self.assertIn("scene", self.widget.run.ui.statusLabel.text)
         self.assertEqual(self.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
 

@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 
+from helpers.child_processes import as_urgent_as_the_tests
 from helpers.mrml_nodes import add_grid_transform, add_transform, add_volume
 from helpers.placed_chest import chest_ct, chest_of_slices
 from helpers.stored_ct import body_hu
@@ -431,10 +432,11 @@ class OptionTest(InputTestCase):
         from NLSTSegLib.widgets.device_chooser import DeviceChooser
 
         self.enterContext(mock.patch.object(DeviceChooser, "notes", {}))
+        as_urgent_as_the_tests(self)
         self.reopen()
         box = self.ui.deviceComboBox
         self.assertEqual([box.itemText(n) for n in range(box.count)], ["Automatic", "CPU"])
-        host.process_events(until=lambda: DeviceChooser.notes, timeout_s=120)
+        host.process_events(until=lambda: DeviceChooser.notes)
         choices = [box.itemData(n) for n in range(box.count)]
         there = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         self.assertEqual(choices, [choice for choice, is_there in there.items() if is_there])

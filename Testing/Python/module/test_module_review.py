@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from unittest import mock
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
@@ -251,25 +252,20 @@ class TestShown(PanelTestCase):
         def seconds(segment_id: str) -> float:
             return lesion_state(self.node, segment_id).seconds
 
+        clock = self.enterContext(mock.patch("NLSTSegLib.widgets.focus_watch.time"))
+        clock.monotonic.return_value = 1000.0
         host.press_key(self.ui.lesionTable, "N")
-        self.spend(0.4)
+        clock.monotonic.return_value = 1004.0
         host.press_key(self.ui.lesionTable, "N")
-        first = seconds("Lesion_01")
-        self.assertGreater(first, 0.2)
-        self.spend(0.4)
+        self.assertEqual(seconds("Lesion_01"), 4.0)
+        clock.monotonic.return_value = 1012.0
         self.panel.exit()
-        self.assertGreater(seconds("Lesion_02"), 0.2)
-        self.spend(0.4)
+        self.assertEqual(seconds("Lesion_02"), 8.0)
+        clock.monotonic.return_value = 1028.0
         self.panel.enter()
         self.click_row("Lesion 03")
-        self.assertLess(seconds("Lesion_02"), 0.7, "another module was shown")
-        self.assertEqual((seconds("Lesion_01"), seconds("Lesion_03")), (first, 0.0))
-
-    def spend(self, seconds: float) -> None:
-        import time
-
-        end = time.monotonic() + seconds
-        host.process_events(until=lambda: time.monotonic() > end)
+        self.assertEqual(seconds("Lesion_02"), 8.0, "another module was shown")
+        self.assertEqual((seconds("Lesion_01"), seconds("Lesion_03")), (4.0, 0.0))
 
     def test_key_pressed_before_any_jump_shows_the_selected_lesion(self):
         host.press_key(self.ui.lesionTable, "N")

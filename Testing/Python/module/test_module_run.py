@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.child_processes import WAIT_S, living_processes, long_ct, own_temporary_folder
+from helpers.child_processes import as_urgent_as_the_tests, living_processes, long_ct, own_temporary_folder
 from helpers.placed_chest import chest_ct
 from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.errors import InputError
@@ -40,6 +40,7 @@ class RunTestCase(ModuleTestCase):
     def setUp(self):
         super().setUp()
         self.temporary = own_temporary_folder(self)
+        as_urgent_as_the_tests(self)
         self.problems, self.results, self.prepared = [], [], []
         self.options = RunOptions(model=str(self.bundle), device="cpu", threads=1)
         self.prepare = lambda: self.prepared.append(True)
@@ -91,7 +92,7 @@ class RunTestCase(ModuleTestCase):
         return group
 
     def wait(self, until):
-        host.process_events(until=until, timeout_s=WAIT_S)
+        host.process_events(until=until)
 
     def nodes(self) -> list[str]:
         return sorted(self.scene.GetNthNode(n).GetID() for n in range(self.scene.GetNumberOfNodes()))
@@ -344,6 +345,7 @@ class TestWholeModule(ModuleTestCase):
     def setUp(self):
         super().setUp()
         self.temporary = own_temporary_folder(self)
+        as_urgent_as_the_tests(self)
         # A reload runs the library's files again; other tests hold what is there now.
         before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "NLSTSegLib"}
         self.addCleanup(self.restore_library, before)
@@ -367,7 +369,7 @@ class TestWholeModule(ModuleTestCase):
         return widget, widget.run._run.child._process._process.pid
 
     def assert_gone(self, group: int):
-        host.process_events(until=lambda: not living_processes(group), timeout_s=WAIT_S)
+        host.process_events(until=lambda: not living_processes(group))
         self.assertEqual(os.listdir(self.temporary), [])
 
     def test_run_ends_with_the_scene_the_module_and_its_code(self):

@@ -254,7 +254,7 @@ class TestModule(BenchTestCase):
         for exit_code in (0, 3):
             widget.ui.exitCodeSpinBox.value = exit_code
             host.click(widget.ui.runButton)
-            host.process_events(until=lambda: widget.ui.runButton.enabled, timeout_s=60)
+            host.process_events(until=lambda: widget.ui.runButton.enabled)
             self.assertEqual(widget.received[-1], (exit_code, {"arguments": [str(exit_code)]}, "warned"))
 
     def test_waiting_in_vain_is_an_error(self):
@@ -330,7 +330,7 @@ class TestSlotErrors(BenchTestCase):
 
         qt.QTimer.singleShot(0, lambda: 1 / 0)
         with self.assertRaisesRegex(AssertionError, "ZeroDivisionError"):
-            host.process_events(until=lambda: False, timeout_s=30)
+            host.process_events(until=lambda: False)
         self.slot_errors.clear()
 
 

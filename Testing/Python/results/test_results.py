@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image
 
+from helpers.child_processes import WAIT_S
 from helpers.example_results import LESION_HU, ct_with_spheres, oblique_direction, result_for
 from NLSTSegLib import __version__
 from NLSTSegLib.checks.preflight import Finding
@@ -558,7 +559,7 @@ class TestInterruptions(FolderTestCase):
                 write_result(result_of([]), self.folder, force=True)
             self.assertEqual(self.names(), there)
             self.assertEqual(self.hashes(self.folder), self.before)
-            alive.communicate("\n", timeout=60)
+            alive.communicate("\n", timeout=WAIT_S)
         self.assertEqual(alive.returncode, 0)
         self.assertEqual((self.folder / "report.json").read_text(), "new")
         self.assert_only("result")

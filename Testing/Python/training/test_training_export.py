@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 import unittest.mock
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from helpers.child_processes import WAIT_S, wait_until
 from helpers.threshold_model import CARD, threshold_model
 from helpers.tiny_cache import TinyCache, ball
 from helpers.tiny_run import ON_CPU, RECIPE, RECIPE_3D, TinyRunTest, environment
@@ -205,7 +205,7 @@ class ProcessesTest(TinyRunTest):
         launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
         command = ("-m", "nlstseg_training", "fit", "--recipe", self.recipe, *self.of_cases, "--out", out, *ON_CPU)
         process = self.start(*launcher, *command)
-        _, stderr = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=WAIT_S)
         self.assertEqual(process.returncode, 0, stderr)
         # Two that did not know of each other would have written two logs.
         self.assertEqual([path.name for path in (out / "only" / "log").iterdir()], ["version_0"])
@@ -220,11 +220,9 @@ class ProcessesTest(TinyRunTest):
         out, recipe = self.folder / "long", self.write("long.toml", RECIPE.replace("epochs = 3", "epochs = 5000"))
         command = ("-m", "nlstseg_training", "fit", "--recipe", recipe, *self.of_cases, "--out", out, *ON_CPU)
         process = self.start(sys.executable, *command)
-        end = time.monotonic() + 60
-        while not (out / "only" / LAST).exists() and time.monotonic() < end:
-            time.sleep(0.1)
+        wait_until((out / "only" / LAST).exists, "an epoch is done")
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=WAIT_S)
         self.assertEqual(process.returncode, 130, stderr)
         last = stderr.strip().splitlines()[-1]
         self.assertIn("stopped", last)

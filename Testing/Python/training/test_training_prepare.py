@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import unittest
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from typer.testing import CliRunner
 
+from helpers.child_processes import WAIT_S, wait_until
 from helpers.small_nlstseg import labelled_chest, write_case, write_nlstseg
 from helpers.threshold_model import CARD
 from helpers.training_data_case import DataTest, FallingSource
@@ -184,12 +184,10 @@ class CommandTest(DataTest):
             # Where the tests run in the background of a shell, Ctrl-C is ignored, and children would inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        deadline = time.monotonic() + 120
-        while not list(self.cache.glob("*/case.json")) and child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: list(self.cache.glob("*/case.json")) or child.poll() is not None, "a case is done")
         # As a terminal does: to all of them.
         os.killpg(child.pid, signal.SIGINT)
-        _, said = child.communicate(timeout=120)
+        _, said = child.communicate(timeout=WAIT_S)
         self.assertEqual(child.returncode, 130, said)
         self.assertNotIn("Traceback", said)
         self.assertFalse([path for path in self.cache.parent.rglob(".*")], "something half written was left")
