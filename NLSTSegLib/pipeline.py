@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from NLSTSegLib.checks.preflight import Finding, check_ct, check_lungs, stop_on_errors
+from NLSTSegLib.checks.preflight import Finding, check_candidates, check_ct, check_lungs, stop_on_errors
 from NLSTSegLib.checks.training_overlap import check_trained_on
 from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory
 from NLSTSegLib.inference.devices import DeviceChoice, choose_device, shortcoming
@@ -170,7 +170,8 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         findings += lung_findings
     with _timed(seconds, "network", ModelError):
         progress(0.06, "network")
-        probability, device_note = _predict(canonical, model, options, where, threshold, progress)
+        probability, device_note, left_out = _predict(canonical, model, options, where, threshold, progress)
+        findings += check_candidates(left_out)
     with _timed(seconds, "lesions"):
         progress(0.95, "lesions")
         outlines = outline_lesions(probability, canonical, threshold=threshold, min_volume_mm3=minimum, lung_mask=where)
@@ -218,18 +219,21 @@ def _predict(
     where: np.ndarray | None,
     threshold: float,
     progress: Progress,
-) -> tuple[np.ndarray, str]:
-    """On the device asked for; on the CPU, and said so, where a graphics card does not manage it."""
+) -> tuple[np.ndarray, str, int]:
+    """On the device asked for; on the CPU, and said so, where a graphics card does not manage it. With the number of candidates
+    that were not refined."""
     device = choose_device(options.device, options.threads)
+    left_out: list[int] = []
     try:
-        return predict_on(device, canonical, model, where, threshold, progress)
+        return *predict_on(device, canonical, model, where, threshold, progress, left_out.append), sum(left_out)
     except (MemoryError, RuntimeError, OverflowError) as error:
         reason = shortcoming(error)
         if device.name == "cpu" or not reason:
             raise
     cpu = choose_device("cpu", options.threads)
-    probability, note = predict_on(cpu, canonical, model, where, threshold, progress)
-    return probability, f"{note}; {device.note} {reason}"
+    left_out.clear()
+    probability, note = predict_on(cpu, canonical, model, where, threshold, progress, left_out.append)
+    return probability, f"{note}; {device.note} {reason}", sum(left_out)
 
 
 @contextmanager

@@ -98,6 +98,16 @@ def check_lungs(ct: CtVolume, lung_mask: np.ndarray | None) -> list[Finding]:
     return [Finding("warning", "lungs_cut", message, "Give the series that covers the whole chest, if there is one.")]
 
 
+def check_candidates(left_out: int) -> list[Finding]:
+    """A warning where so many candidates of the first network were not looked at by the second."""
+    if not left_out:
+        return []
+    message = f"The network marked so many places that the {left_out} least sure were not looked at again, and count as none."
+    return [
+        Finding("warning", "many_candidates", message, "Check that this is a chest CT in HU; look for lesions that it missed.")
+    ]
+
+
 def stop_on_errors(findings: Iterable[Finding]) -> None:
     """Raise :class:`InputError` with the message and the fix of the first error, if there is one."""
     for finding in findings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,14 +38,15 @@ def predict_on(
     where: np.ndarray | None,
     threshold: float,
     progress: Progress,
+    left_out: Callable[[int], None],
 ) -> tuple[np.ndarray, str]:
     """The probability (uint8 ``[k, j, i]``, 255 is 1) that the model gives for the canonical CT, and a note on where it ran.
 
-    ``where`` is the lung field. A CT with pixels that the model does not know is shown to it resampled. Raises what torch does
-    when the device does not manage it.
+    ``where`` is the lung field; ``left_out`` is told how many candidates were too many to refine. A CT with pixels that the model
+    does not know is shown to it resampled. Raises what torch does when the device does not manage it.
     """
     shown, shown_where = with_known_pixels(canonical, where, model.card.in_plane_range_mm)
-    probability, note = _predict_as_shown(device, shown, model, shown_where, threshold, progress)
+    probability, note = _predict_as_shown(device, shown, model, shown_where, threshold, progress, left_out)
     if shown is canonical:
         return probability, note
     i_mm, j_mm, _ = shown.spacing_ijk_mm
@@ -59,6 +61,7 @@ def _predict_as_shown(
     where: np.ndarray | None,
     threshold: float,
     progress: Progress,
+    left_out: Callable[[int], None],
 ) -> tuple[np.ndarray, str]:
     spec, second = model.card.refinement, model.refinement
     if spec is None or second is None:
@@ -88,6 +91,7 @@ def _predict_as_shown(
             device=second_device.name,
             dtype=second_device.dtype,
             progress=report,
+            left_out=left_out,
         )
         return looked, note
 

@@ -9,15 +9,13 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from child_processes import own_temporary_folder
-from NLSTSegLib.file_lock import give_lock_back, take_lock
-from NLSTSegLib.owner import OWNER_VARIABLE
-from NLSTSegLib.scratch import PREFIX, is_scratch_lock, remove_dead_folder, remove_dead_folders, scratch_folder
-from test_faults import can_be_without_rights, without_overriding_rights
-from test_rooms import ROOT
-
+from helpers.child_processes import can_be_without_rights, own_temporary_folder, without_overriding_rights
+from helpers.source_tree import ROOT
 from NLSTSegLib.disk.atomic_folder import held, prepare_place
+from NLSTSegLib.disk.lock import give_lock_back, take_lock
+from NLSTSegLib.disk.scratch import PREFIX, is_scratch_lock, remove_dead_folder, remove_dead_folders, scratch_folder
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.jobs.parent_watch import OWNER_VARIABLE
 
 
 @unittest.skipIf(sys.platform == "win32", "Windows has neither these links nor these pipes")

@@ -6,6 +6,7 @@ import json
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -307,6 +308,22 @@ class LookAgainTest(RefinementTest):
         self.assertTrue(mask[part].all())
         return part
 
+    def test_of_too_many_candidates_the_surest_are_looked_at_and_the_others_are_told(self):
+        probability = np.zeros((8, 40, 200), np.uint8)
+        for n, sure in enumerate((150, 250, 200, 250)):
+            probability[3:5, 18:22, 30 + 40 * n : 34 + 40 * n] = sure
+        probability[3:5, 18:24, 150:154] = 250
+        seen, told = [], []
+        with (
+            mock.patch("NLSTSegLib.inference.refinement.MOST_CANDIDATES", 2),
+            mock.patch("NLSTSegLib.inference.refinement.score_candidates", side_effect=lambda *a, **k: seen.extend(a[3]) or ()),
+        ):
+            ct, network = volume_of(air(probability.shape)), known_second_network(self.LOGIT)
+            refine(network, SPEC, ct, probability, threshold=0.5, left_out=told.append)
+        # Of equally sure ones the larger comes first.
+        self.assertEqual([each.centre_kji[2] // 40 for each in seen], [3, 1])
+        self.assertEqual(told, [2])
+
     def test_a_shape_marked_in_part_gets_exactly_its_own_outline(self):
         for spacing_k_mm in SPACINGS_K_MM:
             for start in ((24, 40, 38), (0, 0, 0), (60 - DEPTH, 80 - 8, 80 - 10)):
@@ -601,6 +618,12 @@ class PipelineTest(RefinementTest):
         self.assertTrue(((results[0] > 20) & (results[0] < 235)).any())
         for other in results[1:]:
             np.testing.assert_array_equal(other, results[0])
+
+    def test_that_candidates_were_left_out_is_a_warning_of_the_run(self):
+        with mock.patch("NLSTSegLib.inference.refinement.MOST_CANDIDATES", 0):
+            result = segment(self.ct, two_look_model(self.LOGIT), self.OPTIONS)
+        (finding,) = [finding for finding in result.findings if finding.code == "many_candidates"]
+        self.assertEqual((finding.severity, result.lesions), ("warning", ()))
 
     def test_card_and_networks_say_the_same(self):
         model = two_look_model(self.LOGIT)
