@@ -60,6 +60,15 @@ class TerminalTest(unittest.TestCase):
         self.assertIn(rb"\u60a3\u8005", stdout)
         stdout.decode("ascii")
 
+    @unittest.skipIf(sys.platform == "win32", "there are no such numbers")
+    def test_with_all_streams_closed_the_files_are_whole(self):
+        # A file of the result would get the number of a closed stream, and with it whatever a library prints.
+        command = [sys.executable, "-m", "NLSTSegLib", "phantom", str(self.folder / "phantom")]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, preexec_fn=lambda: os.closerange(0, 3))
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(sitk.ReadImage(str(self.folder / "phantom" / "truth.nrrd")).GetDimension(), 3)
+
     @unittest.skipUnless(os.path.exists("/dev/full"), "there is no /dev/full")
     def test_a_full_disk_behind_stdout_is_said_and_loses_no_result(self):
         with open("/dev/full", "wb") as full:

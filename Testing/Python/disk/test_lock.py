@@ -112,6 +112,12 @@ class ScratchTest(unittest.TestCase):
         self.assertFalse(dead.exists())
         self.assertEqual(sorted(self.place.iterdir()), sorted(links))
 
+    def test_without_a_folder_for_temporary_files_one_sentence_says_so_and_what_needs_none_works(self):
+        with mock.patch.object(tempfile, "gettempdir", side_effect=FileNotFoundError("No usable temporary directory found")):
+            remove_dead_folders()
+            with self.assertRaisesRegex(InputError, "no folder for temporary files .* TMPDIR"), scratch_folder():
+                self.fail("there is a folder")
+
     def test_a_link_in_place_of_a_dead_folder_leads_to_no_removal(self):
         lock = self.dead()
         lock.with_suffix("").rmdir()

@@ -191,6 +191,14 @@ class RecipesTest(unittest.TestCase):
         with self.assertRaisesRegex(InputError, "default.*another network or input.*threshold"):
             read_recipe("default", CARD)
 
+    def test_names_of_phases_that_lead_out_of_the_run_are_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "recipe.toml"
+            for name in ("../../x", "/x", "..", ""):
+                path.write_text(RECIPE.replace('name = "only"', f'name = "{name}"'))
+                with self.subTest(name=name), self.assertRaisesRegex(InputError, r"phases\.0: name must be"):
+                    read_recipe(str(path))
+
 
 class ProcessesTest(TinyRunTest):
     def start(self, *command: object) -> subprocess.Popen:
