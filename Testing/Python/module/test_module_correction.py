@@ -192,9 +192,15 @@ class TestAdding(CorrectionTestCase):
         self.assertEqual(selection.GetActivePlaceNodeID(), chosen.GetID())
 
     def test_the_point_leaves_nothing_in_the_scene(self):
+        import slicer
+
         def nodes():
             return {self.scene.GetNthNode(n).GetID() for n in range(self.scene.GetNumberOfNodes())}
 
+        # Slicer's module Data would sweep up what is left, where it is loaded.
+        data = slicer.modules.data.logic()
+        data.SetMRMLScene(None)
+        self.addCleanup(data.SetMRMLScene, self.scene)
         host.click(self.ui.addButton)
         host.click(self.ui.addButton)
         before = nodes()

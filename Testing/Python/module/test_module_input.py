@@ -188,6 +188,20 @@ class VolumeTest(InputTestCase):
         outer.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([2.0, 2, 2, 1])))
         self.settle("scales or shears")
 
+    def test_voxels_that_were_changed_in_place_are_looked_at_again(self):
+        import slicer
+
+        node = add_volume(good_ct())
+        self.panel.select_volume(node)
+        modified = []
+        observer = node.AddObserver("ModifiedEvent", lambda caller, event: modified.append(event))
+        slicer.util.arrayFromVolume(node)[:] = 3
+        # As a filter does that writes into the image, which tells nothing of the node.
+        node.GetImageData().Modified()
+        self.settle("All voxels have the value 3")
+        node.RemoveObserver(observer)
+        self.assertEqual(modified, [])
+
     def test_reasons_are_those_of_now_however_the_volume_was_changed(self):
         self.accept()
         node = add_volume(good_ct())

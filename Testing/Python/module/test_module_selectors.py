@@ -55,6 +55,11 @@ class GoneTest(SelectorTestCase):
     def test_a_chosen_ct_comes_with_its_review(self):
         self.assertEqual(self.shown(), (self.cts[1], self.reviews[1], self.reviews[1]))
 
+    def test_of_two_reviews_the_newest_comes_with_its_ct(self):
+        newest = begin(soft_result(ct_with_balls()), self.cts[0])
+        self.choose_ct(self.cts[0])
+        self.assertEqual(self.shown(), (self.cts[0], newest, newest))
+
     def test_nothing_is_shown_once_the_ct_was_unloaded_or_hidden(self):
         for node, go in ((self.cts[1], self.scene.RemoveNode), (self.cts[0], lambda node: node.SetHideFromEditors(True))):
             self.choose_ct(node)

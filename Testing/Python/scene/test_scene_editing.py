@@ -30,10 +30,11 @@ from NLSTSegLib.lesions.find import BOX_MARGIN_MM
 from NLSTSegLib.review.state import Origin, Status
 from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
 from NLSTSegLib.scene.correction import delete_lesion, merge_lesions, split_lesion
-from NLSTSegLib.scene.review import lesion_state, probability_of
-from NLSTSegLib.scene.threshold import ThresholdDrag
+from NLSTSegLib.scene.review import add_seconds_in_focus, lesion_state, probability_of
+from NLSTSegLib.scene.threshold import LEAST_PROBABILITY, ThresholdDrag
 from NLSTSegLib.scene.voxels import own_layer
 from NLSTSegLib.volume.components import components_by_size
+from NLSTSegLib.volume.probability import lowest_level
 from NLSTSegLib.volume.regions import Region
 
 
@@ -255,6 +256,21 @@ class AddTest(ReviewTestCase):
             with self.subTest(sentence=sentence), self.assertRaisesRegex(InputError, sentence):
                 find_lesion_at(self.node, self.at(ijk))
 
+    def test_a_click_may_miss_what_the_model_sees_by_three_mm_and_no_more(self):
+        seen = soft_probability(self.ct, (FAINT,)) >= lowest_level(LEAST_PROBABILITY)
+        # Away from the lesion, along the rows.
+        k, j, i = FAINT.centre_ijk[::-1]
+        last = int(np.flatnonzero(seen[k, :, i])[-1])
+        self.assertTrue(seen[k, j, i])
+        for step in range(1, seen.shape[1] - last):
+            away_mm = step * self.ct.spacing_ijk_mm[1]
+            with self.subTest(away_mm=away_mm):
+                if away_mm <= 3.0:
+                    self.assertEqual(find_lesion_at(self.node, self.at((i, last + step, k))).origin, Origin.PROBABILITY)
+                else:
+                    with self.assertRaisesRegex(InputError, "air or healthy lung"):
+                        find_lesion_at(self.node, self.at((i, last + step, k)))
+
     def test_adding_is_undone_and_done_again(self):
         before = self.voxels()
         add_lesion(self.editor, find_lesion_at(self.node, self.at(FAINT.centre_ijk)))
@@ -327,6 +343,12 @@ class MergeAndDeleteTest(ReviewTestCase):
         self.editor.undo()
         np.testing.assert_equal(self.voxels(), before)
         self.assertEqual([self.status(f"Lesion_0{n}") for n in (1, 2, 3)], ["new", "new", "accepted"])
+
+    def test_time_spent_on_merged_lesions_is_added_up(self):
+        add_seconds_in_focus(self.node, "Lesion_01", 12.5)
+        add_seconds_in_focus(self.node, "Lesion_02", 4.0)
+        merge_lesions(self.editor, ["Lesion_02", "Lesion_01"])
+        self.assertEqual(lesion_state(self.node, "Lesion_02").seconds, 16.5)
 
     def test_merged_lesion_grows_from_both(self):
         merge_lesions(self.editor, ["Lesion_01", "Lesion_02"])

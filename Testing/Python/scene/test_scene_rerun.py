@@ -30,6 +30,7 @@ from NLSTSegLib.scene.rerun import compare_runs, remove_run, take_over
 from NLSTSegLib.scene.review import lesion_state, probability_of, proposals_of, reviews_of
 from NLSTSegLib.scene.sizes import reviewed_case, reviewed_lesion
 from NLSTSegLib.scene.threshold import ThresholdDrag
+from NLSTSegLib.volume.regions import Region
 
 LATER = LARGE, NEIGHBOUR._replace(radius_mm=4.6), FAINT._replace(peak=1.0)
 """What the later run sees: the first lesion as before, the second larger, not the third, and one more."""
@@ -128,6 +129,22 @@ class RerunTest(ReviewTestCase):
         self.assertTrue((before["Lesion_01"] & wanted).any())
         np.testing.assert_array_equal(found["Lesion_01"], before["Lesion_01"])
         np.testing.assert_array_equal(found["Lesion_02"], wanted & ~before["Lesion_01"])
+
+    def test_lesions_taken_over_in_one_step_share_no_voxel(self):
+        from NLSTSegLib.scene.editor import LesionEditor
+
+        # The lesion that is new takes in what the later run gives its neighbour and nobody else has.
+        before = self.voxels(self.later)
+        shell = before["Lesion_03"] & ~self.voxels()["Lesion_02"]
+        whole = Region.of(before["Lesion_02"] | shell, tuple(slice(0, size) for size in shell.shape))
+        later_editor = LesionEditor(self.later)
+        later_editor.set_region("Lesion_02", whole)
+        later_editor.close()
+        self.assertTrue((self.voxels(self.later)["Lesion_02"] & self.voxels(self.later)["Lesion_03"]).any())
+        take_over(self.editor, self.later, ["Lesion_02", "Lesion_03"])
+        found = self.voxels()
+        np.testing.assert_array_equal(found["Lesion_04"], before["Lesion_02"] | shell)
+        np.testing.assert_array_equal(found["Lesion_02"], before["Lesion_03"] & ~shell)
 
     def test_decisions_on_the_later_run_come_along(self):
         from NLSTSegLib.scene.editor import LesionEditor

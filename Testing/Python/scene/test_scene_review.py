@@ -154,6 +154,12 @@ class DecisionTest(ReviewTestCase):
         self.editor.redo()
         self.assertEqual(lesion_state(self.node, "Lesion_03").reader, "Dr. Müller")
 
+    def test_decision_without_a_name_leaves_the_reader_before(self):
+        self.editor.decide(["Lesion_01"], Status.ACCEPTED, "Dr. A")
+        self.editor.decide(["Lesion_01"], Status.REJECTED)
+        state = lesion_state(self.node, "Lesion_01")
+        self.assertEqual((state.status, state.reader), (Status.REJECTED, "Dr. A"))
+
     def test_rejected_lesion_is_hidden_not_deleted_and_undo_shows_it(self):
         before = self.voxels()
         self.editor.decide(["Lesion_02"], Status.REJECTED)

@@ -151,6 +151,17 @@ class RulerTest(ReviewTestCase):
         self.assert_on_axes(rulers, self.result.lesions[0].measurements)
         self.assertTrue(all(ruler.GetLocked() and not ruler.GetSaveWithScene() for ruler in rulers))
 
+    def test_each_ruler_says_its_own_length(self):
+        # A bar, so that the axes differ.
+        self.paint("Lesion_03", (slice(29, 32), slice(48, 66), slice(23, 26)))
+        long, short = show_rulers(self.node, "Lesion_03")
+        self.assertGreater(long.GetLineLengthWorld(), short.GetLineLengthWorld() + 1.0)
+        for ruler, name in ((long, "Long axis"), (short, "Short axis")):
+            self.assertEqual(ruler.GetName(), name)
+            number, unit = ruler.GetNthControlPointLabel(1).split()
+            self.assertAlmostEqual(float(number), ruler.GetLineLengthWorld(), delta=0.051)
+            self.assertEqual(unit, "mm")
+
     def test_the_same_rulers_follow_edits_and_other_lesions(self):
         rulers = show_rulers(self.node, "Lesion_01")
         ThresholdDrag(self.editor, "Lesion_01").move(0.2)
