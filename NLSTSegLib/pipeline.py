@@ -20,12 +20,15 @@ from NLSTSegLib.inference.predict import predict_on
 from NLSTSegLib.lesions.find import Lesion, find_lesions, label_map, measure_lesions, outline_lesions
 from NLSTSegLib.lesions.rows import Row, lesion_row
 from NLSTSegLib.models.bundle import Model, ModelCard
-from NLSTSegLib.progress import Progress, silent
+from NLSTSegLib.progress import Fraction, Progress, silent, stage_of
 from NLSTSegLib.volume.ct import CtVolume, Grid, from_canonical, to_canonical
 from NLSTSegLib.volume.regular_grid import SliceStack, from_regular, nearest_voxel, slice_stack, to_regular
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+
+NETWORK, LESIONS = 0.06, 0.95
+"""Of the progress, where the networks begin and end."""
 
 
 @dataclass(frozen=True)
@@ -166,15 +169,16 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         canonical = to_canonical(regular)
     with _timed(seconds, "lung field"):
         progress(0.02, "lung field")
-        where, lung_findings, field_note = _field(ct, stack, canonical, options)
+        lung_mask, lung_findings, field_note = _lung_mask(ct, stack, canonical, options)
         findings += lung_findings
     with _timed(seconds, "network", ModelError):
-        progress(0.06, "network")
-        probability, device_note, left_out = _predict(canonical, model, options, where, threshold, progress)
+        progress(NETWORK, "network")
+        report = stage_of(progress, "network", NETWORK, LESIONS)
+        probability, device_note, left_out = _predict(canonical, model, options, lung_mask, threshold, report)
         findings += check_candidates(left_out)
     with _timed(seconds, "lesions"):
-        progress(0.95, "lesions")
-        outlines = outline_lesions(probability, canonical, threshold=threshold, min_volume_mm3=minimum, lung_mask=where)
+        progress(LESIONS, "lesions")
+        outlines = outline_lesions(probability, canonical, threshold=threshold, min_volume_mm3=minimum, lung_mask=lung_mask)
     with _timed(seconds, "measurements"):
         lesions = measure_lesions(outlines, probability, canonical)
     progress(1.0, "done")
@@ -191,11 +195,11 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         lung_field_note=field_note,
         device_note=device_note,
         seconds=seconds,
-        lung_mask=where,
+        lung_mask=lung_mask,
     )
 
 
-def _field(
+def _lung_mask(
     ct: CtVolume, stack: SliceStack, canonical: CtVolume, options: SegmentOptions
 ) -> tuple[np.ndarray | None, list[Finding], str]:
     if isinstance(options.lung_field, np.ndarray):
@@ -207,32 +211,32 @@ def _field(
         return to_canonical(to_regular(mask, stack)).hu > 0, [], "given"
     if options.lung_field == "none":
         return None, [], "none"
-    where = lung_field(canonical)
-    note = "auto" if where is not None else "auto: no lungs found, everything was searched"
-    return where, check_lungs(canonical, where), note
+    lung_mask = lung_field(canonical)
+    note = "auto" if lung_mask is not None else "auto: no lungs found, everything was searched"
+    return lung_mask, check_lungs(canonical, lung_mask), note
 
 
 def _predict(
     canonical: CtVolume,
     model: Model,
     options: SegmentOptions,
-    where: np.ndarray | None,
+    lung_mask: np.ndarray | None,
     threshold: float,
-    progress: Progress,
+    progress: Fraction,
 ) -> tuple[np.ndarray, str, int]:
     """On the device asked for; on the CPU, and said so, where a graphics card does not manage it. With the number of candidates
     that were not refined."""
     device = choose_device(options.device, options.threads)
     left_out: list[int] = []
     try:
-        return *predict_on(device, canonical, model, where, threshold, progress, left_out.append), sum(left_out)
+        return *predict_on(device, canonical, model, lung_mask, threshold, progress, left_out.append), sum(left_out)
     except (MemoryError, RuntimeError, OverflowError) as error:
         reason = shortcoming(error)
         if device.name == "cpu" or not reason:
             raise
     cpu = choose_device("cpu", options.threads)
     left_out.clear()
-    probability, note = predict_on(cpu, canonical, model, where, threshold, progress, left_out.append)
+    probability, note = predict_on(cpu, canonical, model, lung_mask, threshold, progress, left_out.append)
     return probability, f"{note}; {device.note} {reason}", sum(left_out)
 
 

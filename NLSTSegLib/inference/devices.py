@@ -1,4 +1,4 @@
-"""Where a network runs and in which precision, how many slices fit there, and how numbers get there and back."""
+"""Where a network runs: what is asked for, what it becomes on this computer, and how numbers get there and back."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 Network = TypeVar("Network", bound="torch.nn.Module")
 
 GPU_BATCH_SLICES = 8
@@ -28,13 +30,29 @@ COUNTED_PX = 512
 
 
 @dataclass(frozen=True)
+class DeviceRequest:
+    """Where somebody wants networks to run; :func:`choose_device` says what that is on this computer."""
+
+    choice: DeviceChoice = "auto"
+    threads: int | None = None
+    """CPU threads of torch."""
+
+
+@dataclass(frozen=True)
 class Device:
-    """``name`` and ``dtype`` for torch, how many slices to run at once at most, and a sentence for the report."""
+    """``name`` for torch, the precision there, how many slices to run at once at most, and a sentence for the report."""
 
     name: str
-    dtype: torch.dtype
+    precision: Precision
     most_slices: int
     note: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision for torch."""
+        import torch
+
+        return getattr(torch, self.precision)
 
     def place(self, network: Network, dimensions: int) -> Network:
         """Move a 2D or 3D ``network`` there. Raises ``NotImplementedError`` for a 3D one on Apple graphics: their 3D
@@ -50,6 +68,10 @@ class Device:
             return 1
         slice_bytes = pixels * bytes_per_pixel(network, input_slices, self.dtype)
         return max(1, min(self.most_slices, int(_free_bytes(self.name) / slice_bytes)))
+
+
+PLAIN_CPU = Device("cpu", "float32", 1, "CPU, float32")
+"""Runs any network with its own numbers."""
 
 
 def choose_device(choice: DeviceChoice = "auto", threads: int | None = None) -> Device:
@@ -70,11 +92,11 @@ def choose_device(choice: DeviceChoice = "auto", threads: int | None = None) -> 
         )
     if choice == "cuda" or (choice == "auto" and has_cuda):
         # Not bfloat16, which newer cards have too: it changes five to ten times as many voxels (docs/performance.md).
-        return Device("cuda", torch.float16, GPU_BATCH_SLICES, f"graphics card {torch.cuda.get_device_name()}, float16")
+        return Device("cuda", "float16", GPU_BATCH_SLICES, f"graphics card {torch.cuda.get_device_name()}, float16")
     if choice == "mps" or (choice == "auto" and has_mps):
-        return Device("mps", torch.float32, GPU_BATCH_SLICES, "Apple graphics, float32")
-    dtype = torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
-    return Device("cpu", dtype, 1, f"CPU, {torch.get_num_threads()} threads, {str(dtype).removeprefix('torch.')}")
+        return Device("mps", "float32", GPU_BATCH_SLICES, "Apple graphics, float32")
+    precision: Precision = "bfloat16" if _cpu_has_bfloat16() else "float32"
+    return Device("cpu", precision, 1, f"CPU, {torch.get_num_threads()} threads, {precision}")
 
 
 def device_notes() -> dict[DeviceChoice, str]:
@@ -141,18 +163,18 @@ def memory_format(device: str, dimensions: int) -> torch.memory_format:
     return torch.channels_last if dimensions == 2 else torch.channels_last_3d
 
 
-def to_device(values: np.ndarray, device: str, dtype: torch.dtype) -> torch.Tensor:
+def to_device(values: np.ndarray, device: Device) -> torch.Tensor:
     """``values`` (float32 ``[batch, channel, j, i]`` or ``[batch, channel, k, j, i]``) as a network there takes them.
 
     A CUDA card gets them from page-locked memory: a copy from any other would wait for all that the card has still to do.
     """
     import torch
 
-    here, is_cuda = torch.from_numpy(values), _is_cuda(device)
+    here, is_cuda = torch.from_numpy(values), _is_cuda(device.name)
     if is_cuda:
         here = here.pin_memory()
-    there = here.to(device, non_blocking=is_cuda)
-    return there.to(dtype, memory_format=memory_format(device, values.ndim - 2))
+    there = here.to(device.name, non_blocking=is_cuda)
+    return there.to(device.dtype, memory_format=memory_format(device.name, values.ndim - 2))
 
 
 def to_host(values: torch.Tensor) -> Callable[[], np.ndarray]:

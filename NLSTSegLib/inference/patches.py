@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.errors import ModelError
-from NLSTSegLib.inference.devices import to_device
+from NLSTSegLib.inference.devices import PLAIN_CPU, Device, to_device
 from NLSTSegLib.inference.slices import Answer, arriving
 from NLSTSegLib.models.specs import InputSpec
 from NLSTSegLib.volume.ct import PADDING_HU, CtVolume
@@ -38,8 +38,7 @@ def predict_patches(
     ct: CtVolume,
     lung_mask: np.ndarray | None = None,
     *,
-    device: str = "cpu",
-    dtype: torch.dtype | None = None,
+    device: Device = PLAIN_CPU,
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
     """Probability of lesion per voxel, uint8 ``[k, j, i]`` (255 is 1), of a canonical ``ct``.
@@ -53,10 +52,11 @@ def predict_patches(
     if spec.patch_kji is None:
         raise ValueError("a 3D network needs the size of its patches (patch_kji)")
     if spec.spacing_kji_mm is None:
-        return _predict(network, spec, spec.patch_kji, ct, lung_mask, device, dtype, progress)
+        return _predict(network, spec, spec.patch_kji, ct, lung_mask, device, progress)
     grid = _regridded(ct, spec.spacing_kji_mm)
-    where = None if lung_mask is None else _moved(lung_mask.astype(np.uint8), ct, grid, nearest=True) > 0
-    probability = _predict(network, spec, spec.patch_kji, grid, where, device, dtype, progress)
+    if lung_mask is not None:
+        lung_mask = _moved(lung_mask.astype(np.uint8), ct, grid, nearest=True) > 0
+    probability = _predict(network, spec, spec.patch_kji, grid, lung_mask, device, progress)
     return _moved(probability, grid, ct, nearest=False)
 
 
@@ -66,8 +66,7 @@ def _predict(
     patch_kji: tuple[int, int, int],
     ct: CtVolume,
     lung_mask: np.ndarray | None,
-    device: str,
-    dtype: torch.dtype | None,
+    device: Device,
     progress: Callable[[float], None] | None,
 ) -> np.ndarray:
     probability = np.zeros(ct.hu.shape, np.uint8)
@@ -78,7 +77,7 @@ def _predict(
     _, rows, columns = (max(size, side) for size, side in zip(ct.hu.shape, patch_kji, strict=True))
     summed, weights = np.zeros((2, patch_kji[0], rows, columns), np.float32)
     starts = sorted({k for k, _, _ in corners})
-    answers = _answers(network, spec, patch_kji, ct, corners, device, dtype)
+    answers = _answers(network, spec, patch_kji, ct, corners, device)
     done = 0
     for k, following in pairwise([*starts, starts[-1] + patch_kji[0]]):
         for _, j, i in (corner for corner in corners if corner[0] == k):
@@ -104,19 +103,18 @@ def _answers(
     patch_kji: tuple[int, int, int],
     ct: CtVolume,
     corners: list[Corner],
-    device: str,
-    dtype: torch.dtype | None,
+    device: Device,
 ) -> Iterator[np.ndarray]:
     """Probability in each patch in turn, float32 ``[k, j, i]``."""
     import torch
 
     # A CUDA card is asked for the next patch before it has brought this one; any other would have to be waited for.
-    ahead = 1 if torch.device(device).type == "cuda" else 0
+    ahead = 1 if torch.device(device.name).type == "cuda" else 0
     asked: deque[Answer] = deque()
     for corner in corners:
         with torch.inference_mode():
             patch = _patch(ct.hu, corner, patch_kji, spec)[None, None]
-            logits = network(to_device(patch, device, dtype or torch.float32))
+            logits = network(to_device(patch, device))
             asked.append(arriving(torch.sigmoid(logits.float())[0, 0], logits))
         if len(asked) > ahead:
             yield asked.popleft()()
@@ -134,7 +132,7 @@ def patch_corners(shape_kji: tuple[int, ...], patch_kji: tuple[int, int, int], l
         if not lung_mask.any():
             return []
         occupied = [np.flatnonzero(lung_mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-        spans = [(int(where[0]), int(where[-1]) + 1) for where in occupied]
+        spans = [(int(indices[0]), int(indices[-1]) + 1) for indices in occupied]
     starts = []
     for (low, high), side, size in zip(spans, patch_kji, shape_kji, strict=True):
         # A field smaller than a patch stands in its middle, as far as the image goes.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.inference.candidates import LEAST_VOXELS, Candidate, CutOut, cut_out, cut_size, find_candidates, slice_step
-from NLSTSegLib.inference.devices import to_device
+from NLSTSegLib.inference.devices import PLAIN_CPU, Device, to_device
 from NLSTSegLib.inference.slices import arriving
 from NLSTSegLib.models.specs import RefinementSpec
 from NLSTSegLib.volume.ct import CtVolume
@@ -62,11 +62,9 @@ def score_candidates(
     window_hu: tuple[float, float],
     ct: CtVolume,
     candidates: Sequence[Candidate],
-    *,
-    device: str = "cpu",
-    dtype: torch.dtype | None = None,
+    device: Device = PLAIN_CPU,
 ) -> Iterator[tuple[Candidate, ScoredCandidate]]:
-    """Show every candidate to ``network`` (evaluating, on ``device``, of type ``dtype``), a few of one size at a time."""
+    """Show every candidate to ``network`` (evaluating, placed on ``device``), a few of one size at a time."""
     step = slice_step(ct.spacing_ijk_mm[2])
     sized: dict[tuple[int, int, int], list[Candidate]] = {}
     for candidate in candidates:
@@ -77,7 +75,7 @@ def score_candidates(
             batch = group[first : first + together]
             # Thin slices are shown in turns, so that each is in the middle of its like.
             turns = [[_shown(ct.hu, candidate, turn, size, step) for turn in range(step)] for candidate in batch]
-            outlines, logits = _run(network, window_hu, [cut for each in turns for cut in each], device, dtype)
+            outlines, logits = _run(network, window_hu, [cut for each in turns for cut in each], device)
             for n, candidate in enumerate(batch):
                 own = slice(n * step, (n + 1) * step)
                 yield candidate, _scored(candidate, turns[n], outlines[own], float(logits[own].mean()))
@@ -89,11 +87,11 @@ def _shown(hu: np.ndarray, candidate: Candidate, turn: int, size_kji: tuple[int,
 
 
 def _run(
-    network: torch.nn.Module, window_hu: tuple[float, float], cuts: Sequence[CutOut], device: str, dtype: torch.dtype | None
+    network: torch.nn.Module, window_hu: tuple[float, float], cuts: Sequence[CutOut], device: Device
 ) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
-    x = to_device(np.stack([network_input(cut.values, cut.there, window_hu) for cut in cuts]), device, dtype or torch.float32)
+    x = to_device(np.stack([network_input(cut.values, cut.there, window_hu) for cut in cuts]), device)
     with torch.inference_mode():
         outline, logit = (answer.float() for answer in network(x))
         likely = (logit > LIKELY_LOGIT).nonzero()[:, 0]
@@ -158,8 +156,7 @@ def refine(
     *,
     threshold: float,
     least_voxels: int = LEAST_VOXELS,
-    device: str = "cpu",
-    dtype: torch.dtype | None = None,
+    device: Device = PLAIN_CPU,
     progress: Callable[[float], None] | None = None,
     left_out: Callable[[int], None] | None = None,
 ) -> np.ndarray:
@@ -176,7 +173,7 @@ def refine(
         if left_out is not None:
             left_out(len(candidates) - MOST_CANDIDATES)
         candidates = sorted(candidates, key=lambda each: _sureness(each, probability), reverse=True)[:MOST_CANDIDATES]
-    scored = score_candidates(network, spec.window_hu, ct, candidates, device=device, dtype=dtype)
+    scored = score_candidates(network, spec.window_hu, ct, candidates, device)
     for done, (_, look) in enumerate(scored, start=1):
         low, share = spec.outline_threshold, look.outline
         scaled = np.where(share <= low, share / low * threshold, 1 - (1 - share) / (1 - low) * (1 - threshold))

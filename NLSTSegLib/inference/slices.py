@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from NLSTSegLib.errors import is_out_of_memory
-from NLSTSegLib.inference.devices import to_device, to_host
+from NLSTSegLib.inference.devices import PLAIN_CPU, Device, to_device, to_host
 from NLSTSegLib.models.specs import MAXIMUM_MARGIN_PX, InputSpec
 from NLSTSegLib.volume.ct import PADDING_HU, CtVolume
 
 if TYPE_CHECKING:
     import torch
 
-    from NLSTSegLib.networks.published_sparse import PublishedFieldUNet
+    from NLSTSegLib.networks.network import Network
 
 MAXIMUM_WORKERS = 4
 """Batches that a CPU runs at the same time, each on its share of the threads: after every layer all threads of a batch wait
@@ -39,98 +39,100 @@ Answer = Callable[[], np.ndarray]
 
 
 def predict_slices(
-    network: torch.nn.Module | PublishedFieldUNet,
+    network: Network,
     spec: InputSpec,
     ct: CtVolume,
     lung_mask: np.ndarray | None = None,
     *,
-    device: str = "cpu",
-    dtype: torch.dtype | None = None,
+    device: Device = PLAIN_CPU,
     batch_slices: int = 1,
     progress: Callable[[float], None] | None = None,
     smaller_batch: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Probability of lesion per voxel, uint8 ``[k, j, i]`` (255 is 1), of a canonical ``ct``.
 
-    ``network`` is one of :mod:`NLSTSegLib.networks`. Slices without ``lung_mask`` (boolean, the CT's shape) are skipped and
-    stay 0; the others are cropped to it plus ``spec.margin_px``, or answered in the field alone by a
-    :class:`PublishedFieldUNet`. ``progress(fraction)`` is called after every batch and may raise to stop. The network
-    runs in worker threads (:data:`MAXIMUM_WORKERS`), so the calling thread prepares what follows and stays open to
-    interrupts. Where the memory does not hold ``batch_slices`` at once, fewer are tried, down to one, and
+    ``network`` (evaluating, placed on ``device``) says how it is run (:class:`NLSTSegLib.networks.network.Network`). Slices
+    without ``lung_mask`` (boolean, the CT's shape) are skipped and stay 0; the others are cropped to it plus
+    ``spec.margin_px``, where the network takes crops. ``progress(fraction)`` is called after every batch and may raise to
+    stop. The network runs in worker threads (:data:`MAXIMUM_WORKERS`), so the calling thread prepares what follows and stays
+    open to interrupts. Where the memory does not hold ``batch_slices`` at once, fewer are tried, down to one, and
     ``smaller_batch(slices)`` is told; what torch raises when it does not hold one is passed on. Raises ``OverflowError``
     where float16 does not hold the network's numbers.
     """
     import torch
 
-    from NLSTSegLib.networks.published_sparse import PublishedFieldUNet
-
-    dtype = dtype or torch.float32
     probability = np.zeros(ct.hu.shape, np.uint8)
     offsets = spec.slice_offsets(ct.spacing_ijk_mm[2])
-
-    def run_at_once(batch: np.ndarray, wanted: np.ndarray | None) -> Answer:
-        with torch.inference_mode():
-            if isinstance(network, PublishedFieldUNet):
-                where = np.ones(batch.shape[2:], bool) if wanted is None else wanted
-                logits = network(torch.from_numpy(batch), where).where(torch.from_numpy(where), -torch.inf)
-            else:
-                logits = network(to_device(batch, device, dtype))
-            return arriving(torch.sigmoid(logits.float()).mul_(255).round_().to(torch.uint8)[:, 0], logits)
-
-    at_once = batch_slices
-
-    def run(batch: np.ndarray, wanted: np.ndarray | None) -> list[Answer]:
-        nonlocal at_once
-        done: list[Answer] = []
-        while len(batch):
-            try:
-                done.append(run_at_once(batch[:at_once], wanted))
-                batch = batch[at_once:]
-                continue
-            except (MemoryError, RuntimeError) as error:
-                at_once = min(at_once, len(batch)) // 2
-                if not at_once or not is_out_of_memory(error):
-                    raise
-            # Here, since the error held what the attempt had taken.
-            if torch.device(device).type != "cpu":
-                torch.get_device_module(device).empty_cache()
-            if smaller_batch is not None:
-                smaller_batch(at_once)
-        return done
-
-    multiple = max(CROP_MULTIPLE, cast(int, network.side_multiple))
-    if isinstance(network, PublishedFieldUNet):
-        batches = list(_batches(ct.hu.shape, lung_mask, MAXIMUM_MARGIN_PX, multiple, 1))
-    else:
-        batches = list(_batches(ct.hu.shape, lung_mask, spec.margin_px, multiple, batch_slices))
+    margin_px = spec.margin_px if network.takes_crops else MAXIMUM_MARGIN_PX
+    batches = list(_batches(ct.hu.shape, lung_mask, margin_px, max(CROP_MULTIPLE, network.side_multiple), batch_slices))
+    work = ((crop, _network_input(ct.hu, crop, offsets, spec), _in_crop(lung_mask, crop)) for crop in batches)
+    runner = _Runner(network, device, batch_slices, smaller_batch)
     threads = torch.get_num_threads()
-    workers = _workers(threads) if device == "cpu" else 1
+    workers = _workers(threads) if device.name == "cpu" else 1
     # A new thread would start with torch's own number of threads.
     executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
-    running: deque[tuple[Crop, Future[list[Answer]]]] = deque()
-    done = 0
-
-    def collect() -> None:
-        nonlocal done
-        _store(probability, *running.popleft())
-        done += 1
-        if progress is not None:
-            progress(done / len(batches))
-
     try:
-        for crop in batches:
-            wanted = _wanted(lung_mask, crop) if isinstance(network, PublishedFieldUNet) else None
-            running.append((crop, executor.submit(run, _network_input(ct.hu, crop, offsets, spec), wanted)))
-            # One batch waits while others run: the network never does, and memory holds few.
-            if len(running) > workers:
-                collect()
-        while running:
-            collect()
+        for done, (crop, future) in enumerate(_in_order(executor, workers, runner.run, work), start=1):
+            _store(probability, crop, future)
+            if progress is not None:
+                progress(done / len(batches))
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
         # What a worker has set holds for every thread to come.
         torch.set_num_threads(threads)
     return probability
+
+
+class _Runner:
+    """The network on a batch: as a whole, or in the parts that the memory holds."""
+
+    def __init__(self, network: Network, device: Device, at_once: int, smaller_batch: Callable[[int], None] | None) -> None:
+        self.network, self.device, self.at_once, self.smaller_batch = network, device, at_once, smaller_batch
+
+    def run(self, batch: np.ndarray, lung_mask: np.ndarray) -> list[Answer]:
+        """Probabilities (uint8 ``[slice, j, i]``), part by part."""
+        import torch
+
+        done: list[Answer] = []
+        while len(batch):
+            at_once = self.at_once
+            try:
+                done.append(self._answer(batch[:at_once], lung_mask[:at_once]))
+                batch, lung_mask = batch[at_once:], lung_mask[at_once:]
+                continue
+            except (MemoryError, RuntimeError) as error:
+                self.at_once = min(at_once, len(batch)) // 2
+                if not self.at_once or not is_out_of_memory(error):
+                    raise
+            # Here, since the error held what the attempt had taken.
+            if torch.device(self.device.name).type != "cpu":
+                torch.get_device_module(self.device.name).empty_cache()
+            if self.smaller_batch is not None:
+                self.smaller_batch(self.at_once)
+        return done
+
+    def _answer(self, batch: np.ndarray, lung_mask: np.ndarray) -> Answer:
+        import torch
+
+        with torch.inference_mode():
+            logits = self.network.answer(to_device(batch, self.device), lung_mask)
+            return arriving(torch.sigmoid(logits.float()).mul_(255).round_().to(torch.uint8)[:, 0], logits)
+
+
+def _in_order(
+    executor: ThreadPoolExecutor,
+    workers: int,
+    run: Callable[[np.ndarray, np.ndarray], list[Answer]],
+    work: Iterable[tuple[Crop, np.ndarray, np.ndarray]],
+) -> Iterator[tuple[Crop, Future[list[Answer]]]]:
+    """What becomes of each crop. One batch waits while others run: the network never does, and memory holds few."""
+    running: deque[tuple[Crop, Future[list[Answer]]]] = deque()
+    for crop, batch, lung_mask in work:
+        running.append((crop, executor.submit(run, batch, lung_mask)))
+        if len(running) > workers:
+            yield running.popleft()
+    while running:
+        yield running.popleft()
 
 
 def _workers(threads: int) -> int:
@@ -170,38 +172,37 @@ def _batches(
     """Runs of slices and the crop they share; a crop may reach beyond the image, where the input is padded."""
     for start in range(0, shape[0], CHUNK_SLICES):
         chunk = slice(start, min(start + CHUNK_SLICES, shape[0]))
-        wanted = np.arange(chunk.start, chunk.stop)
+        with_lung = np.arange(chunk.start, chunk.stop)
         rows, columns = slice(0, shape[1]), slice(0, shape[2])
         if lung_mask is not None:
             occupied = lung_mask[chunk].any(axis=(1, 2))
             if not occupied.any():
                 continue
-            wanted = wanted[occupied]
+            with_lung = with_lung[occupied]
             rows = _span(np.asarray(lung_mask[chunk].any(axis=(0, 2))), margin_px)
             columns = _span(np.asarray(lung_mask[chunk].any(axis=(0, 1))), margin_px)
         rows, columns = _rounded(rows, multiple), _rounded(columns, multiple)
-        for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1):
+        for run in np.split(with_lung, np.flatnonzero(np.diff(with_lung) > 1) + 1):
             for first in range(run[0], run[-1] + 1, batch_slices):
                 yield slice(first, min(first + batch_slices, run[-1] + 1)), rows, columns
 
 
 def _span(occupied: np.ndarray, margin: int) -> slice:
-    where = occupied.nonzero()[0]
-    return slice(max(0, where[0] - margin), min(len(occupied), where[-1] + 1 + margin))
+    indices = occupied.nonzero()[0]
+    return slice(max(0, indices[0] - margin), min(len(occupied), indices[-1] + 1 + margin))
 
 
 def _rounded(span: slice, multiple: int) -> slice:
     return slice(span.start // multiple * multiple, -(-span.stop // multiple) * multiple)
 
 
-def _wanted(lung_mask: np.ndarray | None, crop: Crop) -> np.ndarray | None:
-    """``lung_mask`` in the one slice of the crop, bool ``[j, i]``; nothing is wanted beyond the image."""
-    if lung_mask is None:
-        return None
-    slices, rows, columns = crop
-    inside = lung_mask[slices.start, rows, columns]
-    missing = rows.stop - rows.start - inside.shape[0], columns.stop - columns.start - inside.shape[1]
-    return np.pad(inside, [(0, n) for n in missing])
+def _in_crop(lung_mask: np.ndarray | None, crop: Crop) -> np.ndarray:
+    """``lung_mask`` in the crop, bool ``[slice, j, i]``: nothing beyond the image; all of the crop without one."""
+    inside = np.full([side.stop - side.start for side in crop], lung_mask is None)
+    if lung_mask is not None:
+        part = lung_mask[crop]
+        inside[:, : part.shape[1], : part.shape[2]] = part
+    return inside
 
 
 def _network_input(hu: np.ndarray, crop: Crop, offsets: np.ndarray, spec: InputSpec) -> np.ndarray:

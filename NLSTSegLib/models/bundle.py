@@ -20,6 +20,7 @@ from NLSTSegLib.resources import resources_folder, user_models_folder
 if TYPE_CHECKING:
     import torch
 
+    from NLSTSegLib.networks.network import Network
     from NLSTSegLib.networks.refinement import RefinementNet
 
 DEFAULT_MODEL = "lidc-25d"
@@ -66,7 +67,7 @@ class Model:
     """A model ready to run: its networks are in evaluation mode, on the CPU, in float32."""
 
     card: ModelCard
-    network: torch.nn.Module
+    network: Network
     refinement: RefinementNet | None = None
     """Where the card has a ``refinement``."""
 
@@ -150,7 +151,15 @@ def load_model(files: ModelFiles) -> Model:
     Raises :class:`ModelError` when the file is missing or damaged, holds anything but tensors, its hash is not that of
     the card, or any tensor is missing, extra, of another shape or not finite.
     """
-    network, second = _describe(files.card.architecture, files.card.input), _describe_second(files.card)
+    import torch
+
+    with torch.device("meta"):
+        # Without memory for parameters: a card may ask for absurd sizes, or others than the weights have.
+        network = new_network(files.card.architecture, files.card.input)
+        second = None if files.card.refinement is None else new_refinement(files.card.refinement.channels)
+    size = sum(parameter.numel() for parameter in network.parameters())
+    if size > MAXIMUM_PARAMETERS:
+        raise ModelError(f"the model card describes a network of {size} parameters; at most {MAXIMUM_PARAMETERS} are built")
     card, state = _read_weights(files)
     wanted = network.state_dict()
     if second is not None:
@@ -164,16 +173,13 @@ def load_model(files: ModelFiles) -> Model:
     return Model(card, network.eval(), second)
 
 
-def _describe(architecture: Architecture, spec: InputSpec) -> torch.nn.Module:
-    """The network without memory for its parameters: a card may ask for absurd sizes, or others than the weights have."""
-    import torch
-
+def new_network(architecture: Architecture, spec: InputSpec) -> Network:
+    """The network of a card or a recipe, with new weights; raises :class:`ModelError` when it cannot be built."""
     from NLSTSegLib.networks.published import PublishedUNet
     from NLSTSegLib.networks.unet import UNet, UNetConfig
 
     if architecture.kind == "published":
-        with torch.device("meta"):
-            return PublishedUNet()
+        return PublishedUNet()
     try:
         config = UNetConfig(
             dimensions=architecture.dimensions,
@@ -184,28 +190,17 @@ def _describe(architecture: Architecture, spec: InputSpec) -> torch.nn.Module:
         )
     except ValueError as error:
         raise ModelError(f"the model card describes a network that cannot be built: {error}") from error
-    with torch.device("meta"):
-        network = UNet(config)
-    size = sum(parameter.numel() for parameter in network.parameters())
-    if size > MAXIMUM_PARAMETERS:
-        raise ModelError(f"the model card describes a network of {size} parameters; at most {MAXIMUM_PARAMETERS} are built")
-    return network
+    return UNet(config)
 
 
-def _describe_second(card: ModelCard) -> RefinementNet | None:
-    """As :func:`_describe`, the network of the refinement."""
-    import torch
-
+def new_refinement(channels: tuple[int, int, int, int]) -> RefinementNet:
+    """The refinement network of a card or a recipe, with new weights; raises :class:`ModelError` when it cannot be built."""
     from NLSTSegLib.networks.refinement import RefinementConfig, RefinementNet
 
-    if card.refinement is None:
-        return None
     try:
-        config = RefinementConfig(card.refinement.channels)
+        return RefinementNet(RefinementConfig(channels))
     except ValueError as error:
         raise ModelError(f"the model card describes a second network that cannot be built: {error}") from error
-    with torch.device("meta"):
-        return RefinementNet(config)
 
 
 def _read_weights(files: ModelFiles) -> tuple[ModelCard, dict[str, torch.Tensor]]:

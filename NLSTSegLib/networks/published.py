@@ -9,13 +9,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-WIDTH = 64
-"""Channels of the first level; the second has twice as many."""
+from NLSTSegLib.networks.network import Network
+from NLSTSegLib.networks.published_blocks import TIME_WIDTH, WIDTH, Down, ResidualBlock, Up
+from NLSTSegLib.networks.published_sparse import SparsePublishedUNet
 
-TIME_WIDTH = 4 * WIDTH
 
-
-class PublishedUNet(nn.Module):
+class PublishedUNet(Network):
     """One slice ``[batch, 1, j, i]`` scaled to -1..1, even sides, to logits of the same shape."""
 
     side_multiple = 2
@@ -42,6 +41,9 @@ class PublishedUNet(nn.Module):
             ]
         )
         self.last_layer = nn.Sequential(nn.SiLU(), nn.Conv2d(w, 1, 3, padding=1))
+        for name, parameter in self.named_parameters():
+            # Never used, so without a gradient, for which several processes that train would wait.
+            parameter.requires_grad_("time_" not in name)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.init_conv(x)
@@ -55,38 +57,5 @@ class PublishedUNet(nn.Module):
             x = block(x) if isinstance(block, Up) else block(torch.cat((x, skips.pop()), dim=1))
         return self.last_layer(x)
 
-
-class ResidualBlock(nn.Module):
-    """SiLU and convolution twice, with a 1x1 shortcut where the width changes."""
-
-    def __init__(self, incoming: int, outgoing: int):
-        super().__init__()
-        self.layer1 = nn.Sequential(nn.SiLU(), nn.Conv2d(incoming, outgoing, 3, padding=1))
-        self.layer2 = nn.Sequential(nn.SiLU(), nn.Dropout(0.4), nn.Conv2d(outgoing, outgoing, 3, padding=1))
-        self.time_layer = nn.Sequential(nn.SiLU(), nn.Linear(TIME_WIDTH, outgoing))
-        self.shortcut = nn.Identity() if incoming == outgoing else nn.Conv2d(incoming, outgoing, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer2(self.layer1(x)) + self.shortcut(x)
-
-
-class Down(nn.Module):
-    """Halves the sides."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.downsample = nn.Conv2d(width, width, 3, stride=2, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.downsample(x)
-
-
-class Up(nn.Module):
-    """Doubles the sides."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.upsample = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(width, width, 3, padding=1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.upsample(x)
+    def sparse(self, dtype: torch.dtype) -> Network:
+        return SparsePublishedUNet(self, dtype)

@@ -11,14 +11,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from NLSTSegLib.networks.published import Down, PublishedUNet, ResidualBlock, Up
+from NLSTSegLib.networks.network import Network
+from NLSTSegLib.networks.published_blocks import Down, ResidualBlock, Up
+
+if TYPE_CHECKING:
+    from NLSTSegLib.networks.published import PublishedUNet
 
 REACH = 2
 """Pixels that a residual block looks around; so wide is the border of every array, the zeros of the layers' padding."""
@@ -36,16 +40,18 @@ Weights = tuple[torch.Tensor, torch.Tensor]
 """Of a convolution, and its biases."""
 
 
-class PublishedFieldUNet:
-    """``network`` on a CPU, for one slice and the pixels of it that are wanted; several threads may share it.
+class SparsePublishedUNet(Network):
+    """The published network on a CPU, for one slice and the pixels of it that are wanted; several threads may share it.
 
     The convolutions run in ``dtype``, but for the first and the last: these take next to no time, and would bring the
     rounding of bfloat16 straight into the image and the answer.
     """
 
     side_multiple = 2
+    takes_crops = False
 
     def __init__(self, network: PublishedUNet, dtype: torch.dtype):
+        super().__init__()
         self._dtype = dtype
         self._first = _weights(network.init_conv, torch.float32)
         self._last = _weights(network.last_layer[1], torch.float32)
@@ -53,7 +59,10 @@ class PublishedFieldUNet:
         self._skips = 1 + len(network.downblocks)
         self._of_thread = threading.local()
 
-    def __call__(self, x: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
+    def answer(self, x: torch.Tensor, lung_mask: np.ndarray) -> torch.Tensor:
+        return self(x, lung_mask[0]).where(torch.from_numpy(lung_mask), -torch.inf)
+
+    def forward(self, x: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
         """Logits (float32 ``[1, 1, j, i]``) of the slice ``x`` (the same, even sides) where ``wanted`` (bool ``[j, i]``).
 
         What it holds elsewhere means nothing, and the next call in the same thread overwrites it.

@@ -84,17 +84,6 @@ class RefinementNet(nn.Module):
         return self.outline(x)
 
 
-def fold_refinement(network: RefinementNet) -> RefinementNet:
-    """Merge every batch normalization into the convolution before it, in place; in evaluation mode the outputs stay the same."""
-    for block in network.modules():
-        if isinstance(block, nn.Sequential):
-            for n, (conv, norm) in enumerate(zip(list(block), list(block)[1:], strict=False)):
-                if isinstance(conv, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d):
-                    block[n] = torch.nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
-                    block[n + 1] = nn.Identity()
-    return network
-
-
 def _block(incoming: int, outgoing: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1)) -> nn.Sequential:
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     layers: list[nn.Module] = []

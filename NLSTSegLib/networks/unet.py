@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from NLSTSegLib.networks.network import Network
+
 MAXIMUM_LEVELS, MAXIMUM_WIDTH = 8, 4096
 """A deeper or wider network is a mistake in a model card, not a network for images of 512 pixels."""
 
@@ -43,7 +45,7 @@ class UNetConfig:
             raise ValueError(f"unknown normalization {self.normalization!r}")
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """Encoder, bottleneck and decoder with skip connections.
 
     Input: float ``[batch, input_slices, (k,) j, i]`` with sides a multiple of ``side_multiple``; output: logits
@@ -104,22 +106,6 @@ class ConvBlock(nn.Module):
         if self.shortcut is not None:
             y = y + self.shortcut(x)
         return self.act(y)
-
-
-def fold_batch_norm(network: UNet) -> UNet:
-    """Merge every batch normalization into the convolution before it, in place; the outputs stay the same.
-
-    The network must be in evaluation mode. Returns ``network``.
-    """
-    for block in network.modules():
-        if isinstance(block, ConvBlock):
-            for conv_name, norm_name in (("conv1", "norm1"), ("conv2", "norm2")):
-                norm = getattr(block, norm_name)
-                if isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
-                    fused = torch.nn.utils.fusion.fuse_conv_bn_eval(getattr(block, conv_name), norm)
-                    setattr(block, conv_name, fused)
-                    setattr(block, norm_name, nn.Identity())
-    return network
 
 
 def _normalization(config: UNetConfig, width: int) -> nn.Module:

@@ -6,7 +6,7 @@ import copy
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from NLSTSegLib.inference.candidates import LEAST_VOXELS
-from NLSTSegLib.inference.devices import choose_device
+from NLSTSegLib.inference.devices import PLAIN_CPU, Device, choose_device
 from NLSTSegLib.inference.low_resolution import downsampled, least_voxels, upsampled
 from NLSTSegLib.inference.lung_field import lung_field
 from NLSTSegLib.inference.refinement import refine
@@ -23,10 +23,7 @@ from NLSTSegLib.inference.slices import predict_slices
 from NLSTSegLib.lesions.find import find_lesions, label_map
 from NLSTSegLib.models.bundle import Model, find_model, load_model
 from NLSTSegLib.models.specs import InputSpec
-from NLSTSegLib.networks.published import PublishedUNet
-from NLSTSegLib.networks.published_sparse import PublishedFieldUNet
-from NLSTSegLib.networks.refinement import fold_refinement
-from NLSTSegLib.networks.unet import fold_batch_norm
+from NLSTSegLib.networks.network import Network, fold_batch_norm
 from NLSTSegLib.reading.read import read_ct
 from NLSTSegLib.volume.ct import CtVolume, to_canonical
 from NLSTSegLib.volume.probability import above
@@ -89,12 +86,12 @@ def _looked_again(
     lung_mask: np.ndarray | None,
     least: int,
     network: torch.nn.Module | None = None,
-    dtype: torch.dtype = torch.float32,
+    device: Device = PLAIN_CPU,
 ) -> np.ndarray:
     spec = model.card.refinement
     assert spec is not None
     assert model.refinement is not None
-    options: dict[str, Any] = {"threshold": model.card.threshold, "least_voxels": least, "dtype": dtype}
+    options: dict[str, Any] = {"threshold": model.card.threshold, "least_voxels": least, "device": device}
     return refine(network or model.refinement, spec, ct, probability, lung_mask, **options)
 
 
@@ -118,28 +115,24 @@ def peak(precision: str, threads: int) -> dict[str, Any]:
     return {"gflop_per_s": 2 * PRODUCT_SIDE**3 / min(seconds) / 1e9}
 
 
-class Counted(torch.nn.Module):
+class Counted(Network):
     """A network, and how many operations it has done."""
 
     def __init__(self, network: Any):
         super().__init__()
-        self.network, self.side_multiple, self.total = network, getattr(network, "side_multiple", 1), 0
+        self.network, self.total = network, 0
+        if isinstance(network, Network):
+            self.side_multiple, self.takes_crops = network.side_multiple, network.takes_crops
 
-    def forward(self, *x: Any) -> Any:
+    def forward(self, x: torch.Tensor) -> Any:
+        return self._counted(self.network, x)
+
+    def answer(self, x: torch.Tensor, lung_mask: np.ndarray) -> torch.Tensor:
+        return self._counted(self.network.answer, x, lung_mask)
+
+    def _counted(self, run: Callable[..., Any], *inputs: Any) -> Any:
         with FlopCounterMode(display=False) as counter:
-            y = self.network(*x)
-        self.total += counter.get_total_flops()
-        return y
-
-
-class CountedField(PublishedFieldUNet):
-    """The same of a network that answers in the field alone."""
-
-    total = 0
-
-    def __call__(self, x: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
-        with FlopCounterMode(display=False) as counter:
-            y = super().__call__(x, wanted)
+            y = run(*inputs)
         self.total += counter.get_total_flops()
         return y
 
@@ -167,15 +160,15 @@ def operations(ct: Path, model: str) -> dict[str, Any]:
         counted = with_lung[COUNTED // 2 :: COUNTED]
         some = np.zeros_like(where)
         some[counted] = where[counted]
-        network, dtype = ours(load_model(find_model(model)))
-        wrapped = CountedField(loaded.network, dtype) if isinstance(loaded.network, PublishedUNet) else Counted(network)
-        predict_slices(wrapped, loaded.card.input, volume, some, dtype=dtype)
+        network, device = ours(load_model(find_model(model)))
+        wrapped = Counted(network)
+        predict_slices(wrapped, loaded.card.input, volume, some, device=device)
         plain_total += whole.total * len(where)
         ours_total += wrapped.total / len(counted) * len(with_lung)
         if loaded.refinement is not None:
-            found = predict_slices(network, loaded.card.input, volume, where, dtype=dtype)
-            second = Counted(choose_device("cpu").place(fold_refinement(copy.deepcopy(loaded.refinement)), 3))
-            _looked_again(found, loaded, volume, where, least, second, dtype)
+            found = predict_slices(network, loaded.card.input, volume, where, device=device)
+            second = Counted(device.place(fold_batch_norm(copy.deepcopy(loaded.refinement)), 3))
+            _looked_again(found, loaded, volume, where, least, second, device)
             looks += second.total
     return {
         "plain_gflop": (plain_total + looks) / 1e9,
@@ -186,12 +179,11 @@ def operations(ct: Path, model: str) -> dict[str, Any]:
     }
 
 
-def ours(model: Model) -> tuple[Any, torch.dtype]:
-    """The network as ``segment`` runs it on a CPU, and its precision."""
-    dtype = choose_device("cpu").dtype
-    if isinstance(model.network, PublishedUNet):
-        return PublishedFieldUNet(model.network, dtype), dtype
-    return fold_batch_norm(model.network).to(dtype).to(memory_format=torch.channels_last), dtype
+def ours(model: Model) -> tuple[Network, Device]:
+    """The network as ``segment`` runs it on a CPU, and with which numbers it is fed there."""
+    device = choose_device("cpu")
+    sparse = model.network.sparse(device.dtype)
+    return (device.place(fold_batch_norm(model.network), 2), device) if sparse is None else (sparse, PLAIN_CPU)
 
 
 def slices_with_lung(ct: Path) -> dict[str, Any]:
@@ -272,9 +264,9 @@ def network_memory(slices: int, model: str) -> dict[str, Any]:
     hu = np.random.default_rng(0).integers(-1000, 200, (1, 512, 512), dtype=np.int16).repeat(slices, 0)
     lung_mask = np.zeros(hu.shape, bool)
     lung_mask[:, 200:300, 100:200] = True
-    network, dtype = ours(loaded)
+    network, device = ours(loaded)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    probability = predict_slices(network, loaded.card.input, CtVolume(hu, (0.7, 0.7, 2.0)), lung_mask, dtype=dtype)
+    probability = predict_slices(network, loaded.card.input, CtVolume(hu, (0.7, 0.7, 2.0)), lung_mask, device=device)
     probability.fill(1)
     return {"mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 - probability.nbytes / 2**20}
 

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from nlstseg_training.commands import (
-    data as commands_data,
-)
-from nlstseg_training.commands import (
-    evaluation as commands_evaluation,
-)
-from nlstseg_training.commands import (
-    fit as commands_fit,
-)
-from nlstseg_training.commands import (
-    refinement as commands_second_look,
-)
+from nlstseg_training.commands.data import prepare, split
+from nlstseg_training.commands.evaluation import evaluate
+from nlstseg_training.commands.fit import export, finetune, fit, reproduce
+from nlstseg_training.commands.refinement import refinement
 
 
 def make_app() -> typer.Typer:
-    """All commands; each is a function of a file ``commands_*.py``."""
+    """All commands; each is a function of a file of ``commands/``."""
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
         help="Training of lesion models for chest CT. Research only; not for clinical use.",
     )
-    data, fitting = commands_data, commands_fit
-    for command in (data.prepare, data.split, fitting.fit, commands_evaluation.evaluate, fitting.export):
-        app.command()(command)
-    for command in (commands_second_look.refinement, fitting.finetune, fitting.reproduce):
+    for command in (prepare, split, fit, evaluate, export, refinement, finetune, reproduce):
         app.command()(command)
     return app
 

@@ -18,6 +18,7 @@ from NLSTSegLib import pipeline
 from NLSTSegLib.inference import devices
 from NLSTSegLib.inference.devices import (
     GPU_BATCH_SLICES,
+    PLAIN_CPU,
     Device,
     bytes_per_pixel,
     choose_device,
@@ -30,6 +31,7 @@ from NLSTSegLib.inference.patches import predict_patches
 from NLSTSegLib.inference.slices import predict_slices
 from NLSTSegLib.models.bundle import Architecture, Model
 from NLSTSegLib.models.specs import InputSpec
+from NLSTSegLib.networks.network import Network
 from NLSTSegLib.networks.unet import UNet, UNetConfig
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.volume.ct import CtVolume
@@ -39,9 +41,10 @@ ROOT = Path(__file__).resolve().parents[3]
 MEMORY = """
 import json, re, sys, torch
 from pathlib import Path
-from NLSTSegLib.devices import bytes_per_pixel
+from NLSTSegLib.inference.devices import bytes_per_pixel
 from NLSTSegLib.networks.published import PublishedUNet
-from NLSTSegLib.networks.unet import UNet, UNetConfig, fold_batch_norm
+from NLSTSegLib.networks.network import fold_batch_norm
+from NLSTSegLib.networks.unet import UNet, UNetConfig
 torch.set_num_threads(1)
 if sys.argv[1] == "published":
     network, slices, side = PublishedUNet().eval(), 1, 256
@@ -62,10 +65,8 @@ print(json.dumps([(most_kb() - before) * 1024, estimate]))
 """The memory that a network really takes for a slice, on a CPU, and the estimate."""
 
 
-class Times(torch.nn.Module):
+class Times(Network):
     """Answers a multiple of the input slice."""
-
-    side_multiple = 1
 
     def __init__(self, factor: float):
         super().__init__()
@@ -103,7 +104,7 @@ class MemoryTest(SingleThreadTest):
     def test_slices_at_once_are_those_that_the_free_memory_holds(self):
         network, pixels = UNet(UNetConfig(2, 1, (6,), "batch")), 512 * 512
         slice_bytes = 43 * 2 * pixels
-        card = Device("cpu:0", torch.float16, GPU_BATCH_SLICES, "synthetic card")
+        card = Device("cpu:0", "float16", GPU_BATCH_SLICES, "synthetic card")
         for free_bytes, slices in (
             (0, 1),
             (slice_bytes // 2, 1),
@@ -120,10 +121,10 @@ class WayTest(SingleThreadTest):
     def test_numbers_come_back_as_they_went(self):
         for shape in ((3, 2, 5, 7), (1, 2, 3, 5, 7)):
             values = np.random.default_rng(0).random(shape, np.float32)
-            there = to_device(values, "cpu", torch.float32)
+            there = to_device(values, PLAIN_CPU)
             self.assertTrue(there.is_contiguous(memory_format=memory_format("cpu", len(shape) - 2)))
             np.testing.assert_array_equal(to_host(there)(), values)
-            self.assertEqual(to_device(values, "cpu", torch.bfloat16).dtype, torch.bfloat16)
+            self.assertEqual(to_device(values, dataclasses.replace(PLAIN_CPU, precision="bfloat16")).dtype, torch.bfloat16)
 
     def test_order_of_the_numbers(self):
         self.assertEqual(memory_format("cpu", 2), torch.channels_last)
@@ -132,12 +133,15 @@ class WayTest(SingleThreadTest):
             self.assertEqual(memory_format("mps", dimensions), torch.contiguous_format)
 
     def test_a_placed_network_has_the_device_s_precision_and_order(self):
-        card = Device("cpu:0", torch.float16, 1, "synthetic card")
+        card = Device("cpu:0", "float16", 1, "synthetic card")
         for dimensions, order in ((2, torch.channels_last), (3, torch.channels_last_3d)):
             network = card.place(UNet(UNetConfig(dimensions, 1, (4,))), dimensions)
             weight = network.encoder[0].conv2.weight
             self.assertEqual(weight.dtype, torch.float16)
             self.assertTrue(weight.is_contiguous(memory_format=order))
+
+
+FLOAT16 = Device("cpu", "float16", 1, "CPU, float16")
 
 
 class TooNarrowTest(SingleThreadTest):
@@ -146,11 +150,12 @@ class TooNarrowTest(SingleThreadTest):
         flat, cube = InputSpec(WINDOW_HU), InputSpec(WINDOW_HU, patch_kji=(4, 8, 8))
         for predict, spec in ((predict_slices, flat), (predict_patches, cube)):
             # 200 HU are 0.714 in a window that ends at 400.
-            self.assertTrue((predict(Times(9e4), spec, ct, dtype=torch.float16) > 128).all())
+            self.assertTrue((predict(Times(9e4), spec, ct, device=FLOAT16) > 128).all())
             with self.assertRaises(OverflowError):
-                predict(Times(1.1e5), spec, ct, dtype=torch.float16)
-            for dtype in (torch.bfloat16, torch.float32):
-                self.assertTrue((predict(Times(1.1e5), spec, ct, dtype=dtype) > 128).all())
+                predict(Times(1.1e5), spec, ct, device=FLOAT16)
+            for precision in ("bfloat16", "float32"):
+                device = dataclasses.replace(PLAIN_CPU, precision=precision)
+                self.assertTrue((predict(Times(1.1e5), spec, ct, device=device) > 128).all())
 
 
 class FallbackTest(SingleThreadTest):
@@ -168,9 +173,7 @@ class FallbackTest(SingleThreadTest):
         self.expected = segment(ct_with_spheres(), threshold_model(), SegmentOptions(lung_field="none", device="cpu"))
 
     def test_numbers_too_large_for_float16_are_computed_on_the_cpu_and_it_is_said(self):
-        class Wide(torch.nn.Module):
-            side_multiple = 1
-
+        class Wide(Network):
             def __init__(self, network):
                 super().__init__()
                 self.network = network
@@ -179,7 +182,7 @@ class FallbackTest(SingleThreadTest):
                 return self.network(x) * 1e5 / 1e5
 
         model = dataclasses.replace(threshold_model(), network=Wide(threshold_model().network))
-        result = self.run_on(Device("cpu:0", torch.float16, 1, "synthetic card, float16"), model)
+        result = self.run_on(Device("cpu:0", "float16", 1, "synthetic card, float16"), model)
         self.assertIn("synthetic card, float16 has no numbers as large as this network's", result.device_note)
         self.assertRegex(result.device_note, "^CPU, ")
         np.testing.assert_array_equal(result.labels, self.expected.labels)
@@ -188,14 +191,12 @@ class FallbackTest(SingleThreadTest):
         network = UNet(UNetConfig(3, 1, (1,), "none", False)).eval()
         input_spec = dataclasses.replace(CARD.input, patch_kji=(16, 32, 32))
         card = dataclasses.replace(CARD, architecture=Architecture("unet", 3, (1,), "none", False), input=input_spec)
-        result = self.run_on(Device("mps", torch.float32, GPU_BATCH_SLICES, "Apple graphics, float32"), Model(card, network))
+        result = self.run_on(Device("mps", "float32", GPU_BATCH_SLICES, "Apple graphics, float32"), Model(card, network))
         self.assertRegex(result.device_note, "^CPU, .*; Apple graphics, float32 lacks an operation of this network$")
 
     def test_fewer_slices_at_once_are_told(self):
-        class Small(torch.nn.Module):
+        class Small(Network):
             """Holds two slices."""
-
-            side_multiple = 1
 
             def __init__(self, network):
                 super().__init__()
@@ -208,7 +209,7 @@ class FallbackTest(SingleThreadTest):
 
         model = dataclasses.replace(threshold_model(), network=Small(threshold_model().network))
         with mock.patch.object(devices, "_free_bytes", return_value=10**12):
-            result = self.run_on(Device("cpu:0", torch.float32, GPU_BATCH_SLICES, "synthetic card"), model)
+            result = self.run_on(Device("cpu:0", "float32", GPU_BATCH_SLICES, "synthetic card"), model)
         self.assertEqual(result.device_note, "synthetic card, 2 of 8 slices at once for lack of memory")
         np.testing.assert_array_equal(result.labels, self.expected.labels)
 

@@ -10,8 +10,9 @@ from torch import nn
 from helpers.networks import SingleThreadTest, formula, published_with_formula_weights, randomized
 from helpers.shared_data import shared_data
 from NLSTSegLib.models.bundle import published_card
+from NLSTSegLib.networks.network import fold_batch_norm
 from NLSTSegLib.networks.published import PublishedUNet
-from NLSTSegLib.networks.unet import MAXIMUM_LEVELS, MAXIMUM_WIDTH, UNet, UNetConfig, fold_batch_norm
+from NLSTSegLib.networks.unet import MAXIMUM_LEVELS, MAXIMUM_WIDTH, UNet, UNetConfig
 
 NORMALIZATIONS = ("batch", "group", "instance", "none")
 

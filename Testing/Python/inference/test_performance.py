@@ -15,7 +15,7 @@ from helpers.networks import SingleThreadTest, published_with_formula_weights
 from NLSTSegLib.inference.devices import choose_device
 from NLSTSegLib.inference.lung_field import lung_field
 from NLSTSegLib.models.card import published_card
-from NLSTSegLib.networks.published_sparse import PublishedFieldUNet
+from NLSTSegLib.networks.published_sparse import SparsePublishedUNet
 from NLSTSegLib.phantom.make import make_phantom
 from NLSTSegLib.volume.ct import to_canonical
 
@@ -30,7 +30,7 @@ class PublishedSpeedTest(SingleThreadTest):
         spec, dtype = published_card(Path("x.pth")).input, choose_device("cpu").dtype
         lung_mask = lung_field(ct)
         plain = published_with_formula_weights()
-        ours = PublishedFieldUNet(plain, dtype)
+        ours = SparsePublishedUNet(plain, dtype)
         flops, equal = np.zeros(2), []
         middle = len(ct.hu) // 2
         with torch.inference_mode():

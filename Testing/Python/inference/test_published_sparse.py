@@ -15,7 +15,7 @@ from NLSTSegLib.lesions.find import find_lesions, label_map
 from NLSTSegLib.models.bundle import Model
 from NLSTSegLib.models.card import published_card
 from NLSTSegLib.networks.published import PublishedUNet
-from NLSTSegLib.networks.published_sparse import PublishedFieldUNet, rectangles
+from NLSTSegLib.networks.published_sparse import SparsePublishedUNet, rectangles
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.volume.ct import CtVolume
 
@@ -38,7 +38,7 @@ def image(shape=SHAPE, seed=0) -> torch.Tensor:
     return torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-class PublishedFieldTest(SingleThreadTest):
+class SparsePublishedTest(SingleThreadTest):
     @classmethod
     def setUpClass(cls):
         cls.network = published_with_formula_weights()
@@ -50,13 +50,13 @@ class PublishedFieldTest(SingleThreadTest):
             return network(x, wanted)[0, 0].numpy()[wanted]
 
     def test_it_gives_what_the_whole_slice_gives_where_it_is_wanted(self):
-        network = PublishedFieldUNet(self.network, torch.float32)
+        network = SparsePublishedUNet(self.network, torch.float32)
         for name, wanted in some_fields().items():
             with self.subTest(lung_mask=name):
                 np.testing.assert_allclose(self.ask(network, image(), wanted), self.whole[wanted], rtol=0, atol=2e-5)
 
     def test_nothing_that_was_left_beside_a_region_reaches_a_wanted_pixel(self):
-        network = PublishedFieldUNet(self.network, torch.float32)
+        network = SparsePublishedUNet(self.network, torch.float32)
         for name, wanted in some_fields().items():
             with self.subTest(lung_mask=name):
                 arrays = network._arrays(*SHAPE)
@@ -65,7 +65,7 @@ class PublishedFieldTest(SingleThreadTest):
                 np.testing.assert_allclose(self.ask(network, image(), wanted), self.whole[wanted], rtol=0, atol=2e-5)
 
     def test_slices_of_other_sizes_in_turn(self):
-        network = PublishedFieldUNet(self.network, torch.float32)
+        network = SparsePublishedUNet(self.network, torch.float32)
         for shape in ((24, 16), (2, 2), (16, 24), (6, 34)):
             wanted = np.random.default_rng(0).random(shape) < 0.5
             with torch.inference_mode():
@@ -74,7 +74,7 @@ class PublishedFieldTest(SingleThreadTest):
 
     def test_nothing_wanted_is_nothing_done(self):
         with FlopCounterMode(display=False) as counter:
-            self.ask(PublishedFieldUNet(self.network, torch.float32), image(), np.zeros(SHAPE, bool))
+            self.ask(SparsePublishedUNet(self.network, torch.float32), image(), np.zeros(SHAPE, bool))
         self.assertEqual(counter.get_total_flops(), 0)
 
     def test_it_works_less(self):
@@ -84,7 +84,7 @@ class PublishedFieldTest(SingleThreadTest):
         counts = []
         for asked in (wanted, np.ones(shape, bool)):
             with FlopCounterMode(display=False) as counter:
-                self.ask(PublishedFieldUNet(self.network, torch.bfloat16), image(shape), asked)
+                self.ask(SparsePublishedUNet(self.network, torch.bfloat16), image(shape), asked)
             counts.append(counter.get_total_flops())
         with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.inference_mode():
             PublishedUNet()(torch.empty(1, 1, *shape))
@@ -93,7 +93,7 @@ class PublishedFieldTest(SingleThreadTest):
         self.assertLess(counts[1], 0.98 * counter.get_total_flops())
 
     def test_threads_share_it(self):
-        network = PublishedFieldUNet(self.network, torch.float32)
+        network = SparsePublishedUNet(self.network, torch.float32)
         wanted = some_fields()["two parts"]
         found = {}
 
@@ -112,7 +112,7 @@ class PublishedFieldTest(SingleThreadTest):
             np.testing.assert_allclose(found[seed], expected, rtol=0, atol=2e-5)
 
     def test_bfloat16_gives_nearly_the_same_mask(self):
-        found = self.ask(PublishedFieldUNet(self.network, torch.bfloat16), image(), some_fields()["whole"])
+        found = self.ask(SparsePublishedUNet(self.network, torch.bfloat16), image(), some_fields()["whole"])
         difference = np.abs(found - self.whole.ravel())
         self.assertLess(difference.mean(), 0.005 * self.whole.std())
         self.assertGreater(difference.max(), 0)

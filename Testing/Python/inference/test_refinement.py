@@ -31,9 +31,9 @@ from NLSTSegLib.inference.predict import predict_first
 from NLSTSegLib.inference.refinement import RIM_PX, refine, score_candidates
 from NLSTSegLib.lesions.find import find_lesions
 from NLSTSegLib.models.bundle import CARD_FILE, SECOND_PREFIX, WEIGHTS_FILE, Model, find_model, load_model
-from NLSTSegLib.networks.refinement import SIDE_MULTIPLE_KJI, RefinementConfig, RefinementNet, fold_refinement
+from NLSTSegLib.networks.network import fold_batch_norm
+from NLSTSegLib.networks.refinement import SIDE_MULTIPLE_KJI, RefinementConfig, RefinementNet
 from NLSTSegLib.pipeline import SegmentOptions, segment
-from NLSTSegLib.progress import silent
 from NLSTSegLib.volume.ct import CtVolume
 
 AIR_HU, SHAPE_HU, DIM_HU = -850, 0, -450
@@ -435,7 +435,7 @@ class NetworkTest(RefinementTest):
         x = torch.randn(2, 2, 16, 48, 32, dtype=torch.float64)
         with torch.inference_mode():
             before = network.eval()(x)
-            after = fold_refinement(network)(x)
+            after = fold_batch_norm(network)(x)
         self.assertFalse(any(isinstance(module, nn.BatchNorm3d) for module in network.modules()))
         self.assertGreater(before[0].std(), 0.1)
         self.assertGreater((before[1][0] - before[1][1]).abs(), 1e-3)
@@ -659,7 +659,7 @@ class PipelineTest(RefinementTest):
             self.assertEqual({parameter.dtype for parameter in found.parameters()}, {torch.float32})
 
     def test_first_look_alone_gives_the_first_network_s_probability(self):
-        probability, _ = predict_first(choose_device("cpu"), self.ct, two_look_model(self.LOGIT), None, 0.5, silent)
+        probability, _ = predict_first(choose_device("cpu"), self.ct, two_look_model(self.LOGIT), None, 0.5, lambda _: None)
         np.testing.assert_allclose(probability.astype(int), expected_probability(self.hu), atol=3)
         np.testing.assert_array_equal(probability > 127, self.hu > THRESHOLD_HU)
 

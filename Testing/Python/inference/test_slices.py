@@ -5,12 +5,13 @@ import unittest
 
 import numpy as np
 import torch
-from torch import nn
 
 from helpers.networks import SingleThreadTest, randomized
 from helpers.threshold_model import CARD, expected_probability, threshold_network
+from NLSTSegLib.inference.devices import Device
 from NLSTSegLib.inference.slices import MAXIMUM_WORKERS, predict_slices
 from NLSTSegLib.models.specs import MAXIMUM_INPUT_SLICES, InputSpec
+from NLSTSegLib.networks.network import Network
 from NLSTSegLib.networks.unet import UNet, UNetConfig
 from NLSTSegLib.volume.ct import PADDING_HU, CtVolume
 
@@ -20,10 +21,8 @@ GAIN = 2.5
 """Logit of the top of the window in :class:`OneSlice`; every step of 20 HU or so is another byte."""
 
 
-class OneSlice(nn.Module):
+class OneSlice(Network):
     """Hands one input slice on."""
-
-    side_multiple = 1
 
     def __init__(self, channel: int):
         super().__init__()
@@ -33,10 +32,8 @@ class OneSlice(nn.Module):
         return GAIN * x[:, self.channel : self.channel + 1]
 
 
-class Counting(nn.Module):
+class Counting(Network):
     """Counts the batches and notes the threads they ran in."""
-
-    side_multiple = 1
 
     def __init__(self, together: int = 1):
         """The first batches of so many threads wait for each other, so that all of these take part."""
@@ -302,7 +299,7 @@ class RunTest(SingleThreadTest):
         ct = noise_ct((2, 64, 64))
         network = small_unet("batch")
         exact = predict_slices(network, SPEC, ct)
-        rough = predict_slices(network.to(torch.bfloat16), SPEC, ct, dtype=torch.bfloat16)
+        rough = predict_slices(network.to(torch.bfloat16), SPEC, ct, device=Device("cpu", "bfloat16", 1, "CPU"))
         difference = np.abs(rough.astype(int) - exact)
         self.assertLess(difference.mean(), 3)
         self.assertGreater(difference.max(), 0)

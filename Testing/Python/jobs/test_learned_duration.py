@@ -32,7 +32,7 @@ from NLSTSegLib.jobs.learned_duration import (
 from NLSTSegLib.jobs.options import RunOptions
 from NLSTSegLib.jobs.remaining import RemainingTime, duration_text
 from NLSTSegLib.models.bundle import find_model
-from NLSTSegLib.networks.published_sparse import PublishedFieldUNet
+from NLSTSegLib.networks.published_sparse import SparsePublishedUNet
 from NLSTSegLib.reading.read import read_ct
 from NLSTSegLib.volume.ct import to_canonical
 
@@ -147,7 +147,7 @@ class TestMeasuring(SingleThreadTest):
         network = published_with_formula_weights()
         with FlopCounterMode(display=False) as whole, torch.inference_mode():
             copy.deepcopy(network).to("meta")(torch.zeros(1, 1, 512, 512, device="meta"))
-        in_field = PublishedFieldUNet(network, choose_device("cpu").dtype)
+        in_field = SparsePublishedUNet(network, choose_device("cpu").dtype)
         with FlopCounterMode(display=False) as ours, torch.inference_mode():
             in_field(torch.zeros(1, 1, 512, 512), _lungs())
         # Counted in a whole chest by the benchmark: 22 %.

@@ -16,6 +16,7 @@ from NLSTSegLib import pipeline
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.devices import Device, choose_device
 from NLSTSegLib.models.bundle import Architecture, Model
+from NLSTSegLib.networks.network import Network
 from NLSTSegLib.networks.unet import UNet, UNetConfig
 from NLSTSegLib.phantom.make import make_phantom
 from NLSTSegLib.pipeline import SegmentOptions, segment
@@ -275,10 +276,8 @@ class OptionsTest(PipelineTest):
         self.assertIn(choose_device("cpu").dtype, (torch.float32, torch.bfloat16))
 
     def test_what_a_graphics_card_does_not_manage_is_done_on_the_cpu_and_said(self):
-        class Card(torch.nn.Module):
+        class Card(Network):
             """Fails as long as it is asked for on the card, whose name is another one of the CPU."""
-
-            side_multiple = 1
 
             def __init__(self, network, error):
                 super().__init__()
@@ -293,7 +292,7 @@ class OptionsTest(PipelineTest):
 
         def choose(choice, threads):
             asked.append(choice)
-            return choose_device("cpu") if choice == "cpu" else Device("cpu:0", torch.float32, 1, "synthetic card")
+            return choose_device("cpu") if choice == "cpu" else Device("cpu:0", "float32", 1, "synthetic card")
 
         expected = segment(ct_with_spheres(), self.model, EVERYWHERE).labels
         for error, words in (

@@ -27,8 +27,11 @@ from nlstseg_training.evaluation.records import Kept
 from nlstseg_training.evaluation.report.page import make_report
 from nlstseg_training.evaluation.report.pictures import Subject
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.volume.ct import CtVolume
+
+CPU = DeviceRequest("cpu", 1)
 
 SPACING_IJK_MM = (0.8, 0.8, 2.0)
 
@@ -111,7 +114,7 @@ def make_cache(folder: Path, cases: tuple[MadeUp, ...] = CASES) -> tuple[Path, P
 
 def run(folder: Path, out: str, part: str = "validation", **options) -> dict:
     model = options.pop("model", None) or threshold_model(min_volume_mm3=20.0)
-    return evaluate(model, folder / "cache", folder / "split.json", part, folder / out, device="cpu", threads=1, **options)
+    return evaluate(model, folder / "cache", folder / "split.json", part, folder / out, device=CPU, **options)
 
 
 class Page(HTMLParser):
@@ -253,12 +256,12 @@ class EvaluationTest(unittest.TestCase):
         write_json(self.folder / "none.json", Split(1, 0, "salt", ("a",), ("d",), ("b",)))
         arguments = threshold_model(), self.folder / "cache", self.folder / "none.json", "validation", self.folder / "none"
         with self.assertRaisesRegex(InputError, "has a lesion"):
-            evaluate(*arguments, device="cpu")
+            evaluate(*arguments, device=CPU)
 
     def test_the_test_part_takes_the_threshold_of_the_card(self):
         write_json(self.folder / "test.json", Split(1, 0, "salt", ("a",), ("d",), ("b",)))
         model = threshold_model(threshold=0.7, min_volume_mm3=20.0)
-        content = evaluate(model, self.folder / "cache", self.folder / "test.json", "test", self.folder / "test", device="cpu")
+        content = evaluate(model, self.folder / "cache", self.folder / "test.json", "test", self.folder / "test", device=CPU)
         self.assertEqual(content["threshold"], {"value": 0.7, "chosen_by": "model card"})
         self.assertEqual(content["detection"]["lenient"]["found"], 0)
         self.assertEqual(content["sweep"], [])
@@ -444,7 +447,7 @@ class ReportTest(unittest.TestCase):
     def test_a_model_that_marks_nothing_and_a_part_without_lesions_have_a_report_too(self):
         write_json(self.folder / "empty.json", Split(1, 0, "salt", (), (), ("d",)))
         content = evaluate(
-            threshold_model(), self.folder / "cache", self.folder / "empty.json", "test", self.folder / "empty", device="cpu"
+            threshold_model(), self.folder / "cache", self.folder / "empty.json", "test", self.folder / "empty", device=CPU
         )
         self.assertIsNone(content["overlap"][0]["dice"]["value"])
         self.assertIsNone(content["froc"]["cpm"]["value"])

@@ -21,18 +21,19 @@ from helpers.tiny_cache import TinyCache, ball
 from helpers.tiny_run import ON_CPU, RECIPE, RECIPE_3D, TinyRunTest, environment
 from nlstseg_training.data.cache import load_case, read_manifest, write_json
 from nlstseg_training.evaluation.evaluate import THRESHOLDS, Job
-from nlstseg_training.export.bundle import Where, check_parity, write_bundle
+from nlstseg_training.export.bundle import check_parity, write_bundle
 from nlstseg_training.export.export import best_min_volume_mm3
 from nlstseg_training.fitting.loop import LAST
 from nlstseg_training.fitting.run_folder import read_run, trained_network
 from nlstseg_training.recipe import read_recipe
 from NLSTSegLib.checks.training_overlap import salted
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, Model, find_model, load_model
 from NLSTSegLib.models.card import published_card
 from NLSTSegLib.pipeline import SegmentOptions, segment
 
-CPU = Where("cpu", 1)
+CPU = DeviceRequest("cpu", 1)
 
 
 class ExportTest(TinyRunTest):
@@ -168,7 +169,7 @@ class MinimumVolumeTest(unittest.TestCase):
             for case_id, voxels, best in (("specks", specks, 15.0), ("none", hu, 0.0)):
                 entries = (cache.add(case_id, voxels, labels, kind="crop"),)
                 for begin in (0.0, 30.0):
-                    job = Job(threshold_model(min_volume_mm3=begin), cache.folder, entries, Path(name) / "out", "cpu", 1)
+                    job = Job(threshold_model(min_volume_mm3=begin), cache.folder, entries, Path(name) / "out", CPU)
                     self.assertEqual(best_min_volume_mm3(job), best)
 
 

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from helpers.threshold_model import CARD
+from helpers.threshold_model import CARD, threshold_network
 from helpers.tiny_cache import TinyCache, crop_hu_and_labels
 from helpers.training_recipes import CPU, SHARES, SPEC, short_recipe
 from nlstseg_training.batches.patches import Batches
 from nlstseg_training.data.cache import load_case
-from nlstseg_training.fitting.fit import Machine, build_network, fit
+from nlstseg_training.fitting import mining
+from nlstseg_training.fitting.fit import Machine, fit
 from nlstseg_training.fitting.loop import BEST, FINISHED, LAST
-from nlstseg_training.fitting.mining import mine
 from nlstseg_training.recipe import Augmentation, Phase, Sampling
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.models.bundle import Model
+from NLSTSegLib.models.bundle import Model, new_network
 from NLSTSegLib.models.card import Architecture
 from NLSTSegLib.models.specs import InputSpec
 from NLSTSegLib.pipeline import SegmentOptions, segment
@@ -146,7 +146,7 @@ class FaultsTest(FitTest):
         cache = TinyCache(self.out / "cache")
         hu, labels = crop_hu_and_labels(5, 0)
         spoilt = cache.add("spoilt", hu, labels, kind="crop")
-        network = build_network(short_recipe())
+        network = new_network(short_recipe().architecture, short_recipe().input)
         torch.nn.init.constant_(network.head.bias, float("nan"))
         with self.assertRaisesRegex(InputError, "nan in step 0.*spoilt"):
             fit(short_recipe(), cache.folder, [spoilt], [], self.out / "run", start=network, machine=CPU)
@@ -230,24 +230,28 @@ for epochs in (2, 12):
 
 class MiningTest(FitTest):
     def test_only_what_is_no_lesion_is_mined(self):
-        network = build_network(short_recipe())
+        network = new_network(short_recipe().architecture, short_recipe().input)
         for parameter in network.parameters():
             torch.nn.init.zeros_(parameter)
         # A network that marks everything: all of the lung is a false positive, what hangs together with a lesion is none.
         torch.nn.init.constant_(network.head.bias, 5.0)
-        places = mine(network, SPEC, self.cache.folder, ["chest1", "chest0"])
+        places = mining.mine(network, SPEC, self.cache.folder, ["chest1", "chest0"])
         self.assertEqual({place.case_id for place in places}, {"chest1"})
         lungs = load_case(self.cache.folder, "chest1").lungs
         self.assertTrue(all(lungs[place.kji] for place in places))
         self.assertEqual(len({place.kji[0] // 2 for place in places}), lungs.shape[0] // 2)
 
     def test_the_surest_come_first_and_the_threshold_holds(self):
-        network = build_network(short_recipe())
-        for parameter in network.parameters():
-            torch.nn.init.zeros_(parameter)
-        torch.nn.init.constant_(network.head.bias, -5.0)
-        self.assertEqual(mine(network, SPEC, self.cache.folder, ["chest1"]), [])
-        self.assertTrue(np.isfinite(float(network.head.bias[0])))
+        hu = np.full((2, 64, 96), -850, np.int16)
+        # Probabilities 0.45, 0.98, 0.23 and 0.88.
+        for column, own_hu in ((10, -305), (30, -200), (50, -330), (70, -250)):
+            hu[:, 20:30, column : column + 10] = own_hu
+        cache = TinyCache(self.out / "cache")
+        cache.add("marks", hu, np.zeros(hu.shape, np.uint8), kind="background")
+        for most, surest_hu in ((400, [-200, -250, -305]), (2, [-200, -250])):
+            with unittest.mock.patch.object(mining, "MOST_PLACES", most):
+                places = mining.mine(threshold_network(), CARD.input, cache.folder, ["marks"])
+            self.assertEqual([int(hu[place.kji]) for place in places], surest_hu)
 
 
 if __name__ == "__main__":

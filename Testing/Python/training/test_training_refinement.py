@@ -16,7 +16,7 @@ from helpers.threshold_model import threshold_model, threshold_network
 from helpers.tiny_cache import TinyCache, chest_hu_and_labels
 from nlstseg_training.batches.transplant import LoadedCase
 from nlstseg_training.data.cache import Split, load_case, write_json
-from nlstseg_training.export.bundle import Where, write_bundle
+from nlstseg_training.export.bundle import write_bundle
 from nlstseg_training.export.card import Texts
 from nlstseg_training.fitting.loop import FINISHED, LAST
 from nlstseg_training.fitting.machine import Machine
@@ -42,10 +42,12 @@ from nlstseg_training.refinement.rewindow import seen_through
 from nlstseg_training.refinement.variants import between_lungs, downsampled_case, thicker, with_contrast
 from nlstseg_training.refinement.workflow import FIT_FOLDER, PLACES_FILE, add_refinement
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.inference.refinement import network_input
 from NLSTSegLib.models.bundle import CARD_FILE, Model, find_model, load_model
 from NLSTSegLib.models.card import read_card
-from NLSTSegLib.networks.refinement import RefinementConfig, RefinementNet, fold_refinement
+from NLSTSegLib.networks.network import fold_batch_norm
+from NLSTSegLib.networks.refinement import RefinementConfig, RefinementNet
 from NLSTSegLib.pipeline import SegmentOptions, segment
 
 # Half as many slices leave the deepest layer two, of which torch's bfloat16 on a CPU makes wrong gradients.
@@ -66,7 +68,7 @@ AS_IT_IS = dataclasses.replace(RECIPE, augmentation=Augmentation(), thicker=0.0,
 SPLIT = Split(1, 0, "salt", ("crop0", "crop1", "chest1"), ("crop2", "chest0"), ("crop3",))
 """The wall of each chest is what the first network wrongly marks."""
 
-CPU, ONE_CORE = Machine("cpu", workers=0), Where("cpu", 1)
+CPU, ONE_CORE = Machine("cpu", workers=0), DeviceRequest("cpu", 1)
 
 
 class TinyCacheTest(unittest.TestCase):
@@ -261,7 +263,7 @@ class UnfoldedTest(unittest.TestCase):
             if isinstance(module, torch.nn.BatchNorm3d):
                 module.running_mean.normal_()
                 module.running_var.uniform_(0.5, 2)
-        folded = fold_refinement(copy.deepcopy(network))
+        folded = fold_batch_norm(copy.deepcopy(network))
         again = unfolded(folded)
         self.assertEqual(set(again.state_dict()), set(network.state_dict()))
         x = torch.randn(2, 2, 8, 32, 32)
@@ -575,7 +577,7 @@ class AddRefinementTest(TinyCacheTest):
 
     def add(self, out: str, base: Model | None = None, version: str = "2", **options):
         cache, split = self.cache.folder, self.folder / "split.json"
-        fixed = {"recipe": RECIPE, "texts": Texts(version=version), "machine": CPU, "where": ONE_CORE, "seed": 1}
+        fixed = {"recipe": RECIPE, "texts": Texts(version=version), "machine": CPU, "device": ONE_CORE, "seed": 1}
         return add_refinement(base or self.base, cache, split, self.folder / out, **(fixed | options))
 
     def stamps(self, folder: Path) -> dict[Path, int]:

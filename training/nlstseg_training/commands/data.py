@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nlstseg_training.commands.common import Debug
+
 if TYPE_CHECKING:
     from nlstseg_training.data.cache import Manifest, Split
     from nlstseg_training.data.readers.source import Found
 
 Cache = Annotated[Path, typer.Argument(help="Folder of the prepared cases.")]
 Folders = list[Path]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def prepare(

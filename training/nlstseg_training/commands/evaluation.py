@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from nlstseg_training.commands.common import Cache, Debug, SplitFile
+from NLSTSegLib.cli.app import DeviceName
+
 
 class PartName(StrEnum):
     """Values of ``--part``."""
@@ -17,27 +20,18 @@ class PartName(StrEnum):
     test = "test"
 
 
-class EvaluationDevice(StrEnum):
-    """Values of ``--device``."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
 def evaluate(
     bundle: Annotated[str, typer.Option(help="Name of a model, or path of a bundle or published checkpoint.")],
-    cache: Annotated[Path, typer.Option(help="Folder of the prepared cases.")],
-    split: Annotated[Path, typer.Option(help="File that 'nlstseg-train split' made.")],
+    cache: Cache,
+    split: SplitFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report; a run that was stopped there goes on.")],
     part: Annotated[PartName, typer.Option(help="Validation chooses the threshold, test reports.")] = PartName.test,
     threshold: Annotated[
         float | None, typer.Option(help="Probability above which a voxel is lesion (default: the model's; chosen on validation).")
     ] = None,
-    device: Annotated[EvaluationDevice, typer.Option(help="Where the network runs.")] = EvaluationDevice.auto,
+    device: Annotated[DeviceName, typer.Option(help="Where the network runs.")] = DeviceName.auto,
     threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Measure a model on a part of the split and write OUT/report.html and OUT/evaluation.json."""
     from NLSTSegLib.cli.run import exit_on_errors
@@ -46,6 +40,7 @@ def evaluate(
         from nlstseg_training.evaluation.evaluate import REPORT_FILE
         from nlstseg_training.evaluation.evaluate import evaluate as evaluate_part
         from NLSTSegLib.cli.show import progress_display
+        from NLSTSegLib.inference.devices import DeviceRequest
         from NLSTSegLib.models.bundle import find_model, load_model
 
         model = load_model(find_model(bundle))
@@ -57,8 +52,7 @@ def evaluate(
                 part.value,
                 out,
                 threshold=threshold,
-                device=device.value,
-                threads=threads,
+                device=DeviceRequest(device.value, threads),
                 progress=progress,
             )
         _show(content)

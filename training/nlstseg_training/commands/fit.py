@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
-from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nlstseg_training.commands.common import (
+    Accelerator,
+    Attribution,
+    Cache,
+    Debug,
+    IntendedUse,
+    Kind,
+    Licence,
+    Name,
+    Out,
+    Seed,
+    SplitFile,
+    Threads,
+    Version,
+    Workers,
+    bars,
+    going_on,
+    measuring_on,
+    show_card,
+)
+
 if TYPE_CHECKING:
-    from nlstseg_training.export.bundle import Where
     from nlstseg_training.workflows.finetune import FineTuned
     from nlstseg_training.workflows.reproduce import Row
-    from NLSTSegLib.models.card import ModelCard
-    from NLSTSegLib.progress import Progress
-
-
-class Accelerator(StrEnum):
-    """Values of ``--accelerator``."""
-
-    auto = "auto"
-    cpu = "cpu"
-    gpu = "gpu"
-
-
-Cache = Annotated[Path, typer.Option(help="Folder of the prepared cases.")]
-SplitFile = Annotated[Path, typer.Option(help="File that 'nlstseg-train split' made.")]
-Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder for checkpoints, logs and model; a run that was stopped there goes on.")
-]
-Seed = Annotated[int, typer.Option(help="Of first weights and batches.")]
-Kind = Annotated[Accelerator, typer.Option(help="Where the training runs.")]
-Workers = Annotated[int, typer.Option(min=0, max=64, help="Processes that make batches ahead, for each that trains.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads for measuring (default: all cores).")]
-Name = Annotated[str, typer.Option(help="Name of the model (default: after the recipe).")]
-Version = Annotated[str, typer.Option(help="Version of the model (default: 1).")]
-Licence = Annotated[str, typer.Option(help="Licence of the weights.")]
-Attribution = Annotated[str, typer.Option(help="Whom to name, added to what is known of the data.")]
-IntendedUse = Annotated[str, typer.Option(help="What the model is for (default: research only).")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def fit(
@@ -92,7 +81,7 @@ def fit(
             if not bundle.exists():
                 with bars() as progress:
                     export_run(
-                        out, bundle, Texts(), parts=("validation",), where=where_of(accelerator, threads), progress=progress
+                        out, bundle, Texts(), parts=("validation",), device=measuring_on(accelerator, threads), progress=progress
                     )
         print(f"model: {bundle}")
 
@@ -116,7 +105,7 @@ def export(
 
         texts = Texts(name, version, licence, attribution, intended_use)
         with bars() as progress:
-            card, contents = export_run(run, out, texts, where=where_of(accelerator, threads), progress=progress)
+            card, contents = export_run(run, out, texts, device=measuring_on(accelerator, threads), progress=progress)
         show_card(card)
         for part in contents:
             print(f"report: {run / part / 'report.html'}")
@@ -160,7 +149,7 @@ def finetune(
                 seed=seed,
                 texts=Texts(name, version, licence, attribution, intended_use),
                 machine=Machine(accelerator.value, workers=workers),
-                where=where_of(accelerator, threads),
+                device=measuring_on(accelerator, threads),
                 progress=progress,
             )
         _show_change(done)
@@ -202,66 +191,13 @@ def reproduce(
                 made,
                 seed=seed,
                 machine=Machine(accelerator.value, workers=workers),
-                where=where_of(accelerator, threads),
+                device=measuring_on(accelerator, threads),
                 on_split=lambda made_split: show_split(manifest, made_split),
                 progress=progress,
             )
         _show_rows(rows)
         print(f"report: {out / FIT_FOLDER / 'test' / 'report.html'}")
         print(f"model: {out / BUNDLE_FOLDER}")
-
-
-@contextlib.contextmanager
-def bars() -> Iterator[Progress]:
-    """A bar for each thing that is measured; between them the terminal is Lightning's."""
-    from NLSTSegLib.cli.show import progress_display
-
-    with contextlib.ExitStack() as stack:
-        bars: list[Progress] = []
-
-        def show(fraction: float, stage: str) -> None:
-            if not bars:
-                bars.append(stack.enter_context(progress_display("", (0, 1), as_json=False)))
-            bars[0](fraction, stage)
-            if fraction >= 1:
-                bars.clear()
-                stack.close()
-
-        yield show
-
-
-@contextlib.contextmanager
-def going_on(debug: bool, folder: Path) -> Iterator[None]:
-    """Errors as one line and an exit code; whoever stops the command is told how it goes on (exit code 130)."""
-    from nlstseg_training.fitting.machine import is_first_process
-    from NLSTSegLib.cli.run import STOPPED, exit_on_errors
-
-    with exit_on_errors(debug):
-        try:
-            yield
-        except KeyboardInterrupt:
-            if is_first_process():
-                print(
-                    f"nlstseg-train: stopped; what is done is in '{folder}', the same command goes on from there", file=sys.stderr
-                )
-            sys.stdout.flush()
-            sys.stderr.flush()
-            # A network's thread may be inside a long call, and Python would wait for it.
-            os._exit(STOPPED)
-
-
-def where_of(accelerator: Accelerator, threads: int | None) -> Where:
-    from nlstseg_training.export.bundle import Where
-
-    return Where("cpu" if accelerator is Accelerator.cpu else "auto", threads)
-
-
-def show_card(card: ModelCard) -> None:
-    from NLSTSegLib.models.card import measured_lines
-
-    print(f"{card.name} {card.version}: probability above {card.threshold:g}, lesions from {card.min_volume_mm3:g} mm3")
-    for line in measured_lines(card.metrics):
-        print(line)
 
 
 def _show_change(done: FineTuned) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nlstseg_training.commands.fit import (
+from nlstseg_training.commands.common import (
     Accelerator,
     Attribution,
     Cache,
@@ -22,8 +22,8 @@ from nlstseg_training.commands.fit import (
     Workers,
     bars,
     going_on,
+    measuring_on,
     show_card,
-    where_of,
 )
 
 
@@ -64,7 +64,7 @@ def refinement(
                 seed=seed,
                 texts=Texts(name, version, licence, attribution, intended_use),
                 machine=Machine(accelerator.value, workers=workers),
-                where=where_of(accelerator, threads),
+                device=measuring_on(accelerator, threads),
                 progress=progress,
             )
         show_card(card)

@@ -17,7 +17,7 @@ from nlstseg_training.evaluation.predictions import field_of, network_digest, pr
 from nlstseg_training.evaluation.records import RECORD_FORMAT, CaseRecord, Kept, digest, read_kept
 from NLSTSegLib.disk.atomic_file import write_text
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.inference.devices import DeviceChoice
+from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.models.bundle import Model
 from NLSTSegLib.progress import Progress, silent
 
@@ -39,8 +39,7 @@ def evaluate(
     out: Path,
     *,
     threshold: float | None = None,
-    device: DeviceChoice = "auto",
-    threads: int | None = None,
+    device: DeviceRequest | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measure ``model`` on a part of the split and write ``evaluation.json`` and ``report.html`` to ``out``.
@@ -61,7 +60,7 @@ def evaluate(
     if not entries:
         raise InputError(f"the part '{part}' of '{split}' has no cases; name another part, or make the split again")
     make_folder(out)
-    job = Job(model, cache, entries, out, device, threads)
+    job = Job(model, cache, entries, out, device or DeviceRequest())
     sweep: list[dict[str, Any]] = []
     chosen_by = "given" if threshold is not None else "model card"
     if part == "validation" and threshold is None:

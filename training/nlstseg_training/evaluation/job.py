@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nlstseg_training.data.cache import Case, CaseEntry
 from nlstseg_training.evaluation.predictions import Prediction, predict, prediction_state
-from NLSTSegLib.inference.devices import DeviceChoice
+from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.models.bundle import Model
 from NLSTSegLib.progress import Progress, silent
 
@@ -20,11 +20,10 @@ class Job:
     cache: Path
     entries: tuple[CaseEntry, ...]
     out: Path
-    device: DeviceChoice = "auto"
-    threads: int | None = None
+    device: DeviceRequest = field(default_factory=DeviceRequest)
 
     def predict(self, case: Case, entry: CaseEntry, network: str, progress: Progress = silent) -> Prediction:
         """From the network, or as it was kept."""
         path = self.out / "probability" / f"{entry.id}.nrrd"
         state = prediction_state(network, entry)
-        return predict(self.model, case, path, state, device=self.device, threads=self.threads, progress=progress)
+        return predict(self.model, case, path, state, self.device, progress)

@@ -13,7 +13,7 @@ from nlstseg_training.data.cache import Case, CaseEntry
 from nlstseg_training.evaluation.records import digest
 from NLSTSegLib.disk.atomic_file import atomic_file
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.inference.devices import DeviceChoice
+from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.inference.lung_field import lung_field
 from NLSTSegLib.models.bundle import Model
 from NLSTSegLib.pipeline import SegmentOptions, segment
@@ -52,28 +52,23 @@ def prediction_state(network: str, entry: CaseEntry) -> str:
     return digest(network, dataclasses.asdict(entry))
 
 
-def predict(
-    model: Model,
-    case: Case,
-    path: Path,
-    state: str,
-    *,
-    device: DeviceChoice = "auto",
-    threads: int | None = None,
-    progress: Progress = silent,
-) -> Prediction:
+def segment_options(case: Case, device: DeviceRequest) -> SegmentOptions:
+    """A case without a lung field is searched everywhere; the others in the field that ``segment`` finds: the one of the cache
+    was drawn around the reference lesions, and would give them away."""
+    lungs = "none" if case.lungs is None else "auto"
+    return SegmentOptions(lung_field=lungs, device=device.choice, threads=device.threads)
+
+
+def predict(model: Model, case: Case, path: Path, state: str, device: DeviceRequest, progress: Progress = silent) -> Prediction:
     """The probability volume in ``path`` if it is of this ``state``, else from :func:`NLSTSegLib.pipeline.segment`.
 
-    Chests are searched in the lung field that ``segment`` finds: the one of the cache was drawn around the reference
-    lesions, and would give them away. A case without a lung field is searched everywhere. Raises :class:`InputError` that
-    names the case when the library refuses it.
+    Raises :class:`InputError` that names the case when the library refuses it.
     """
     kept = read_prediction(case, path, state)
     if kept is not None:
         return kept
-    options = SegmentOptions(lung_field="none" if case.lungs is None else "auto", device=device, threads=threads)
     try:
-        result = segment(case.ct, model, options, progress)
+        result = segment(case.ct, model, segment_options(case, device), progress)
     except InputError as error:
         raise InputError(f"case '{case.id}' cannot be segmented: {error}") from error
     if result.canonical is not case.ct:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,20 +13,13 @@ import torch
 from safetensors.torch import save
 
 from nlstseg_training.data.cache import Case
+from nlstseg_training.evaluation.predictions import segment_options
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.inference.devices import DeviceChoice
+from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.models.bundle import CARD_FILE, SECOND_PREFIX, WEIGHTS_FILE, Model, ModelCard, find_model, load_model
-from NLSTSegLib.pipeline import SegmentOptions, segment
+from NLSTSegLib.pipeline import segment
 
 Network = TypeVar("Network", bound=torch.nn.Module)
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where the network runs while it is measured."""
-
-    device: DeviceChoice = "auto"
-    threads: int | None = None
 
 
 def write_bundle(network: torch.nn.Module, card: ModelCard, folder: Path, second: torch.nn.Module | None = None) -> ModelCard:
@@ -61,9 +53,9 @@ def rounded(network: Network) -> Network:
     return network
 
 
-def check_parity(trained: Model, folder: Path, case: Case, where: Where) -> None:
+def check_parity(trained: Model, folder: Path, case: Case, device: DeviceRequest) -> None:
     """Raise :class:`InputError` unless the bundle in ``folder`` gives exactly the probabilities of ``trained`` on ``case``."""
-    options = SegmentOptions(lung_field="none" if case.lungs is None else "auto", device=where.device, threads=where.threads)
+    options = segment_options(case, device)
     bundled = load_model(find_model(str(folder)))
     ours, theirs = (segment(case.ct, model, options).canonical_probability for model in (trained, bundled))
     different = np.count_nonzero(ours != theirs)

@@ -12,11 +12,12 @@ from nlstseg_training.data.cache import load_case, read_manifest, read_split
 from nlstseg_training.evaluation.evaluate import Part, evaluate, measure
 from nlstseg_training.evaluation.job import Job
 from nlstseg_training.evaluation.pooled import Pool, detection
-from nlstseg_training.export.bundle import Where, check_parity, packed_weights, write_bundle
+from nlstseg_training.export.bundle import check_parity, packed_weights, write_bundle
 from nlstseg_training.export.card import Texts, make_card, measured
 from nlstseg_training.fitting.run_folder import SPLIT_FILE, cases_digest, read_run, smallest, trained_network
 from NLSTSegLib.disk.atomic_folder import held, whole_folder
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.models.bundle import Model
 from NLSTSegLib.models.card import ModelCard
 from NLSTSegLib.models.specs import RefinementSpec
@@ -33,7 +34,7 @@ def export(
     texts: Texts,
     *,
     parts: tuple[Part, ...] = ("validation", "test"),
-    where: Where | None = None,
+    device: DeviceRequest | None = None,
     second: tuple[RefinementSpec, RefinementNet] | None = None,
     progress: Progress = silent,
 ) -> tuple[ModelCard, dict[str, dict[str, Any]]]:
@@ -48,7 +49,7 @@ def export(
     Raises :class:`InputError` when the run is not finished, its cache is not there or another, ``folder`` is there already,
     or the bundle does not give the voxels of the training's network.
     """
-    run, where = read_run(run_folder), where or Where()
+    run, device = read_run(run_folder), device or DeviceRequest()
     cache, split = Path(run.cache), read_split(run_folder / SPLIT_FILE)
     manifest, network = read_manifest(cache), trained_network(run_folder, run)
     if cases_digest(manifest, split) != run.cases_sha256:
@@ -71,14 +72,7 @@ def export(
         entries = tuple(manifest.entry(case_id) for case_id in split.validation)
         choose = run.base is None and "validation" in parts and any(entry.lesions for entry in entries)
         if choose:
-            job = Job(
-                Model(card_with({}), network, second_network),
-                cache,
-                entries,
-                run_folder / "validation",
-                where.device,
-                where.threads,
-            )
+            job = Job(Model(card_with({}), network, second_network), cache, entries, run_folder / "validation", device)
             minimum = best_min_volume_mm3(job, progress)
         for part in parts:
             if getattr(split, part):
@@ -91,8 +85,7 @@ def export(
                     part,
                     run_folder / part,
                     threshold=given,
-                    device=where.device,
-                    threads=where.threads,
+                    device=device,
                     progress=progress,
                 )
                 threshold = contents[part]["threshold"]["value"]
@@ -100,7 +93,7 @@ def export(
         with whole_folder(folder) as partial:
             card = write_bundle(network, card, partial, second_network)
             case = smallest([manifest.entry(case_id) for case_id in split.validation or split.train])
-            check_parity(Model(card, network, second_network), partial, load_case(cache, case.id), where)
+            check_parity(Model(card, network, second_network), partial, load_case(cache, case.id), device)
     return card, contents
 
 

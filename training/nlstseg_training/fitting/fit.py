@@ -20,28 +20,8 @@ from nlstseg_training.fitting.machine import Machine
 from nlstseg_training.fitting.mining import mine
 from nlstseg_training.recipe import Phase, Recipe
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.networks.published import PublishedUNet
-from NLSTSegLib.networks.unet import UNet, UNetConfig
-
-
-def build_network(recipe: Recipe) -> torch.nn.Module:
-    """The network of a recipe with new weights."""
-    architecture = recipe.architecture
-    if architecture.kind == "published":
-        network = PublishedUNet()
-        for name, parameter in network.named_parameters():
-            # Never used, so without a gradient, for which several processes would wait.
-            parameter.requires_grad_("time_" not in name)
-        return network
-    return UNet(
-        UNetConfig(
-            dimensions=architecture.dimensions,
-            input_slices=recipe.input.slices,
-            channels=architecture.channels,
-            normalization=architecture.normalization,
-            residual=architecture.residual,
-        )
-    )
+from NLSTSegLib.models.bundle import new_network
+from NLSTSegLib.networks.network import Network
 
 
 class TrainingData(lightning.LightningDataModule):
@@ -98,7 +78,7 @@ class TrainingData(lightning.LightningDataModule):
 class SegmentationTask(lightning.LightningModule):
     """Binary segmentation of lesions: cross entropy on the soft target plus Dice over the whole batch."""
 
-    def __init__(self, network: torch.nn.Module, recipe: Recipe, phase: Phase):
+    def __init__(self, network: Network, recipe: Recipe, phase: Phase):
         super().__init__()
         self.network, self.recipe, self.phase = network, recipe, phase
         # Over the whole batch, an empty patch still has a gradient: what it marks lowers the one common score.
@@ -158,7 +138,7 @@ class FalsePositiveMining(lightning.Callback):
             pl_module.log("mined", float(len(data.mined)))
 
 
-def mine_chests(trainer: lightning.Trainer, network: torch.nn.Module, data: TrainingData) -> list[Mined]:
+def mine_chests(trainer: lightning.Trainer, network: Network, data: TrainingData) -> list[Mined]:
     """False positives in the training chests; in those that are not marked completely a mark may be right. Slices of
     background were looked through for lesions, which is what they are there for.
 
@@ -181,9 +161,9 @@ def fit(
     out: Path,
     *,
     seed: int = 0,
-    start: torch.nn.Module | None = None,
+    start: Network | None = None,
     machine: Machine | None = None,
-) -> torch.nn.Module:
+) -> Network:
     """Train all phases of a recipe, or go on where a training stopped; returns the network on the CPU, evaluating.
 
     Each phase has a folder of its name in ``out`` with checkpoints and logs. ``start`` gives the first weights. The weights of
@@ -198,7 +178,7 @@ def fit(
     for n, phase in enumerate(recipe.phases):
         finished = out / phase.name / FINISHED
         torch.manual_seed(seed + n)
-        network = build_network(recipe)
+        network = new_network(recipe.architecture, recipe.input)
         if finished.exists():
             network.load_state_dict(load_file(finished))
         else:
@@ -210,9 +190,7 @@ def fit(
     return network.float().cpu().eval()
 
 
-def _fit_phase(
-    network: torch.nn.Module, data: TrainingData, folder: Path, from_weights: bool, machine: Machine
-) -> torch.nn.Module:
+def _fit_phase(network: Network, data: TrainingData, folder: Path, from_weights: bool, machine: Machine) -> Network:
     recipe, phase = data.recipe, data.phase
     mining = FalsePositiveMining(at_start=from_weights and not (folder / LAST).exists())
     course = Course(

@@ -11,10 +11,11 @@ import torch
 
 from nlstseg_training.batches.patches import Mined
 from nlstseg_training.data.cache import load_case
+from NLSTSegLib.inference.devices import Device
 from NLSTSegLib.inference.patches import predict_patches
 from NLSTSegLib.inference.slices import predict_slices
 from NLSTSegLib.models.specs import InputSpec
-from NLSTSegLib.networks.unet import UNet, fold_batch_norm
+from NLSTSegLib.networks.network import Network, fold_batch_norm
 
 THRESHOLD = 0.4
 """Probability from which a mark counts."""
@@ -23,21 +24,18 @@ MOST_PLACES = 400
 """In one case, the surest."""
 
 
-def mine(network: torch.nn.Module, spec: InputSpec, cache: Path, case_ids: Iterable[str]) -> list[Mined]:
+def mine(network: Network, spec: InputSpec, cache: Path, case_ids: Iterable[str]) -> list[Mined]:
     """Where the network marks lung that no reader marked, one place for each component and pair of slices."""
     import SimpleITK as sitk
 
-    device = next(network.parameters()).device
-    frozen = copy.deepcopy(network).eval()
-    if isinstance(frozen, UNet):
-        fold_batch_norm(frozen)
-    frozen = frozen.to(torch.bfloat16)
+    device = Device(str(next(network.parameters()).device), "bfloat16", 1, "")
+    frozen = fold_batch_norm(copy.deepcopy(network).eval()).to(torch.bfloat16)
     predict = predict_slices if spec.patch_kji is None else predict_patches
     found = []
     for case_id in case_ids:
         case = load_case(cache, case_id)
         lungs = np.ones(case.ct.hu.shape, bool) if case.lungs is None else case.lungs
-        probability = predict(frozen, spec, case.ct, lungs, dtype=torch.bfloat16, device=str(device))
+        probability = predict(frozen, spec, case.ct, lungs, device=device)
         wrong = (probability > 255 * THRESHOLD) & lungs
         labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(wrong.astype(np.uint8)), True))
         kji = np.argwhere(wrong & ~np.isin(labels, np.unique(labels[case.target > 0])))

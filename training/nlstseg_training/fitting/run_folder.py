@@ -17,17 +17,17 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from safetensors.torch import load_file
 
 from nlstseg_training.data.cache import CaseEntry, Manifest, Split, read_json, read_manifest, read_split, write_json
-from nlstseg_training.fitting.fit import build_network, fit
+from nlstseg_training.fitting.fit import fit
 from nlstseg_training.fitting.loop import FINISHED
 from nlstseg_training.fitting.machine import Machine
 from nlstseg_training.recipe import Recipe
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.models.bundle import Model
+from NLSTSegLib.models.bundle import Model, new_network
 from NLSTSegLib.models.card import ModelIdentity, TrainingCases
+from NLSTSegLib.networks.network import Network
 
 RUN_FILE, SPLIT_FILE, BUNDLE_FOLDER = "run.json", "split.json", "bundle"
 
@@ -112,12 +112,12 @@ def fit_run(folder: Path, run: Run, split: Split, *, start: Model | None = None,
     fit(run.recipe, cache, train, validation, folder, seed=run.seed, start=network, machine=machine)
 
 
-def trained_network(folder: Path, run: Run) -> torch.nn.Module:
+def trained_network(folder: Path, run: Run) -> Network:
     """The network of a finished run, on the CPU, evaluating; raises :class:`InputError` when it is not finished."""
     weights = folder / run.recipe.phases[-1].name / FINISHED
     if not weights.exists():
         raise InputError(f"the training in '{folder}' is not finished; run the same 'fit' again, it goes on")
-    network = build_network(run.recipe)
+    network = new_network(run.recipe.architecture, run.recipe.input)
     network.load_state_dict(load_file(weights))
     return network.float().eval()
 

@@ -19,7 +19,8 @@ from NLSTSegLib.inference.devices import choose_device
 from NLSTSegLib.inference.refinement import score, score_candidates
 from NLSTSegLib.models.bundle import Model
 from NLSTSegLib.models.specs import RefinementSpec
-from NLSTSegLib.networks.refinement import RefinementNet, fold_refinement
+from NLSTSegLib.networks.network import fold_batch_norm
+from NLSTSegLib.networks.refinement import RefinementNet
 
 KEPT_SHARE, SURE_SHARE = 0.99, 0.85
 """Of the validation candidates that lie on lesions, so many are above the card's threshold, and above the one of which the card
@@ -50,13 +51,13 @@ def scored_candidates(
 ) -> list[Scored]:
     """What the second network says of each candidate of the first in the cases."""
     device = choose_device("cpu")
-    folded = device.place(fold_refinement(copy.deepcopy(network).eval()), 3)
+    folded = device.place(fold_batch_norm(copy.deepcopy(network).eval()), 3)
     found = []
     for n, entry in enumerate(entries):
         case = load_case(cache, entry.id)
         candidates = candidates_of(first, (recipe.candidate_threshold,), case, entry.complete)
         labels = {id(candidate): label for candidate, label in candidates}
-        scored = score_candidates(folded, recipe.window_hu, case.ct, [each for each, _ in candidates], dtype=device.dtype)
+        scored = score_candidates(folded, recipe.window_hu, case.ct, [each for each, _ in candidates], device)
         found += [Scored(look.logit, labels[id(candidate)] > 0) for candidate, look in scored]
         progress((n + 1) / len(entries))
     return found

@@ -15,7 +15,6 @@ from NLSTSegLib.inference.devices import choose_device
 from NLSTSegLib.inference.low_resolution import can_be_downsampled, least_voxels
 from NLSTSegLib.inference.predict import predict_first
 from NLSTSegLib.models.bundle import Model
-from NLSTSegLib.progress import silent
 
 PARTS_THRESHOLDS = (0.3, 0.6, 0.9)
 """At half the resolution heart, aorta and hila are one candidate; its parts above these are candidates too."""
@@ -72,7 +71,7 @@ def candidates_of(
     Those of which a minority of readers marked :data:`DOUBTFUL_SHARE` are neither, and left out; so are unmarked ones in chests
     where not every lesion is marked (``complete``).
     """
-    probability, _ = predict_first(choose_device(), case.ct, model, case.lungs, thresholds[0], silent)
+    probability, _ = predict_first(choose_device(), case.ct, model, case.lungs, thresholds[0], lambda _: None)
     found = []
     for candidate in [
         each for least_p in thresholds for each in find_candidates(probability, least_p, case.lungs, least_voxels=least)

@@ -19,7 +19,9 @@ from nlstseg_training.refinement.candidates import Place
 from nlstseg_training.refinement.cut_outs import CutOuts
 from nlstseg_training.refinement.recipe import RefinementRecipe
 from nlstseg_training.refinement.task import RefinementTask
-from NLSTSegLib.networks.refinement import RefinementConfig, RefinementNet, fold_refinement
+from NLSTSegLib.models.bundle import new_refinement
+from NLSTSegLib.networks.network import fold_batch_norm
+from NLSTSegLib.networks.refinement import RefinementNet
 
 
 class CutOutData(lightning.LightningDataModule):
@@ -68,10 +70,10 @@ def fit_refinement(
     chance than from one epoch to the next. Those on the second part are logged. Raises as :func:`.fitting.fit.fit` does.
     """
     torch.manual_seed(seed)
-    network = RefinementNet(RefinementConfig(recipe.channels))
+    network = new_refinement(recipe.channels)
     if start is not None:
         # Twice as fast, and no statistics of batches that are no longer what they were.
-        network = fold_refinement(copy.deepcopy(start).eval()).train()
+        network = fold_batch_norm(copy.deepcopy(start).eval()).train()
     if (out / FINISHED).exists():
         network.load_state_dict(load_file(out / FINISHED))
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nlstseg_training.data.cache import CaseEntry, Manifest, Split, load_case, read_json, read_manifest, read_split, write_json
 from nlstseg_training.evaluation.evaluate import evaluate
-from nlstseg_training.export.bundle import Where, check_parity, rounded, write_bundle
+from nlstseg_training.export.bundle import check_parity, rounded, write_bundle
 from nlstseg_training.export.card import Texts, measured
 from nlstseg_training.fitting.loop import FINISHED
 from nlstseg_training.fitting.machine import Machine
@@ -21,6 +21,7 @@ from nlstseg_training.refinement.recipe import RefinementRecipe
 from nlstseg_training.refinement.rewindow import seen_through
 from NLSTSegLib.disk.atomic_folder import held, whole_folder
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.models.bundle import Model
 from NLSTSegLib.models.card import ModelCard
 from NLSTSegLib.models.specs import RefinementSpec
@@ -47,7 +48,7 @@ def add_refinement(
     seed: int = 0,
     texts: Texts | None = None,
     machine: Machine | None = None,
-    where: Where | None = None,
+    device: DeviceRequest | None = None,
     progress: Progress = silent,
 ) -> tuple[ModelCard, dict[str, Any]]:
     """Train a refinement network for ``base`` (in place of its own, if any) and write ``out/bundle``; what was stopped goes on.
@@ -60,7 +61,7 @@ def add_refinement(
     base's name and version, for another base or cases than the folder was begun with, and as :func:`.fitting.fit.fit`
     does.
     """
-    recipe, texts, where = recipe or RefinementRecipe(), texts or Texts(), where or Where()
+    recipe, texts, device = recipe or RefinementRecipe(), texts or Texts(), device or DeviceRequest()
     start = None
     if further:
         spec, start = _second_of(base)
@@ -111,15 +112,14 @@ def add_refinement(
             "validation",
             out / "validation",
             threshold=threshold,
-            device=where.device,
-            threads=where.threads,
+            device=device,
             progress=progress,
         )
         card = dataclasses.replace(card, metrics={"validation": measured(content), "refinement": own})
         with whole_folder(bundle) as partial:
             card = write_bundle(first.network, card, partial, second)
             case = smallest(entries[1] or entries[0])
-            check_parity(Model(card, first.network, second), partial, load_case(cache, case.id), where)
+            check_parity(Model(card, first.network, second), partial, load_case(cache, case.id), device)
     return card, content
 
 

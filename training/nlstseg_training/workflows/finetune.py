@@ -9,7 +9,6 @@ from typing import Any
 
 from nlstseg_training.data.cache import read_manifest, read_split
 from nlstseg_training.evaluation.evaluate import Part, evaluate
-from nlstseg_training.export.bundle import Where
 from nlstseg_training.export.card import Texts, make_card
 from nlstseg_training.export.export import export
 from nlstseg_training.fitting.machine import Machine
@@ -18,6 +17,7 @@ from nlstseg_training.recipe import read_recipe
 from nlstseg_training.refinement.workflow import tune_refinement
 from NLSTSegLib.disk.atomic_folder import held
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.models.bundle import Model, ModelCard, ModelFiles, load_model
 from NLSTSegLib.progress import Progress, silent
 
@@ -42,7 +42,7 @@ def finetune(
     seed: int = 0,
     texts: Texts | None = None,
     machine: Machine | None = None,
-    where: Where | None = None,
+    device: DeviceRequest | None = None,
     progress: Progress = silent,
 ) -> FineTuned:
     """Train ``base`` further in the folder ``out`` and write the new bundle ``out/bundle``; what was stopped goes on.
@@ -53,7 +53,7 @@ def finetune(
     Raises :class:`InputError` when the new model would take the place, or the name and version, of the base, when no case
     is held out, and as :func:`nlstseg_training.fitting.fit.fit` does.
     """
-    texts, where = texts or Texts(), where or Where()
+    texts = texts or Texts()
     bundle, of_base = out / BUNDLE_FOLDER, base.weights.parent.resolve()
     if of_base in (out.resolve(), bundle.resolve()):
         raise InputError(f"'{out}' holds the model that is to be fine-tuned, which is not overwritten; choose another folder")
@@ -76,8 +76,7 @@ def finetune(
             part,
             out / "before",
             threshold=start.card.threshold,
-            device=where.device,
-            threads=where.threads,
+            device=device,
             progress=progress,
         )
         fit_run(out, run, split, start=start, machine=machine)
@@ -87,5 +86,5 @@ def finetune(
             parts = tuple([manifest.entry(case_id) for case_id in ids] for ids in (split.train, split.validation))
             network = tune_refinement(tuned, start, cache, parts, out, seed=seed, machine=machine, progress=progress)
             second = start.card.refinement, network
-        card, contents = export(out, bundle, texts, parts=(part,), where=where, second=second, progress=progress)
+        card, contents = export(out, bundle, texts, parts=(part,), device=device, second=second, progress=progress)
     return FineTuned(card, part, before, contents[part])

@@ -12,7 +12,6 @@ from nlstseg_training.data.cache import Manifest, Split, read_split, write_json
 from nlstseg_training.data.split import make_split
 from nlstseg_training.evaluation.evaluate import EVALUATION_FILE
 from nlstseg_training.evaluation.metrics.published_protocol import PUBLISHED_IOU
-from nlstseg_training.export.bundle import Where
 from nlstseg_training.export.card import Texts
 from nlstseg_training.export.export import export
 from nlstseg_training.fitting.machine import Machine
@@ -20,6 +19,7 @@ from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER, SPLIT_FILE, begin
 from nlstseg_training.recipe import Recipe
 from NLSTSegLib.disk.atomic_folder import held
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.progress import Progress, silent
 
 CACHE_FOLDER, FIT_FOLDER = "cache", "fit"
@@ -67,7 +67,7 @@ def reproduce(
     *,
     seed: int = 0,
     machine: Machine | None = None,
-    where: Where | None = None,
+    device: DeviceRequest | None = None,
     on_split: Callable[[Split], None] = lambda split: None,
     progress: Progress = silent,
 ) -> list[Row]:
@@ -88,7 +88,7 @@ def reproduce(
         if bundle.exists():
             return [*own_rows(_read_evaluation(run_folder)), *PUBLISHED_ROWS]
         fit_run(run_folder, run, split, machine=machine)
-        _, contents = export(run_folder, bundle, Texts(), where=where, progress=progress)
+        _, contents = export(run_folder, bundle, Texts(), device=device, progress=progress)
     return [*own_rows(contents["test"]), *PUBLISHED_ROWS]
 
 
