@@ -113,6 +113,9 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             panel.close()
 
     def onReload(self):
+        self.cleanup()
+        # Slicer calls it again, when the library is no longer there.
+        self.cleanup = lambda: None
         for name in [name for name in sys.modules if name.partition(".")[0] == "NLSTSegLib"]:
             del sys.modules[name]
         super().onReload()

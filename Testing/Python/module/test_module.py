@@ -192,6 +192,18 @@ class SceneTest(WholeModuleTestCase):
         self.assertIsNot(again, self.widget)
         self.assertIs(again.input.volume_node, ct)
 
+    def test_reload_during_a_run_ends_it(self):
+        import slicer
+
+        self.enterContext(mock.patch.dict(sys.modules))
+        self.choose_ct(self.add_ct())
+        self.choose_model()
+        host.click(self.widget.run.ui.applyButton)
+        self.assertTrue(self.widget.run.is_running)
+        self.widget.onReload()
+        self.assertFalse(self.widget.run.is_running)
+        self.assertFalse(slicer.util.getModuleWidget("NLSTSeg").run.is_running)
+
 
 class ScriptTest(WholeModuleTestCase):
     def test_process_needs_no_panel_and_its_progress_stops_it(self):
