@@ -15,6 +15,7 @@ import numpy as np
 
 from nlstseg_training.data.cache import LesionKind, Refusal
 from nlstseg_training.data.readers.zip_files import extract, members
+from NLSTSegLib.disk.files_below import files_below
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.volume.ct import CtVolume
 
@@ -63,11 +64,12 @@ def find_table(root: Path) -> tuple[dict[str, dict[int, LabelRow]], list[Refusal
 
 def _places(root: Path) -> Iterator[tuple[str, Path | None]]:
     """Path of each table on the disk, or else inside an archive, and that archive."""
-    on_disk = sorted(root.rglob(TABLE_NAME)) if root.is_dir() else []
+    files = sorted(files_below(root)) if root.is_dir() else [root]
+    on_disk = [path for path in files if path.name == TABLE_NAME]
     yield from ((str(path), None) for path in on_disk)
     if on_disk:
         return
-    for archive in sorted(root.rglob("*.zip")) if root.is_dir() else [root]:
+    for archive in [path for path in files if path.suffix == ".zip"] if root.is_dir() else [root]:
         with contextlib.suppress(InputError):
             for member in members(archive):
                 if member.filename.rpartition("/")[2] == TABLE_NAME:

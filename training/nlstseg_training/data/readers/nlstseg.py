@@ -17,6 +17,7 @@ from nlstseg_training.data.cache import Refusal, natural
 from nlstseg_training.data.readers.label_table import LabelRow, compare, find_table
 from nlstseg_training.data.readers.source import Found, RawCase, Source, file_states
 from nlstseg_training.data.readers.zip_files import extract, members
+from NLSTSegLib.disk.files_below import files_below
 from NLSTSegLib.disk.scratch import scratch_folder
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.read import read_ct, read_labels
@@ -96,11 +97,10 @@ def _files(root: Path, reader: str) -> tuple[list[StoredFile], list[Refusal]]:
     """Every file that may belong to a case, those on the disk first."""
     if not root.exists():
         raise InputError(f"there is no '{root}'; name the folder with the cases")
-    files, refused = [], []
-    archives = [root] if root.is_file() else sorted(root.rglob("*.zip"))
-    if root.is_dir():
-        files = [StoredFile(str(path)) for path in sorted(root.rglob("*_*.nii*")) if path.is_file()]
-    for archive in archives:
+    refused = []
+    on_disk = [] if root.is_file() else sorted(files_below(root))
+    files = [StoredFile(str(path)) for path in on_disk if FILE_NAME.fullmatch(path.name)]
+    for archive in [root] if root.is_file() else [path for path in on_disk if path.suffix == ".zip"]:
         try:
             files += [StoredFile(member.filename, archive) for member in members(archive)]
         except InputError as error:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from nlstseg_training.data.cache import Kind, LesionKind, Refusal
+from NLSTSegLib.disk.files_below import files_below
 from NLSTSegLib.volume.ct import CtVolume
 
 
@@ -67,7 +68,7 @@ def file_states(paths: Iterable[Path]) -> str:
     """Names, sizes and times of files; of folders their files'."""
     digest = hashlib.sha256()
     for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        for file in sorted(files_below(path)) if path.is_dir() else [path]:
             if file.is_file():
                 facts = file.stat()
                 digest.update(f"{file.name}:{facts.st_size}:{facts.st_mtime_ns};".encode("utf-8", "surrogatepass"))
