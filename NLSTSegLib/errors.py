@@ -1,8 +1,12 @@
 """What can go wrong, by exit code. Every message is one sentence: what is wrong, with what, and what to do."""
 
+UNEXPECTED, STOPPED, OWNER_GONE = 1, 130, 131
+"""Exit codes beside those of the errors: of a fault that is nobody's but the program's, after Ctrl-C or another request to end,
+and of a child whose owner has died."""
+
 OUT_OF_MEMORY = (
-    *("out of memory", "allocate memory", "bad_alloc", "could not create a ", "can't start new thread"),
-    *("STATUS_ALLOC_FAILED", "unable to find an engine"),
+    *("out of memory", "OutOfMemory", "not enough memory", "allocate memory", "bad_alloc", "MemoryError"),
+    *("could not create a ", "can't start new thread", "STATUS_ALLOC_FAILED", "unable to find an engine"),
 )
 """Words of torch, of oneDNN in it, of SimpleITK and of Python (which takes memory for a thread) when there is none left, and
 of cuBLAS and cuDNN."""
@@ -29,8 +33,12 @@ class ModelError(NLSTSegError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` is one of the ways in which the libraries say that they got no memory."""
-    said = str(error)
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(words in said for words in OUT_OF_MEMORY))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and says_out_of_memory(str(error)))
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Whether ``text``, of an error or of a log, holds any of :data:`OUT_OF_MEMORY`, in whatever case."""
+    return any(words.lower() in text.lower() for words in OUT_OF_MEMORY)
 
 
 def printable(text: str) -> str:

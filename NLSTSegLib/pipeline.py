@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 NETWORK, LESIONS = 0.06, 0.95
-"""Of the progress, where the networks begin and end."""
+"""Progress at which the networks begin and end."""
 
 
 @dataclass(frozen=True)

@@ -109,9 +109,10 @@ def time(
     from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
+        from NLSTSegLib.inference.devices import DeviceRequest
         from NLSTSegLib.jobs.learned_duration import measure_run_time
 
-        typer.echo(measure_run_time(model, device.value, threads, everywhere).as_text())
+        typer.echo(measure_run_time(model, DeviceRequest(device.value, threads), everywhere=everywhere).as_text())
 
 
 @app.command()

@@ -16,19 +16,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from NLSTSegLib.cli.terminal import UnfailingStream
-from NLSTSegLib.errors import InputError, NLSTSegError, is_out_of_memory, printable
+from NLSTSegLib.errors import STOPPED, UNEXPECTED, InputError, NLSTSegError, is_out_of_memory, printable
 from NLSTSegLib.progress import Progress, silent, stage_of
 
 if TYPE_CHECKING:
     from NLSTSegLib.models.bundle import Model
     from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions
     from NLSTSegLib.volume.ct import CtVolume
-
-STOPPED = 130
-"""Exit code after Ctrl-C or a request to end."""
-
-UNEXPECTED = 1
-"""Exit code after an error that is nobody's but the program's."""
 
 READ_SHARE, WRITE_SHARE = 0.05, 0.05
 """Parts of the progress bar before and after the segmentation itself."""

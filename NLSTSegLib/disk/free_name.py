@@ -21,8 +21,13 @@ def is_plain_name(name: str) -> bool:
     return PLAIN_NAME.fullmatch(name) is not None
 
 
+def plain_name(name: str) -> str:
+    """``name`` without what some file system does not take, as the name of a folder."""
+    return NOT_IN_NAMES.sub("_", name)[:LONGEST_NAME].strip() or "_"
+
+
 def new_folder(parent: Path, name: str) -> Path:
-    """A folder of ``parent`` that is not there: ``name`` without what no file system takes, ``name 2`` where that is taken."""
-    plain = NOT_IN_NAMES.sub("_", name)[:LONGEST_NAME].strip() or "_"
+    """A folder of ``parent`` that is not there: the plain ``name``, or ``name 2`` and so on where that is taken."""
+    plain = plain_name(name)
     numbered = itertools.chain([plain], (f"{plain} {number}" for number in itertools.count(2)))
     return next(parent / each for each in numbered if not (parent / each).exists())

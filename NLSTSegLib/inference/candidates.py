@@ -47,7 +47,7 @@ class CutOut:
 
     values: np.ndarray
     """0 beyond the ends of the volume."""
-    there: np.ndarray
+    inside_volume: np.ndarray
     """bool: False beyond the ends."""
     axes: tuple[np.ndarray, np.ndarray, np.ndarray]
     """Indices of its slices, rows and columns in the volume, which may lie beyond its ends."""

@@ -47,7 +47,7 @@ def downsampled(ct: CtVolume, lung_mask: np.ndarray | None) -> tuple[CtVolume, n
 
 
 def least_voxels(ct: CtVolume) -> int:
-    """Of the downsampled CT that a lesion has which is large enough."""
+    """Least number of voxels, in the downsampled CT, of a lesion of :data:`LEAST_MM3`."""
     return int(LEAST_MM3 / (ct.voxel_volume_mm3 * slices_of_block(ct) * FACTOR**2))
 
 

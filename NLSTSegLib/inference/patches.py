@@ -26,7 +26,7 @@ LEAST_WEIGHT = 1e-3
 """A voxel that only the corner of one patch covers keeps that patch's value."""
 
 MOST_GRID_VOXELS = 10**9
-"""Of a CT resampled to the model's spacing; 300 slices of 512 x 512 pixels have 0.08 times as many."""
+"""Most voxels of a CT resampled to the model's spacing; 300 slices of 512 x 512 pixels have 0.08 times as many."""
 
 Corner = tuple[int, int, int]
 """First voxel (k, j, i) of a patch; the patch may reach beyond the image, where there is air."""

@@ -16,6 +16,7 @@ from NLSTSegLib.inference.candidates import LEAST_VOXELS, Candidate, CutOut, cut
 from NLSTSegLib.inference.devices import PLAIN_CPU, Device, to_device
 from NLSTSegLib.inference.slices import arriving
 from NLSTSegLib.models.specs import RefinementSpec
+from NLSTSegLib.volume.components import touching
 from NLSTSegLib.volume.ct import CtVolume
 from NLSTSegLib.volume.regions import Box
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 RIM_PX = 3
-"""So far around its outline a lesion's probability is kept, for lower thresholds."""
+"""Pixels around its outline in which a lesion's probability is kept, for lower thresholds."""
 
 FLIPS = ((), (2, 3), (2, 4), (3, 4))
 """Axes along which a cut-out is mirrored (2 to 4: k, j, i); the answers are averaged. Each axis is mirrored in half of these four
@@ -91,7 +92,7 @@ def _run(
 ) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
-    x = to_device(np.stack([network_input(cut.values, cut.there, window_hu) for cut in cuts]), device)
+    x = to_device(np.stack([network_input(cut.values, cut.inside_volume, window_hu) for cut in cuts]), device)
     with torch.inference_mode():
         outline, logit = (answer.float() for answer in network(x))
         likely = (logit > LIKELY_LOGIT).nonzero()[:, 0]
@@ -129,9 +130,9 @@ def _with_moved(network: torch.nn.Module, x: torch.Tensor, outlines: torch.Tenso
 def _scored(candidate: Candidate, turns: Sequence[CutOut], outlines: np.ndarray, logit: float) -> ScoredCandidate:
     """The slices of all turns in their order again, without what lies beyond the ends of the CT."""
     outline = np.stack(list(outlines), axis=1).reshape(-1, *outlines.shape[2:])
-    there = np.stack([cut.there for cut in turns], axis=1).reshape(outline.shape)
+    inside_volume = np.stack([cut.inside_volume for cut in turns], axis=1).reshape(outline.shape)
     k = np.stack([cut.axes[0] for cut in turns], axis=1).ravel()
-    inside = [np.flatnonzero(there.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    inside = [np.flatnonzero(inside_volume.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     axes = (k, *turns[0].axes[1:])
     box = tuple(slice(int(axis[n[0]]), int(axis[n[-1]]) + 1) for axis, n in zip(axes, inside, strict=True))
     own = np.zeros([side.stop - side.start for side in box], bool)
@@ -140,11 +141,11 @@ def _scored(candidate: Candidate, turns: Sequence[CutOut], outlines: np.ndarray,
     return ScoredCandidate(outline[np.ix_(*inside)], own, (box[0], box[1], box[2]), logit)
 
 
-def network_input(hu: np.ndarray, there: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
+def network_input(hu: np.ndarray, inside_volume: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
     """float32 ``[2, k, j, i]``: HU clipped to the window as -1..1 (0 where there is no voxel), and 1 where there is one."""
     low, high = window_hu
     unit = (np.clip(hu, low, high).astype(np.float32) - low) / (high - low)
-    return np.stack((np.where(there, unit * 2 - 1, 0), there)).astype(np.float32)
+    return np.stack((np.where(inside_volume, unit * 2 - 1, 0), inside_volume)).astype(np.float32)
 
 
 def refine(
@@ -186,7 +187,7 @@ def refine(
 
 
 def _sureness(candidate: Candidate, probability: np.ndarray) -> tuple[int, int]:
-    """By the highest probability in it, and of equals the larger one: what sorts candidates."""
+    """Sorting key of a candidate: the highest probability in it, then its voxels."""
     return int(probability[candidate.box][candidate.mask].max()), int(candidate.mask.sum())
 
 
@@ -202,17 +203,15 @@ def around_outline(look: ScoredCandidate, threshold: float) -> np.ndarray:
     """
     import SimpleITK as sitk
 
-    labels = sitk.GetArrayFromImage(
-        sitk.ConnectedComponent(sitk.GetImageFromArray((look.outline > threshold).astype(np.uint8)), True)
-    )
-    core = np.isin(labels, np.setdiff1d(labels[look.own], 0))
+    inside = look.outline > threshold
+    core = touching(inside, look.own)
     reach = sitk.BinaryDilate(sitk.GetImageFromArray(core.astype(np.uint8)), (RIM_PX, RIM_PX, 1))
-    return (sitk.GetArrayFromImage(reach) > 0) & (core | (labels == 0))
+    return (sitk.GetArrayFromImage(reach) > 0) & (core | ~inside)
 
 
 def _common(box: Sequence[slice], other: Sequence[slice]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Where two boxes of one grid meet, in the voxels of each."""
     spans = [(max(a.start, b.start), max(a.start, b.start, min(a.stop, b.stop))) for a, b in zip(box, other, strict=True)]
-    here = tuple(slice(low - a.start, high - a.start) for (low, high), a in zip(spans, box, strict=True))
-    there = tuple(slice(low - b.start, high - b.start) for (low, high), b in zip(spans, other, strict=True))
-    return here, there
+    in_box = tuple(slice(low - a.start, high - a.start) for (low, high), a in zip(spans, box, strict=True))
+    in_other = tuple(slice(low - b.start, high - b.start) for (low, high), b in zip(spans, other, strict=True))
+    return in_box, in_other

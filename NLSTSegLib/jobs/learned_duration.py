@@ -12,7 +12,7 @@ import numpy as np
 
 from NLSTSegLib import __version__
 from NLSTSegLib.errors import ModelError
-from NLSTSegLib.inference.devices import DeviceChoice, choose_device
+from NLSTSegLib.inference.devices import DeviceRequest, choose_device
 from NLSTSegLib.inference.slices import MAXIMUM_WORKERS
 from NLSTSegLib.volume.ct import CtVolume
 
@@ -23,13 +23,14 @@ SLICE_PIXELS = 512 * 512
 """Times are those of a slice with as many pixels; others take longer or shorter by their pixels."""
 
 SLICES_WITH_LUNG = 0.85
-"""Of the slices of a chest CT; the network skips the others."""
+"""Share of the slices of a chest CT that show lung; the network skips the others."""
 
 LUNGS_PX = ((256, 155), (256, 357), (112, 47))
 """Middles (row, column) and half axes of the two ellipses that stand for lungs: an eighth of a slice of 512 x 512."""
 
 OTHER_STAGES_S = 0.012
-"""Of a slice: reading, finding the lungs, measuring and writing, which depend little on the computer (docs/performance.md)."""
+"""Seconds a slice for the rest: reading, finding the lungs, measuring and writing, which depend
+little on the computer (docs/performance.md)."""
 
 LOOKS = 2.3
 """With refinement and low resolution the networks take so many times as long as the first alone, 1.8 and 2.8 in two
@@ -96,7 +97,7 @@ def _slices(size_ijk: tuple[int, ...]) -> float:
     return float(np.prod(size_ijk)) / SLICE_PIXELS
 
 
-def measure_run_time(model_name: str, device: DeviceChoice, threads: int | None = None, everywhere: bool = False) -> RunTime:
+def measure_run_time(model_name: str, device: DeviceRequest, *, everywhere: bool = False) -> RunTime:
     """Time ``segment`` on slices of synthetic tissue, in synthetic lungs or everywhere, and tell from it what a run on a chest
     takes. What Python itself takes to start is left out. Of a refinement network a chest's usual share is taken, :data:`LOOKS`.
 
@@ -113,10 +114,10 @@ def measure_run_time(model_name: str, device: DeviceChoice, threads: int | None 
         raise ModelError(f"the time of the 3D network '{files.card.name}' is not told by single slices; run it once")
     model = load_model(files)
     # Two batches on a graphics card, or two slices for each worker: the first to warm up.
-    slices = 2 * max(MAXIMUM_WORKERS, choose_device(device, threads).most_slices)
+    slices = 2 * max(MAXIMUM_WORKERS, choose_device(device.choice, device.threads).most_slices)
     hu = np.random.default_rng(0).integers(-1000, 200, (slices, 512, 512), dtype=np.int16)
-    where = "none" if everywhere else np.stack([_lungs()] * slices)
-    options = SegmentOptions(threshold=SURE, lung_field=where, device=device, threads=threads)
+    lungs = "none" if everywhere else np.stack([synthetic_lungs()] * slices)
+    options = SegmentOptions(threshold=SURE, lung_field=lungs, device=device.choice, threads=device.threads)
     reports: list[tuple[float, float]] = []
 
     def note(fraction: float, stage: str) -> None:
@@ -135,7 +136,7 @@ def measure_run_time(model_name: str, device: DeviceChoice, threads: int | None 
     return RunTime(round(start_s, 3), round(searched * looks * slice_s + OTHER_STAGES_S, 6))
 
 
-def _lungs() -> np.ndarray:
+def synthetic_lungs() -> np.ndarray:
     """bool ``[j, i]`` of 512 x 512 pixels: :data:`LUNGS_PX`."""
     j, i = np.ogrid[:512, :512]
     *middles, (half_j, half_i) = LUNGS_PX

@@ -8,16 +8,13 @@ import time
 from pathlib import Path
 
 from NLSTSegLib.disk.scratch import is_scratch_lock, remove_dead_folder
-from NLSTSegLib.errors import InputError
+from NLSTSegLib.errors import OWNER_GONE, InputError
 
 OWNER_VARIABLE = "NLSTSEG_OWNER_LOCK"
 """Environment variable that names the lock of the scratch folder the child works in; whoever started it holds the lock."""
 
 WATCH_S = 0.5
 """Seconds between two looks at the lock."""
-
-OWNER_GONE = 131
-"""Exit code of a child whose owner has died."""
 
 
 def end_without_owner() -> None:

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from NLSTSegLib.errors import InputError, as_sentence, printable
+from NLSTSegLib.errors import STOPPED, InputError, as_sentence, printable, says_out_of_memory
 from NLSTSegLib.jobs.child_process import ChildProcess, Priority
 from NLSTSegLib.jobs.options import RunOptions
 from NLSTSegLib.jobs.remaining import RemainingTime
@@ -17,14 +17,8 @@ from NLSTSegLib.volume.ct import CtVolume
 CT_FILE, RESULT_FOLDER = "ct.nrrd", "result"
 """Names in the scratch folder of the run: what goes in and what comes out."""
 
-STOPPED = 130
-"""``exit_code`` of a run that was killed on purpose, as that of the command line after Ctrl-C."""
-
 ERROR_LINE = re.compile(r"^nlstseg: (error: |unexpected )(.*)$", re.MULTILINE)
 """How the command line says on stderr what went wrong, in one sentence."""
-
-OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemory|MemoryError|not enough memory|can't allocate memory|bad_alloc", re.I)
-"""How Python, torch, CUDA and C++ say that there is no memory left."""
 
 
 class ChildRun:
@@ -123,7 +117,7 @@ def error_sentence(exit_code: int, log: str) -> str:
     last_line = printable((log.strip().splitlines() or [""])[-1].strip())[:200]
     name = _signal_name(exit_code)
     # The system itself ends with SIGKILL what takes the last memory.
-    if OUT_OF_MEMORY.search(found[-1][1] if found else last_line) or name == "SIGKILL":
+    if says_out_of_memory(found[-1][1] if found else last_line) or name == "SIGKILL":
         return (
             "The run was ended because the memory of the computer or of its graphics card ran out, or somebody ended it; "
             "close other programs, or choose the device cpu, and try again."

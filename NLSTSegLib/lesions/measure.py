@@ -7,6 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 import numpy as np
 
+from NLSTSegLib.volume.components import component_labels
 from NLSTSegLib.volume.ct import CtVolume
 from NLSTSegLib.volume.regions import bounding_box
 
@@ -148,14 +149,9 @@ def _frame_mm(ct: CtVolume) -> np.ndarray:
 
 
 def _solid_long_axis_mm(solid: np.ndarray, frame_mm: np.ndarray) -> float:
-    import SimpleITK as sitk
-
     if not solid.any():
         return 0.0
-    components = sitk.ConnectedComponentImageFilter()
-    components.FullyConnectedOn()
-    components.SetNumberOfWorkUnits(1)  # a lesion is small: sharing it out among threads takes longer than the work
-    labels = sitk.GetArrayFromImage(components.Execute(sitk.GetImageFromArray(solid.astype(np.uint8))))
+    labels = component_labels(solid)
     largest = labels == np.bincount(labels[solid]).argmax()
     return max(float(_distances_mm(hull).max()) for hull in _hulls_mm(largest, frame_mm).values())
 

@@ -32,7 +32,7 @@ SECOND_PREFIX = "second."
 """Before the names of the second network's tensors."""
 
 CHECKPOINT_ENDINGS = (".pth", ".pt")
-"""Of a published checkpoint."""
+"""Endings of the file of a published checkpoint."""
 
 MAXIMUM_WEIGHTS_BYTES = 2_000_000_000
 """A larger file of weights is not read; the published checkpoint with its optimizer has 0.05 GB."""
@@ -114,7 +114,7 @@ def models_in(folder: Path) -> list[Path]:
 
 
 def _card_and_weights(path: Path) -> tuple[ModelCard, Path]:
-    """Of a bundle folder or a published checkpoint."""
+    """Card and weights file of a bundle folder or a published checkpoint."""
     if path.suffix in CHECKPOINT_ENDINGS and not os.path.isdir(path):
         return published_card(path), path
     return read_card(path / CARD_FILE), path / WEIGHTS_FILE
@@ -252,7 +252,7 @@ def _checkpoint_state(data: bytes, path: Path) -> dict[str, torch.Tensor]:
 
 
 def _unpacked_bytes(data: bytes) -> int:
-    """Of a checkpoint as torch writes it since 1.6, a zip archive; older ones are not packed."""
+    """Bytes that a checkpoint unpacks to: torch writes a zip archive since 1.6; older ones are not packed."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return len(data)
     with zipfile.ZipFile(io.BytesIO(data)) as packed:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from NLSTSegLib.disk.strict_json import FORMERLY, read_strict
 from NLSTSegLib.errors import ModelError, printable
-from NLSTSegLib.models.specs import LEAST_SPACING_MM, MAXIMUM_STEP_MM, InputSpec, RefinementSpec
+from NLSTSegLib.models.specs import LEAST_SPACING_MM, MAXIMUM_STEP_MM, PUBLISHED_WINDOW_HU, InputSpec, RefinementSpec
 
 CARD_FILE = "model.json"
 
@@ -30,7 +30,7 @@ class Architecture:
     kind: Literal["unet", "published"]
     dimensions: Literal[2, 3] = 2
     channels: tuple[int, ...] = ()
-    normalization: Literal["batch", "group", "instance", "none"] = "batch"
+    normalization: Literal["batch", "none"] = "batch"
     residual: bool = True
 
 
@@ -135,8 +135,8 @@ def published_card(weights: Path) -> ModelCard:
         version="published",
         description="Checkpoint of the published NLSTseg 2D U-Net, supplied by the user.",
         architecture=Architecture("published"),
-        # Window centre -500 width 1400; the procedure truncates to whole grey values.
-        input=InputSpec(window_hu=(-1200.0, 200.0), as_uint8=True, margin_px=44),
+        # The procedure truncates to whole grey values.
+        input=InputSpec(window_hu=PUBLISHED_WINDOW_HU, as_uint8=True, margin_px=44),
         orientation="LPS",
         spacing_note="native in-plane pixels, each axial slice alone",
         threshold=0.5,

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PUBLISHED_WINDOW_HU = (-1200.0, 200.0)
+"""The window of the published procedure (Chen et al. 2025): centre -500, width 1400."""
+
 MAXIMUM_INPUT_SLICES = 63
 """More input slices than any chest needs are a broken card, and would fill the memory."""
 
@@ -79,7 +82,7 @@ class RefinementSpec:
     candidate_threshold: float
     """Probability of the first network from which a component is looked at again."""
     outline_threshold: float
-    """Of the second network's voxels, given that there is a lesion; the card's ``threshold`` stands for it."""
+    """Threshold of the second network's voxels, given that there is a lesion; the card's ``threshold`` stands for it."""
     score_slope: float
     score_shift: float
     """A candidate is a lesion with the probability ``sigmoid(score_slope * logit + score_shift)`` (Platt's scaling)."""

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from NLSTSegLib.disk.free_name import plain_name
 from NLSTSegLib.errors import ModelError
 from NLSTSegLib.models.bundle import (
     CHECKPOINT_ENDINGS,
@@ -30,12 +31,6 @@ TEXT_FILES = re.compile(r"(licen[cs]e|notice|readme|copying)[^/\\]*", re.IGNOREC
 """Files beside a model that go with it."""
 
 LARGEST_TEXT_BYTES = 1_000_000
-
-NOT_IN_NAMES = re.compile(r"[^\w()+ -]")
-"""What some file system refuses, or reads as something else, in the name of a folder."""
-
-LONGEST_NAME = 60
-"""Characters of the name of a folder; with the folders above it a path stays below the 260 of Windows."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,7 @@ def add_model(path: Path) -> AddedModel:
             _copy(source, half)
             copy = find_model(str(half / source.weights.name if source.weights.suffix in CHECKPOINT_ENDINGS else half))
             is_loaded = _check(copy)
-            folder = store / _folder_name(name)
+            folder = store / plain_name(name)
             if folder.exists():
                 raise ModelError(f"the folder '{folder}' is there already; remove it or give the model another name")
             half.chmod(0o755)
@@ -143,10 +138,6 @@ def _check_name(name: str) -> None:
             where = "comes with the program" if model.origin == "bundled" else f"is installed already in '{_folder_of(model)}'"
             advice = "change the name in its card" if model.origin == "bundled" else "remove that one first"
             raise ModelError(f"a model with the name '{name}' {where}; {advice}")
-
-
-def _folder_name(name: str) -> str:
-    return NOT_IN_NAMES.sub("_", name)[:LONGEST_NAME].strip() or "_"
 
 
 def _copy(source: ModelFiles, folder: Path) -> None:

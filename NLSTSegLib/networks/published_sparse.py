@@ -37,7 +37,7 @@ Rectangle = tuple[int, int, int, int]
 """First row, row after the last, first column, column after the last."""
 
 Weights = tuple[torch.Tensor, torch.Tensor]
-"""Of a convolution, and its biases."""
+"""Kernel and biases of a convolution."""
 
 
 class SparsePublishedUNet(Network):
@@ -119,7 +119,7 @@ class SparsePublishedUNet(Network):
 @dataclass(frozen=True)
 class _Arrays:
     image: torch.Tensor
-    """With the padding of the first layer around."""
+    """The slice, with the padding of the first layer around."""
     sources: list[torch.Tensor]
     """What each step reads."""
     targets: list[torch.Tensor]
@@ -252,7 +252,7 @@ def _inside(array: torch.Tensor, rectangle: Rectangle, around: int = 0) -> torch
 
 
 def _grown(region: np.ndarray, pixels: int) -> np.ndarray:
-    """By so many pixels to every side, corners too."""
+    """The region, larger by so many pixels on every side, corners too."""
     for axis in (0, 1):
         for _ in range(pixels):
             narrow = np.moveaxis(region, axis, 0)

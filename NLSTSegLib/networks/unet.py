@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +20,7 @@ class UNetConfig:
     ``dimensions`` is 2 or 3. ``input_slices`` is the number of input channels: for 2.5D, the slice to segment stands in
     the middle of its neighbours. ``channels`` gives one width per resolution level; every level halves the sides.
     ``normalization`` is ``"batch"`` (fixed statistics at inference, so a whole slice is seen as the training patches
-    were), ``"group"``, ``"instance"`` or ``"none"``.
+    were) or ``"none"``.
     """
 
     dimensions: int = 2
@@ -41,7 +40,7 @@ class UNetConfig:
             raise ValueError(f"channels must have 1 to {MAXIMUM_LEVELS} widths, not {len(self.channels)}")
         if not all(1 <= width <= MAXIMUM_WIDTH for width in self.channels):
             raise ValueError(f"channels must be widths of 1 to {MAXIMUM_WIDTH}, not {self.channels}")
-        if self.normalization not in ("batch", "group", "instance", "none"):
+        if self.normalization not in ("batch", "none"):
             raise ValueError(f"unknown normalization {self.normalization!r}")
 
 
@@ -111,9 +110,4 @@ class ConvBlock(nn.Module):
 def _normalization(config: UNetConfig, width: int) -> nn.Module:
     if config.normalization == "batch":
         return nn.BatchNorm2d(width) if config.dimensions == 2 else nn.BatchNorm3d(width)
-    if config.normalization == "group":
-        return nn.GroupNorm(math.gcd(8, width), width)
-    if config.normalization == "instance":
-        kind = nn.InstanceNorm2d if config.dimensions == 2 else nn.InstanceNorm3d
-        return kind(width, affine=True)
     return nn.Identity()

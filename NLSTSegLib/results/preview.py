@@ -10,13 +10,10 @@ import numpy as np
 from NLSTSegLib.lesions.coding import segment_color
 from NLSTSegLib.lesions.find import Lesion
 from NLSTSegLib.pipeline import SegmentationResult
-from NLSTSegLib.volume.ct import PADDING_HU
+from NLSTSegLib.volume.ct import LUNG_WINDOW_HU, PADDING_HU
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
-
-WINDOW_HU = (-1350.0, 150.0)
-"""Lung window: centre -600, width 1500."""
 
 PANEL_PX = 224
 """Side of one cut-out."""
@@ -124,7 +121,7 @@ def _panel(hu: np.ndarray, mask: np.ndarray, color: tuple[int, ...], view_voxels
     """The middle ``view_voxels`` (rows, columns; fractions count, or the scale bar would lie) of a cut, with the outline."""
     from PIL import Image, ImageChops, ImageFilter
 
-    low, high = WINDOW_HU
+    low, high = LUNG_WINDOW_HU
     grey = np.clip((hu - low) / (high - low) * 255, 0, 255).astype(np.uint8)
     side = (PANEL_PX, PANEL_PX)
     top, left = (np.array(hu.shape) - view_voxels) / 2

@@ -11,7 +11,7 @@ import numpy as np
 from NLSTSegLib.checks.preflight import check_ct
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.scene.segmentations import join_study
-from NLSTSegLib.scene.volumes import LPS_FROM_RAS, LUNG_WINDOW_HU, check_parent_transform, ct_from_volume_node, grid_lps_mm
+from NLSTSegLib.scene.volumes import LPS_FROM_RAS, LUNG_WIDTH_LEVEL_HU, check_parent_transform, ct_from_volume_node, grid_lps_mm
 from NLSTSegLib.volume.ct import CtVolume
 
 if TYPE_CHECKING:
@@ -176,5 +176,5 @@ def _with_voxels(
     copy.SetOrigin((LPS_FROM_RAS @ origin_lps_mm).tolist())
     copy.CreateDefaultDisplayNodes()
     copy.GetDisplayNode().SetAutoWindowLevel(False)
-    copy.GetDisplayNode().SetWindowLevel(*LUNG_WINDOW_HU)
+    copy.GetDisplayNode().SetWindowLevel(*LUNG_WIDTH_LEVEL_HU)
     return copy

@@ -20,7 +20,7 @@ from NLSTSegLib.volume.regions import Region
 if TYPE_CHECKING:
     from slicer import vtkMRMLDisplayableNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
-GRID_TOLERANCE_MM = 1e-3
+RESULT_OFF_GRID_MM = 1e-3
 """Grids count as the same when their corner voxels are closer; file formats round to less."""
 
 
@@ -82,7 +82,7 @@ def _check_grid(result: SegmentationResult | SavedResult, volume_node: vtkMRMLSc
     if same:
         corners_ijk = np.array(list(np.ndindex(2, 2, 2))) * (np.array(image.GetDimensions()) - 1)
         here, there = (_places_lps_mm(grid, corners_ijk) for grid in (grid_lps_mm(volume_node), result.grid))
-        same = np.allclose(here, there, rtol=0, atol=GRID_TOLERANCE_MM)
+        same = np.allclose(here, there, rtol=0, atol=RESULT_OFF_GRID_MM)
     if not same:
         raise InputError(
             f"the voxel grid of the volume '{volume_node.GetName()}' is not that of the CT that was segmented; "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.volume.ct import Acquisition, CtVolume, Grid
+from NLSTSegLib.volume.ct import LUNG_WINDOW_HU, Acquisition, CtVolume, Grid
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLScene
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
 """Left and posterior are minus right and minus anterior; superior is the same."""
 
-LUNG_WINDOW_HU = (1500.0, -500.0)
-"""Width and level, in that order as in MRML."""
+LUNG_WIDTH_LEVEL_HU = (LUNG_WINDOW_HU[1] - LUNG_WINDOW_HU[0], (LUNG_WINDOW_HU[0] + LUNG_WINDOW_HU[1]) / 2)
+"""The lung window as MRML takes it."""
 
 RIGID_TOLERANCE = 1e-3
 """How far the axes of a parent transform may be from unit length and right angles; a lesion of 100 mm gains 0.1 mm."""
@@ -71,7 +71,7 @@ def volume_node_of_ct(ct: CtVolume, scene: vtkMRMLScene, name: str) -> vtkMRMLSc
     node.SetIJKToRASMatrix(matrix)
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetAutoWindowLevel(False)
-    node.GetDisplayNode().SetWindowLevel(*LUNG_WINDOW_HU)
+    node.GetDisplayNode().SetWindowLevel(*LUNG_WIDTH_LEVEL_HU)
     return node
 
 

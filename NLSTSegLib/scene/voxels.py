@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LABELMAP = "Binary labelmap"
 """Slicer's name of the representation of segments as voxels."""
 
-GRID_TOLERANCE_MM = 1e-2
+SEGMENT_OFF_GRID_MM = 1e-2
 """A segment is on the grid of the CT when corner voxels are closer; formats with single precision are off by less."""
 
 
@@ -64,7 +64,7 @@ def check_grid(segmentation_node: vtkMRMLSegmentationNode, volume_node: vtkMRMLS
         layer.GetImageToWorldMatrix(own)
         off_mm = corners_ijk @ (slicer.util.arrayFromVTKMatrix(own) - slicer.util.arrayFromVTKMatrix(expected)).T
         first, last = np.reshape(layer.GetExtent(), (3, 2)).T
-        if np.abs(off_mm).max() > GRID_TOLERANCE_MM or (first < 0).any() or (last >= size_ijk).any():
+        if np.abs(off_mm).max() > SEGMENT_OFF_GRID_MM or (first < 0).any() or (last >= size_ijk).any():
             raise InputError(
                 f"the segment '{segmentation.GetSegment(segment_id).GetName()}' does not lie on the voxels of the CT "
                 f"'{volume_node.GetName()}'; choose the CT that it was made on"

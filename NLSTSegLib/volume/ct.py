@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 PADDING_HU = -1024
 """Value that stands for 'no tissue measured here': air, the lower end of the HU scale."""
 
+LUNG_WINDOW_HU = (-1350.0, 150.0)
+"""What pictures show from black to white: centre -600, width 1500."""
+
 FARTHEST_MM = 1e6
 """A volume further from the origin of its coordinates has a damaged header."""
 

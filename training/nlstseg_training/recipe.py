@@ -118,7 +118,7 @@ class Recipe:
     epoch_steps: int = 250
     validation_steps: int = 20
     average_decay: float = 0.998
-    """Of the exponentially averaged weights; 0: the last weights themselves."""
+    """Decay of the exponentially averaged weights; 0: the last weights themselves."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
     threshold: float = 0.5
     min_volume_mm3: float = 0.0

@@ -10,6 +10,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from helpers.dicom_files import small_chest
+from helpers.marks import real_data
 from helpers.placed_chest import leaning
 from helpers.shared_data import shared_data
 from NLSTSegLib.checks.preflight import CUT_AREA_MM2, RESAMPLED, Finding, check_ct, check_lungs, stop_on_errors
@@ -42,6 +43,7 @@ class CleanTest(unittest.TestCase):
         self.assertEqual(codes(chest(modality="CT", format="DICOM", slice_origins_lps_mm=origins)), {})
         self.assertEqual(codes(chest(small_chest((20, 40, 44)).astype(np.float32))), {})
 
+    @real_data
     def test_real_chests_have_only_padding(self):
         data = shared_data()
         if data is None:
@@ -242,6 +244,7 @@ class LungsTest(unittest.TestCase):
         hu[:, 5:15, 5 : 6 + columns] = -850
         self.assertIn("bottom, top", self.cut(hu)[1])
 
+    @real_data
     def test_real_chest_without_its_base(self):
         data = shared_data()
         if data is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from helpers.marks import real_data
 from helpers.placed_chest import AXES
 from helpers.shared_data import shared_data
 from helpers.small_nlstseg import as_int32_with_padding, labelled_chest
@@ -94,6 +95,7 @@ class TrainedOnTest(unittest.TestCase):
 
 
 class RealScanTest(unittest.TestCase):
+    @real_data
     def test_a_nifti_copy_is_the_scan_of_its_dicom_files(self):
         data = shared_data()
         if data is None:

@@ -37,17 +37,34 @@ def long_ct() -> CtVolume:
 
 def living_processes(group: int) -> list[int]:
     """Numbers of the processes of a group that are no zombies. Raises :class:`unittest.SkipTest` where nobody can tell."""
+    return [number for number, _, group_of_it in _processes() if group_of_it == group]
+
+
+def child_with(command: str) -> int:
+    """Number of the process that this one has started for ``nlstseg COMMAND``; it leads a group, which has the same number."""
+    (child,) = (
+        number
+        for number, parent, group in _processes()
+        if parent == os.getpid()
+        and number == group
+        and command.encode() in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
+    )
+    return child
+
+
+def _processes() -> list[tuple[int, int, int]]:
+    """Number, parent and group of all that live."""
     if not Path("/proc/self/stat").exists():
         raise unittest.SkipTest("this system does not list its processes in /proc")
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             # The name, in brackets, may hold anything.
-            state, _parent, group_of_it = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            state, parent, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
         except OSError:
             continue  # It ended just now.
-        if int(group_of_it) == group and state not in "ZX":
-            found.append(int(entry.name))
+        if state not in "ZX":
+            found.append((int(entry.name), int(parent), int(group)))
     return found
 
 

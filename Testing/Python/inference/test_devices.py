@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from helpers.example_results import ct_with_spheres
+from helpers.marks import slow
 from helpers.networks import SingleThreadTest
 from helpers.threshold_model import CARD, WINDOW_HU, threshold_model
 from NLSTSegLib import pipeline
@@ -92,6 +93,7 @@ class MemoryTest(SingleThreadTest):
         self.assertEqual({(p.device.type, p.dtype) for p in network.parameters()}, {("cpu", torch.float32)})
         self.assertFalse(any(layer._forward_hooks for layer in network.modules()))
 
+    @slow
     @unittest.skipIf(sys.platform in ("win32", "darwin"), "the largest memory of a process is not told so here")
     def test_a_slice_takes_less_than_estimated_but_not_far_less(self):
         for network in ("published", "default"):

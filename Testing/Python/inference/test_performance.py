@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers.marks import slow
 from helpers.networks import SingleThreadTest, published_with_formula_weights
 from NLSTSegLib.inference.devices import choose_device
 from NLSTSegLib.inference.lung_field import lung_field
@@ -22,6 +23,7 @@ from NLSTSegLib.volume.ct import to_canonical
 CHILD = Path(__file__).resolve().parents[2] / "benchmarks" / "child.py"
 
 
+@slow
 class PublishedSpeedTest(SingleThreadTest):
     """On slices of half the usual side, where the surroundings of the lungs weigh more; benchmarks measure whole chests."""
 
@@ -46,6 +48,7 @@ class PublishedSpeedTest(SingleThreadTest):
         self.assertGreater(flops[0] / flops[1], 1.6)
 
 
+@slow
 @unittest.skipIf(sys.platform == "win32", "the largest memory of a process is not told here")
 class MemoryTest(unittest.TestCase):
     def network_mb(self, slices: int, model: str) -> float:

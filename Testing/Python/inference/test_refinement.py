@@ -196,14 +196,14 @@ class CutOutTest(unittest.TestCase):
                             for c, n, s in zip(centre, size, (step, 1, 1), strict=True)
                         ]
                         np.testing.assert_array_equal(cut.values, padded[tuple(where)])
-                        np.testing.assert_array_equal(cut.there, cut.values > 0)
+                        np.testing.assert_array_equal(cut.inside_volume, cut.values > 0)
                         self.assertEqual(cut.values.dtype, np.int16)
 
     def test_axes_are_the_indices_of_its_voxels(self):
         cut = cut_out(self.ARRAY, (2, 12, 4), (8, 6, 4), 3)
         self.assertEqual(cut.axes[0].tolist(), [-10, -7, -4, -1, 2, 5, 8, 11])
         self.assertEqual([axis.tolist() for axis in cut.axes[1:]], [[9, 10, 11, 12, 13, 14], [2, 3, 4, 5]])
-        for k, j, i in np.argwhere(cut.there):
+        for k, j, i in np.argwhere(cut.inside_volume):
             at = cut.axes[0][k], cut.axes[1][j], cut.axes[2][i]
             self.assertEqual(cut.values[k, j, i], self.ARRAY[at])
 

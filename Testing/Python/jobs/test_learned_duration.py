@@ -13,28 +13,30 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers.marks import real_data
 from helpers.networks import SingleThreadTest, published_with_formula_weights
 from helpers.shared_data import shared_data
 from helpers.threshold_model import write_threshold_bundle
-from NLSTSegLib.inference.devices import choose_device
+from NLSTSegLib.inference.devices import DeviceRequest, choose_device
 from NLSTSegLib.inference.lung_field import lung_field
-from NLSTSegLib.inference.slices import _batches
+from NLSTSegLib.inference.slices import predict_slices
 from NLSTSegLib.jobs.learned_duration import (
     OTHER_STAGES_S,
     SLICES_WITH_LUNG,
     RunTime,
-    _lungs,
     measure_run_time,
     refined,
     run_time_of_text,
+    synthetic_lungs,
     time_key,
 )
 from NLSTSegLib.jobs.options import RunOptions
 from NLSTSegLib.jobs.remaining import RemainingTime, duration_text
 from NLSTSegLib.models.bundle import find_model
+from NLSTSegLib.networks.network import Network
 from NLSTSegLib.networks.published_sparse import SparsePublishedUNet
 from NLSTSegLib.reading.read import read_ct
-from NLSTSegLib.volume.ct import to_canonical
+from NLSTSegLib.volume.ct import CtVolume, to_canonical
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -108,6 +110,17 @@ class TestRemaining(unittest.TestCase):
         self.assertEqual(remaining.at(100.0), 0.0)
 
 
+class CountingPixels(Network):
+    """Answers nothing, and counts what it is shown."""
+
+    side_multiple = 16
+    pixels = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.pixels += x.numel()
+        return torch.zeros_like(x)
+
+
 class TestMeasuring(SingleThreadTest):
     def measure(self, *options: str) -> RunTime:
         with tempfile.TemporaryDirectory() as folder:
@@ -123,22 +136,21 @@ class TestMeasuring(SingleThreadTest):
             self.assertGreater(run_time.start_s, 0)
             self.assertGreater(run_time.slice_s, OTHER_STAGES_S)
 
+    @real_data
     def test_made_up_lungs_cost_what_those_of_a_chest_do(self):
         folder = shared_data()
         if folder is None:
             self.skipTest("the shared data is not there")
         ct = to_canonical(read_ct(folder / "ct" / "LIDC-IDRI-0001" / "dicom"))
         lung_mask = lung_field(ct)
-        made_up = np.stack([_lungs()] * 8)
-        margin_px = find_model().card.input.margin_px
+        made_up = np.stack([synthetic_lungs()] * 8)
+        spec = replace(find_model().card.input, slices=1)
 
         def cost(lung_mask: np.ndarray) -> list[float]:
             """Of the voxels: those in the field, and those that a network with crops sees."""
-            crops = [
-                np.prod([side.stop - side.start for side in crop])
-                for crop in _batches(lung_mask.shape, lung_mask, margin_px, 16, 1)
-            ]
-            return [float(lung_mask.mean()), float(sum(crops)) / lung_mask.size]
+            network = CountingPixels()
+            predict_slices(network, spec, CtVolume(np.zeros(lung_mask.shape, np.int16), (0.7, 0.7, 2.0)), lung_mask)
+            return [float(lung_mask.mean()), network.pixels / lung_mask.size]
 
         for real, ours in zip(cost(lung_mask), cost(made_up), strict=True):
             self.assertAlmostEqual(SLICES_WITH_LUNG * ours / real, 1.0, delta=0.15)
@@ -149,12 +161,13 @@ class TestMeasuring(SingleThreadTest):
             copy.deepcopy(network).to("meta")(torch.zeros(1, 1, 512, 512, device="meta"))
         in_field = SparsePublishedUNet(network, choose_device("cpu").dtype)
         with FlopCounterMode(display=False) as ours, torch.inference_mode():
-            in_field(torch.zeros(1, 1, 512, 512), _lungs())
+            in_field(torch.zeros(1, 1, 512, 512), synthetic_lungs())
         # Counted in a whole chest by the benchmark: 22 %.
         self.assertAlmostEqual(SLICES_WITH_LUNG * ours.get_total_flops() / whole.get_total_flops(), 0.22, delta=0.03)
 
     def test_a_run_in_the_lungs_is_expected_to_be_faster_than_one_everywhere(self):
-        lungs, everywhere = (measure_run_time("lidc-25d", "cpu", 1, everywhere).slice_s for everywhere in (False, True))
+        one_core = DeviceRequest("cpu", 1)
+        lungs, everywhere = (measure_run_time("lidc-25d", one_core, everywhere=each).slice_s for each in (False, True))
         # By their operations 0.36; the margin is wide, since other programs may run beside one of them.
         self.assertLess((lungs - OTHER_STAGES_S) / (everywhere - OTHER_STAGES_S), 0.8)
 

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.child_processes import living_processes, long_ct, own_temporary_folder, wait_until, write_launcher
+from helpers.child_processes import (
+    child_with,
+    living_processes,
+    long_ct,
+    own_temporary_folder,
+    wait_until,
+    write_launcher,
+)
 from helpers.placed_chest import AXES, chest_ct, leaning
 from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.errors import InputError
@@ -33,13 +40,14 @@ import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 import tempfile, time
 tempfile.tempdir = {temporary!r}
-from NLSTSegLib.child_run import ChildRun, RunOptions
-from helpers.child_processes import long_ct
+from NLSTSegLib.jobs.options import RunOptions
+from NLSTSegLib.jobs.segment_job import ChildRun
+from helpers.child_processes import child_with, long_ct
 run = ChildRun(long_ct(), RunOptions(model={model!r}), {python!r})
 while run.stage == "start":
     run.update()
     time.sleep(0.01)
-print(run._process._process.pid, flush=True)
+print(child_with("segment"), flush=True)
 time.sleep(1000)
 """
 """A program that starts a run and hangs."""
@@ -135,7 +143,7 @@ class TestPriority(ChildRunTestCase):
         run = self.start(long_ct(), python=write_launcher(self.folder), threads=2)
         wait_until(lambda: run.update() or run.stage == "network", "the network runs")
         self.assertIsNone(run.exit_code, run.details)
-        group = run._process._process.pid
+        group = child_with("segment")
         self.assertGreater(len(living_processes(group)), 1, "the launcher has a child")
         self.assert_nicer(group, 5)
         self.assertEqual(os.getpriority(os.PRIO_PROCESS, 0), before)
@@ -144,7 +152,7 @@ class TestPriority(ChildRunTestCase):
         child = ChildProcess()
         self.addCleanup(child.close)
         child.start(["devices", "--json"], sys.executable, Priority.IDLE)
-        self.assert_nicer(child._process.pid, 19)
+        self.assert_nicer(child_with("devices"), 19)
 
 
 class TestFailure(ChildRunTestCase):
@@ -174,7 +182,7 @@ class TestFailure(ChildRunTestCase):
     def test_a_killed_child_is_told_as_the_end_of_memory(self):
         run = self.start(long_ct())
         wait_until(lambda: run.update() or run.stage != "start", "the run has begun")
-        os.kill(run._process._process.pid, signal.SIGKILL)
+        os.kill(child_with("segment"), signal.SIGKILL)
         wait_until(run.update, "the end is seen")
         self.assertEqual(run.exit_code, -signal.SIGKILL)
         self.assertRegex(run.error, "memory .* ran out")
@@ -201,7 +209,7 @@ class TestFailure(ChildRunTestCase):
 class TestStopping(ChildRunTestCase):
     def freeze(self, run: ChildRun) -> int:
         """Stop the Python behind the launcher, so that nothing but a kill ends it; returns the number of their group."""
-        group = run._process._process.pid
+        group = child_with("segment")
         behind = [process for process in living_processes(group) if process != group]
         self.assertTrue(behind, "the launcher has a child")
         for process in behind:

@@ -10,6 +10,7 @@ from unittest import mock
 
 import numpy as np
 
+from helpers.marks import real_data
 from helpers.shared_data import shared_data
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.find import MOST_LESIONS, find_lesions, label_map, outline_lesions
@@ -266,6 +267,7 @@ class RefusedInputTest(unittest.TestCase):
 
 
 class RealChestTest(unittest.TestCase):
+    @real_data
     def test_readers_marks_on_a_whole_chest_become_lesions_and_come_back(self):
         data = shared_data()
         if data is None:

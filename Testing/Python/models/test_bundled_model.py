@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers.marks import real_data
 from helpers.shared_data import shared_data
 from NLSTSegLib.cli.demo import found_lesions
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, find_model, load_model
@@ -32,6 +33,7 @@ class BundledModelTest(unittest.TestCase):
         # More than a few dozen marks in a chest with six lesions would bury them.
         self.assertLess(len(result.lesions), 40)
 
+    @real_data
     def test_the_lesion_of_a_real_chest_is_found_on_the_exact_grid(self):
         data = shared_data()
         if data is None:

@@ -275,8 +275,8 @@ class BundleTest(ModelTest):
 
         for dimensions, normalization, residual, slices in (
             (2, "batch", True, 3),
-            (2, "group", False, 1),
-            (2, "instance", True, 1),
+            (2, "none", False, 1),
+            (2, "batch", True, 1),
             (3, "batch", False, 1),
             (3, "none", True, 1),
         ):
@@ -324,7 +324,7 @@ class BundleTest(ModelTest):
     def test_weights_that_do_not_fit_the_card(self):
         self.change(architecture__channels=[2])
         self.refused(self.load, "encoder.0.conv1.weight has shape (1, 1, 3, 3) instead of (2, 1, 3, 3)")
-        self.change(architecture__channels=[1], architecture__normalization="group")
+        self.change(architecture__channels=[1], architecture__normalization="batch")
         self.refused(self.load, "encoder.0.norm1.weight is missing", "encoder.0.conv1.bias is not part of the network")
 
     def test_missing_weights_and_weights_that_are_a_folder(self):

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.child_processes import as_urgent_as_the_tests, living_processes, long_ct, own_temporary_folder
+from helpers.child_processes import (
+    as_urgent_as_the_tests,
+    child_with,
+    living_processes,
+    long_ct,
+    own_temporary_folder,
+)
 from helpers.placed_chest import chest_ct
 from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.errors import InputError
@@ -84,9 +90,9 @@ class RunTestCase(ModuleTestCase):
         Returns the number of the child's process group; 0 where there was no run.
         """
         host.click(self.ui.applyButton)
-        if self.panel._run is None:
+        if not self.panel.is_running:
             return 0
-        group = self.panel._run.child._process._process.pid
+        group = child_with("segment")
         if until == "begun":
             self.wait(lambda: not self.panel.is_running or self.panel._run.child.stage != "start")
             self.assertTrue(self.panel.is_running, self.ui.statusLabel.text)
@@ -327,7 +333,7 @@ class TestTime(RunTestCase):
     def test_a_run_ends_the_measuring(self):
         self.panel.refresh()
         self.wait(lambda: self.panel._times._child is not None)
-        group = self.panel._times._child._process.pid
+        group = child_with("time")
         self.apply(until="started")
         self.assertIsNone(self.panel._times._child)
         self.wait(lambda: not living_processes(group))
@@ -369,7 +375,7 @@ class TestWholeModule(ModuleTestCase):
             host.click(widget.input.ui.acceptModelButton)
         host.click(widget.run.ui.applyButton)
         self.assertTrue(widget.run.is_running, widget.run.ui.statusLabel.text)
-        return widget, widget.run._run.child._process._process.pid
+        return widget, child_with("segment")
 
     def assert_gone(self, group: int):
         host.process_events(until=lambda: not living_processes(group))

@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
+from helpers.marks import real_data
 from helpers.shared_data import shared_data
 
 TESTING = Path(__file__).resolve().parents[2]
@@ -633,6 +634,7 @@ class TestBesideSlicer(BenchTestCase):
         self.assertEqual((result.testsRun, result.failures, result.errors), (1, [], []))
         self.assertFalse(widget.parent.isEntered)
 
+    @real_data
     def test_module_sample_and_stand_ins_have_only_names_that_slicer_has(self):
         data = shared_data()
         lint = data and data.parent / "tools" / "slicer_lint.py"

@@ -12,6 +12,7 @@ import pydicom
 import SimpleITK as sitk
 
 from helpers.dicom_files import change, small_chest, write_directory, write_enhanced, write_series
+from helpers.marks import real_data
 from helpers.shared_data import shared_data
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.dicom_series import choose_chest_series, list_series, read_series, series_of_file
@@ -162,6 +163,7 @@ class ReadTest(DicomTest):
             read_series(list_series(self.folder)[0], progress=progress)
         np.testing.assert_allclose(done, np.arange(8) / 20)
 
+    @real_data
     def test_real_series_lies_on_the_grid_of_its_votes(self):
         data = shared_data()
         if data is None:

@@ -11,6 +11,7 @@ import pydicom
 from pydicom.fileset import FileSet
 
 from helpers.dicom_files import change, write_directory, write_enhanced, write_series
+from helpers.marks import real_data
 from helpers.placed_chest import LESIONS, chest_ct, rotation
 from helpers.shared_data import shared_data
 from helpers.whole_command import Outcome, WholeCommandTest
@@ -157,6 +158,7 @@ class FilesTest(WildTest):
                 self.assertNotIn(word.encode(), content, file.name)
         self.assertNotIn(name, outcome.stderr)
 
+    @real_data
     def test_real_series_under_other_names(self):
         data = shared_data()
         if data is None:

@@ -10,6 +10,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import SimpleITK as sitk
 
+from helpers.marks import real_data
 from helpers.mrml_host import MrmlTestCase
 from helpers.mrml_nodes import add_grid_transform, add_transform, add_volume, ras_from_ijk, rigid_motion, world_from_node
 from helpers.placed_chest import chest_ct, chest_of_slices, leaning, rotation, true_centres_lps_mm, voxel_places_lps_mm
@@ -252,6 +253,7 @@ class ConvertTest(FixTestCase):
                 with self.assertRaisesRegex(InputError, "load the CT again"):
                     convert_copy(node)
 
+    @real_data
     @unittest.skipIf(shared_data() is None, "the shared CT data are not here")
     def test_real_ct(self):
         ct = read_ct(shared_data() / "ct" / "LIDC-IDRI-0002" / "ct.nrrd")

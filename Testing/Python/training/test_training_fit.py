@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from helpers.marks import slow
 from helpers.threshold_model import CARD, threshold_network
 from helpers.tiny_cache import TinyCache, crop_hu_and_labels
 from helpers.training_recipes import CPU, SHARES, SPEC, short_recipe
@@ -64,6 +65,7 @@ class FitTest(unittest.TestCase):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0, msg=name)
 
 
+@slow
 class LearningTest(FitTest):
     def test_the_loss_falls_and_an_unseen_lesion_is_found(self):
         phases = (Phase("only", 3, 1e-2, Sampling(batch=8, side_px=32, lesions=0.3, crops=0.5)),)
@@ -128,6 +130,7 @@ class LearningTest(FitTest):
         self.assertLess(epochs, 10)
 
 
+@slow
 class InterruptionTest(FitTest):
     def test_a_training_stopped_within_an_epoch_ends_with_the_same_weights(self):
         recipe = short_recipe(epochs=3, steps=7)
@@ -192,6 +195,7 @@ class FaultsTest(FitTest):
         self.assertEqual(last.read_bytes(), before)
 
 
+@slow
 class MemoryTest(unittest.TestCase):
     CODE = """
 import resource, sys

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from helpers.dicom_files import change, small_chest, write_series
+from helpers.marks import real_data
 from helpers.shared_data import shared_data
 from helpers.small_nlstseg import labelled_chest
 from helpers.training_data_case import DataTest
@@ -247,6 +248,7 @@ class LidcFilesTest(DataTest):
         self.assertEqual(([source.id for source in found.sources], found.refused[0].id), (["A_nodule-0"], "background.csv"))
 
 
+@real_data
 class LidcTest(DataTest):
     def setUp(self):
         super().setUp()

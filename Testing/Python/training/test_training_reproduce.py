@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from helpers.marks import slow
 from helpers.small_nlstseg import write_nlstseg
 from helpers.tiny_run import ON_CPU, TinyRunTest
 from nlstseg_training.data.cache import read_manifest, read_split
@@ -41,6 +42,7 @@ sampling = {batch = 8, side_px = 32, lesions = 0.5}
 """
 
 
+@slow
 class ReproduceTest(TinyRunTest):
     @classmethod
     def setUpClass(cls):

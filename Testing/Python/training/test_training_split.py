@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from helpers.marks import real_data
 from helpers.shared_data import shared_data
 from nlstseg_training.cli import make_app
 from nlstseg_training.data.cache import CaseEntry, LesionEntry, Manifest, read_json, read_split, training_cases, write_json
@@ -176,6 +177,7 @@ class ShippedSplitTest(unittest.TestCase):
         split = read_split(folder / "split.json")
         self.assertEqual((split.train, split.validation, split.test), (("b",), ("a", "c"), ()))
 
+    @real_data
     def test_the_real_crops_are_divided_as_the_model_page_says(self):
         data = shared_data()
         if data is None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.dicom_files import change, write_enhanced, write_series
+from helpers.marks import real_data
 from helpers.mrml_host import MrmlTestCase
 from helpers.mrml_nodes import (
     add_grid_transform,
@@ -222,6 +223,7 @@ class EveryOrientationTest(FilesTestCase):
             self.assertEqual(result.lung_field_note, "auto")
             self.assert_in_place(result, true_centres_lps_mm())
 
+    @real_data
     def test_a_real_chest_in_other_orientations(self):
         data = shared_data()
         if data is None:

@@ -101,12 +101,12 @@ class Batches(torch.utils.data.Dataset):
             return k + np.arange(spec.patch_kji[0]) - spec.patch_kji[0] // 2
         return k + spec.slice_offsets(loaded.spacing_kji_mm[0])
 
-    def _window(self, loaded: LoadedCase, kji: Sequence[int], k: np.ndarray | None = None) -> tuple[Window, tuple]:
+    def _window(self, loaded: LoadedCase, kji: Sequence[int]) -> tuple[Window, tuple]:
         """The patch around a voxel, and its rows and columns; the border is repeated outwards."""
         if self.sampling.whole_slices:
             kji = (kji[0], loaded.hu.shape[1] // 2, loaded.hu.shape[2] // 2)
         half = int(np.ceil(self.sampling.side_px * (1 if self.sampling.whole_slices else SAFE_MARGIN) / 2))
-        slices = self._slices(loaded, int(kji[0])) if k is None else k
+        slices = self._slices(loaded, int(kji[0]))
         rows = np.clip(np.arange(kji[1] - half, kji[1] + half), 0, loaded.hu.shape[1] - 1)
         columns = np.clip(np.arange(kji[2] - half, kji[2] + half), 0, loaded.hu.shape[2] - 1)
         hu = loaded.hu[np.ix_(slices, rows, columns)].astype(np.float32)
@@ -153,7 +153,7 @@ class Batches(torch.utils.data.Dataset):
         return loaded, (hu, target, slices)
 
     def _heights_mm(self, loaded: LoadedCase, place: Sequence[int]) -> np.ndarray:
-        """Of the slices around ``place``, over it."""
+        """Heights of the slices around ``place``, over it."""
         return (self._wanted(loaded, int(place[0])) - place[0]) * loaded.spacing_kji_mm[0]
 
     def _put(

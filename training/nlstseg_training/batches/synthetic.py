@@ -27,7 +27,7 @@ REACH = 1.8
 """Lobes and spicules reach this many times the mean radius at most."""
 
 GRAIN_MM = 2.0
-"""Of the texture."""
+"""Size of the grains of the texture."""
 
 OVERSAMPLING = 2
 """Samples per voxel and direction, for partial volume."""

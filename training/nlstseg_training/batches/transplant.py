@@ -19,7 +19,7 @@ DEEP_SLICES = 10
 """Fewer slices are no lung to put a lesion into."""
 
 MARKED = 0.15
-"""Of the target: about half of what the mark of one reader of four counts."""
+"""Target from which a voxel is marked: about half of what the mark of one reader of four counts."""
 
 
 class LoadedCase:

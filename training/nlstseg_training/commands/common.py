@@ -66,7 +66,8 @@ def bars() -> Iterator[Progress]:
 def going_on(debug: bool, folder: Path) -> Iterator[None]:
     """Errors as one line and an exit code; whoever stops the command is told how it goes on (exit code 130)."""
     from nlstseg_training.fitting.machine import is_first_process
-    from NLSTSegLib.cli.run import STOPPED, exit_on_errors
+    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.errors import STOPPED
 
     with exit_on_errors(debug):
         try:

@@ -49,7 +49,7 @@ class LesionEntry:
     volume_mm3: float
     """Voxel count times voxel volume."""
     diameter_mm: float
-    """Of the sphere of that volume."""
+    """Diameter of the sphere of that volume."""
     kind: LesionKind = ""
 
 
@@ -68,9 +68,9 @@ class CaseEntry:
     spacing_kji_mm: tuple[float, float, float]
     lesions: tuple[LesionEntry, ...]
     voxels_sha256: str
-    """Of the CT as it was read, as in a result's ``report.json``."""
+    """Hash of the CT as it was read, as in a result's ``report.json``."""
     scan_sha256: str
-    """Of the CT whatever its format and axes, see :func:`NLSTSegLib.checks.training_overlap.scan_sha256`."""
+    """Hash of the CT whatever its format and axes, see :func:`NLSTSegLib.checks.training_overlap.scan_sha256`."""
     series_uid_sha256: str
     """Of the UID of the DICOM series, by which two cases of one scan are found; empty where it is not known. Not in a card."""
     source_state: str

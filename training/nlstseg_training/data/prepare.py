@@ -37,7 +37,7 @@ RULES = "2"
 """Changes when cases are prepared otherwise; those of before are then prepared again."""
 
 COMPRESSION_LEVEL = 2
-"""Of gzip: hardly larger than level 9, and several times as fast."""
+"""Level of gzip: files hardly larger than by level 9, and several times as fast."""
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors that the next case would meet as well."""
@@ -155,7 +155,8 @@ def _manifest(
 
 
 def _without_duplicates(entries: Sequence[CaseEntry]) -> tuple[tuple[CaseEntry, ...], list[Refusal]]:
-    """Of the cases with the same scan, the first stays: else it could be trained on under one id and tested under another."""
+    """The cases without those of the same scan, of which the first stays:
+    else it could be trained on under one id and tested under another."""
     scans: dict[str, str] = {}
     cases, refused = [], []
     for entry in entries:

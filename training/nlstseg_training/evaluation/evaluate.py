@@ -162,7 +162,7 @@ def plain(value: Any) -> Any:
 
 
 def make_folder(folder: Path) -> None:
-    """With the folders above it; raises :class:`InputError`."""
+    """Make a folder and those above it; raises :class:`InputError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

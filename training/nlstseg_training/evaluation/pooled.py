@@ -27,11 +27,11 @@ BAND_RATES = tuple(float(rate) for rate in np.geomspace(RATES[0], RATES[-1], 25)
 """Where the interval of the FROC is drawn."""
 
 MOST_POINTS = 400
-"""Of a curve in the report; those between are left out."""
+"""Points of a curve in the report at most; those between are left out."""
 
 
 Lesions = list[tuple[CaseRecord, LesionRecord]]
-"""With the case each lies in."""
+"""Lesions, each with the case it lies in."""
 
 
 class Pool:

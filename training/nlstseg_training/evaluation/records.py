@@ -25,13 +25,13 @@ class LesionRecord:
     kind: LesionKind
     volume_mm3: float
     diameter_mm: float
-    """Of the sphere of that volume."""
+    """Diameter of the sphere of that volume."""
     found: bool
     found_strictly: bool
     dice: float
-    """With the union of the predicted lesions that touch it; 0 when missed."""
+    """Dice with the union of the predicted lesions that touch it; 0 when missed."""
     matched_volume_mm3: float
-    """Of that union; 0 when missed."""
+    """Volume of that union; 0 when missed."""
     froc_score: float
     """See :class:`nlstseg_training.evaluation.metrics.froc.Scan`."""
 
@@ -45,7 +45,7 @@ class MarkRecord:
     score: float
     """Highest probability in it."""
     outside: bool
-    """Of the annotation: it touches no lesion."""
+    """Whether it lies outside the annotation: it touches no lesion."""
     outside_strictly: bool
     """It touches no lesion that was found by the strict rule."""
     hits_nothing: bool
@@ -73,7 +73,7 @@ class CaseRecord:
     marks: tuple[MarkRecord, ...]
     slices: int
     tumour_slices: tuple[SliceOverlap, ...]
-    """By the published protocol, whatever the threshold."""
+    """IoU of each slice with tumour by the published protocol, whatever the threshold."""
 
 
 @dataclass(frozen=True)

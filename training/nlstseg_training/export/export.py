@@ -98,7 +98,7 @@ def export(
 
 
 def best_min_volume_mm3(job: Job, progress: Progress = silent) -> float:
-    """With the highest F1 of the lesions (lenient rule) at the card's threshold; the smallest of equals."""
+    """The minimum volume with the highest F1 of the lesions (lenient rule) at the card's threshold; the smallest of equals."""
     card = job.model.card
     scores = {}
     for volume_mm3 in sorted({*MIN_VOLUMES_MM3, card.min_volume_mm3}):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Machine:
-    """Where Lightning runs; several processes come from ``torchrun`` or SLURM, or from ``devices``."""
+    """Where Lightning trains: it knows processes and nodes, which a single :class:`~NLSTSegLib.inference.devices.Device` has not.
+    Several processes come from ``torchrun`` or SLURM, or from ``devices``."""
 
     accelerator: str = "auto"
     devices: str | int = 1
@@ -31,7 +32,7 @@ def started_processes() -> tuple[int, int]:
 
 
 def is_first_process() -> bool:
-    """Of those that train together: the one that writes what they share. As Lightning counts them."""
+    """Whether this is the one, of the processes that train together, that writes what they share; as Lightning counts them."""
     told = os.environ
     rank = next((told[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in told), "0")
     return int(rank) == 0 and ("RANK" in told or int(told.get("NODE_RANK", 0)) == 0)

@@ -16,6 +16,7 @@ from NLSTSegLib.inference.patches import predict_patches
 from NLSTSegLib.inference.slices import predict_slices
 from NLSTSegLib.models.specs import InputSpec
 from NLSTSegLib.networks.network import Network, fold_batch_norm
+from NLSTSegLib.volume.components import component_labels
 
 THRESHOLD = 0.4
 """Probability from which a mark counts."""
@@ -26,8 +27,6 @@ MOST_PLACES = 400
 
 def mine(network: Network, spec: InputSpec, cache: Path, case_ids: Iterable[str]) -> list[Mined]:
     """Where the network marks lung that no reader marked, one place for each component and pair of slices."""
-    import SimpleITK as sitk
-
     device = Device(str(next(network.parameters()).device), "bfloat16", 1, "")
     frozen = fold_batch_norm(copy.deepcopy(network).eval()).to(torch.bfloat16)
     predict = predict_slices if spec.patch_kji is None else predict_patches
@@ -37,7 +36,7 @@ def mine(network: Network, spec: InputSpec, cache: Path, case_ids: Iterable[str]
         lungs = np.ones(case.ct.hu.shape, bool) if case.lungs is None else case.lungs
         probability = predict(frozen, spec, case.ct, lungs, device=device)
         wrong = (probability > 255 * THRESHOLD) & lungs
-        labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(wrong.astype(np.uint8)), True))
+        labels = component_labels(wrong)
         kji = np.argwhere(wrong & ~np.isin(labels, np.unique(labels[case.target > 0])))
         kji = kji[np.argsort(-probability[tuple(kji.T)].astype(int), kind="stable")]
         # The surest voxel of each component and pair of slices stands for it.

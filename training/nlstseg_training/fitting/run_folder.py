@@ -55,7 +55,7 @@ class Run:
     seed: int
     cache: str
     cases_sha256: str
-    """Of the scans and lesions of the training and validation cases."""
+    """Hash of the scans and lesions of the training and validation cases."""
     base: Base | None = None
     made_with: dict[str, Any] = field(default_factory=dict)
     """Commit of the code and versions of the libraries."""

@@ -12,7 +12,7 @@ from nlstseg_training.recipe import Augmentation
 def vary(
     hu: torch.Tensor,
     target: torch.Tensor,
-    there: torch.Tensor,
+    inside_volume: torch.Tensor,
     side_px: int,
     options: Augmentation,
     rng: np.random.Generator,
@@ -37,11 +37,11 @@ def vary(
             turn[:, 0] *= -1
         theta[n, :, :2] = torch.from_numpy(turn.astype(np.float32))
         if options.flips and rng.random() < 0.5:
-            for tensor in (hu, target, there):
+            for tensor in (hu, target, inside_volume):
                 tensor[n] = tensor[n].flip(0)
     grid = functional.affine_grid(theta, [count, 1, side_px, side_px], align_corners=False)
-    both = functional.grid_sample(torch.cat((hu, target, there), 1), grid, padding_mode="zeros", align_corners=False)
-    hu, target, there = both.split(depth, dim=1)
+    both = functional.grid_sample(torch.cat((hu, target, inside_volume), 1), grid, padding_mode="zeros", align_corners=False)
+    hu, target, inside_volume = both.split(depth, dim=1)
     for n in range(count):
         hu[n] = hu[n] * rng.normal(1, options.contrast) + rng.normal(0, options.shift_hu)
         if rng.random() < options.blur_share:
@@ -51,4 +51,4 @@ def vary(
             grain = torch.from_numpy(rng.standard_normal(hu[n].shape, np.float32))
             # Smoothed over three pixels it looks like the reconstruction's; the factor brings its size back.
             hu[n] += rng.exponential(options.noise_hu) * 2 * functional.avg_pool2d(grain[None], 3, 1, 1)[0]
-    return hu, target, (there > 0.5).float()
+    return hu, target, (inside_volume > 0.5).float()

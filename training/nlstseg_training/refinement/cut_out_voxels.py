@@ -40,18 +40,18 @@ def piece_around(
     kji = (int(centre[0]), int(centre[1]), int(centre[2]))
     cut, marked = (cut_out(array, kji, size, step) for array in (hu, target))
     soft = soft_target(marked.values) if target.dtype == np.uint8 else marked.values
-    there = cut.there & np.isfinite(cut.values)
+    inside_volume = cut.inside_volume & np.isfinite(cut.values)
     if short:
         up, down = rng.integers(1, CROP_SLICES + 1, 2) * step
         j, i = centre[1:] + rng.integers(-20, 21, 2)
         half = CROP_PX // 2
         ends = ((kji[0] - up, kji[0] + down), (j - half, j + half), (i - half, i + half))
         k, j, i = ((index >= low) & (index < high) for index, (low, high) in zip(cut.axes, ends, strict=True))
-        shown = there & k[:, None, None] & j[:, None] & i
-        lesion = there & (soft > 0.5)
+        shown = inside_volume & k[:, None, None] & j[:, None] & i
+        lesion = inside_volume & (soft > 0.5)
         if lesion[shown].any() or not lesion.any():
-            there = shown
-    return np.nan_to_num(cut.values.astype(np.float32)), soft, there
+            inside_volume = shown
+    return np.nan_to_num(cut.values.astype(np.float32)), soft, inside_volume
 
 
 def soft_target(shares: np.ndarray) -> np.ndarray:

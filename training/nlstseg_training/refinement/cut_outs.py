@@ -102,11 +102,13 @@ class CutOuts(torch.utils.data.Dataset):
         ends = np.cumsum([share for share, _, _ in makers])
         drawn = [makers[int(np.searchsorted(ends, (n + rng.random()) / count))] for n in range(count)]
         pieces = [make(rng, wide, large) for _, make, _ in drawn]
-        hu, target, there = (torch.from_numpy(np.stack(part).astype(np.float32)) for part in zip(*pieces, strict=True))
-        hu, target, there = vary(hu, target, there, size[1], recipe.augmentation, rng, own_pixels=recipe.own_pixels)
-        shown = [network_input(h, t > 0, recipe.window_hu) for h, t in zip(hu.numpy(), there.numpy(), strict=True)]
+        hu, target, inside_volume = (torch.from_numpy(np.stack(part).astype(np.float32)) for part in zip(*pieces, strict=True))
+        hu, target, inside_volume = vary(
+            hu, target, inside_volume, size[1], recipe.augmentation, rng, own_pixels=recipe.own_pixels
+        )
+        shown = [network_input(h, t > 0, recipe.window_hu) for h, t in zip(hu.numpy(), inside_volume.numpy(), strict=True)]
         labels = torch.tensor([label for _, _, label in drawn])
-        return torch.from_numpy(np.stack(shown)), (target * there)[:, None], labels
+        return torch.from_numpy(np.stack(shown)), (target * inside_volume)[:, None], labels
 
     def _load(self, block: int) -> None:
         """The cases of the block, and what can be drawn from them."""
@@ -237,14 +239,14 @@ class CutOuts(torch.utils.data.Dataset):
         shape = loaded.hu.shape
         index = np.ix_(*(np.clip(axis, 0, length - 1) for axis, length in zip(axes, shape, strict=True)))
         k, j, i = ((axis >= 0) & (axis < length) for axis, length in zip(axes, shape, strict=True))
-        there = k[:, None, None] & j[:, None] & i
+        inside_volume = k[:, None, None] & j[:, None] & i
         assert loaded.air is not None
-        air = loaded.air[index] & there
+        air = loaded.air[index] & inside_volume
         grown = soft * air
         if np.count_nonzero(grown > 0.5) < max(LEAST_LEFT, LEAST_SHARE_LEFT * np.count_nonzero(soft > 0.5)):
             return None
         hu = blend(loaded.hu[index].astype(np.float32), share * air, lesion_hu)
-        hu[~there] = np.nan
+        hu[~inside_volume] = np.nan
         target = np.maximum(grown, soft_target(loaded.target[index]))
         return self._around(hu, target, np.argwhere(grown > 0.5).mean(axis=0), size, 1, rng)
 

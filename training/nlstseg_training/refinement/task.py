@@ -38,10 +38,10 @@ class RefinementTask(lightning.LightningModule):
         features, score = self.network.encoded(x)
         scored = functional.binary_cross_entropy_with_logits(score.float(), label)
         if lesions:
-            there = x[:lesions, 1:]
+            inside_volume = x[:lesions, 1:]
             outline = self.network.outlined([each[:lesions] for each in features]).float()
-            entropy = functional.binary_cross_entropy_with_logits(outline, target, there)
-            dice = self.dice(torch.where(there > 0, outline, -20.0), (target > 0.5).float())
+            entropy = functional.binary_cross_entropy_with_logits(outline, target, inside_volume)
+            dice = self.dice(torch.where(inside_volume > 0, outline, -20.0), (target > 0.5).float())
         else:
             # Means of nothing are no numbers, and no epoch would be the best.
             entropy = dice = scored.new_zeros(())

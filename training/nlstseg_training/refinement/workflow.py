@@ -34,7 +34,7 @@ PLACES_FILE, FIT_FOLDER = "places.json", "second"
 WHAT_IT_DOES = "a 3D network judges and outlines what it finds."
 
 TUNING: dict[str, Any] = {"epochs": 2, "epoch_steps": 50, "learning_rate": 2e-4}
-"""Of a recipe for a handful of cases."""
+"""Changes of the recipe for a handful of cases."""
 
 
 def add_refinement(

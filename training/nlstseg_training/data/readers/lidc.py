@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from nlstseg_training.data.cache import Refusal
-from nlstseg_training.data.readers.source import Found, RawCase, Source, file_states, instances
+from nlstseg_training.data.readers.source import Found, RawCase, Source, file_states
 from nlstseg_training.data.readers.zip_files import DAMAGED
 from NLSTSegLib.disk.free_name import is_plain_name
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.lung_field import lung_field
 from NLSTSegLib.reading.read import read_ct, read_labels
+from NLSTSegLib.volume.components import component_labels
 from NLSTSegLib.volume.ct import CtVolume
 
 TARGET_OF_VOTES = np.array([0.0, 0.3, 0.7, 0.9, 1.0], np.float32)
@@ -157,6 +158,6 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 def _raw(ct: CtVolume, votes: np.ndarray, kind: str) -> RawCase:
     agreed = votes >= 2
     # A crop is of one nodule; a chest's votes do not say which are of one.
-    labels = agreed.astype(np.uint8) if kind == "crop" else instances(agreed)
+    labels = agreed.astype(np.uint8) if kind == "crop" else component_labels(agreed)
     target = np.rint(255 * TARGET_OF_VOTES).astype(np.uint8)[votes]
     return RawCase(ct, labels, kind, complete=True, target=target)  # type: ignore[arg-type]

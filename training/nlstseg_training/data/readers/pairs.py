@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from nlstseg_training.data.cache import Refusal, natural
-from nlstseg_training.data.readers.source import Found, RawCase, Source, file_states, instances
+from nlstseg_training.data.readers.source import Found, RawCase, Source, file_states
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.read import FORMATS, read_ct, read_labels
+from NLSTSegLib.volume.components import component_labels
 
 PATIENTS_FILE = "patients.csv"
 
@@ -36,7 +37,7 @@ class PairSource(Source):
         labels = read_labels(self.mask, ct)
         notes: tuple[str, ...] = ()
         if len(np.unique(labels[labels > 0])) == 1:
-            labels = instances(labels > 0)
+            labels = component_labels(labels > 0)
             if labels.max() > 1:
                 notes = ("its mask has a single value, so every connected component counts as a lesion",)
         return RawCase(ct, labels, "chest", complete=True, notes=notes)

@@ -15,16 +15,15 @@ from typing import Literal
 import numpy as np
 
 from nlstseg_training.data.cache import Refusal, natural
-from nlstseg_training.data.readers.source import Found, RawCase, Source, file_states, instances
+from nlstseg_training.data.readers.source import Found, RawCase, Source, file_states
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.models.specs import PUBLISHED_WINDOW_HU
 from NLSTSegLib.reading.dicom_series import LARGEST_SIDE, LARGEST_VOLUME_BYTES
+from NLSTSegLib.volume.components import component_labels
 from NLSTSegLib.volume.ct import CtVolume
 
-WINDOW_HU = (-1200.0, 200.0)
-"""Centre -500, width 1400 of the published procedure."""
-
 MEDIAN_SPACING_KJI_MM = (2.0, 0.664, 0.664)
-"""Of NLSTseg, where nothing else is known."""
+"""Median voxel spacing of NLSTseg, for where nothing else is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +49,7 @@ class PngSource(Source):
         notes = [f"its spacing {self.spacing_kji_mm} mm (k, j, i) was told, not read"]
         labels = marks.astype(np.int32)
         if set(np.unique(marks)) <= {0, 255}:
-            labels = instances(marks > 0)
+            labels = component_labels(marks > 0)
             notes.append("its mask has no label values, so every connected component counts as a lesion")
         ct = CtVolume(hu_of_grey(grey), self.spacing_kji_mm[::-1])
         return RawCase(ct, labels, "chest", complete=False, notes=tuple(notes))
@@ -85,7 +84,7 @@ def find_png_slices(root: Path, spacing_kji_mm: tuple[float, float, float] = MED
 
 def hu_of_grey(grey: np.ndarray) -> np.ndarray:
     """int16 HU in the middle of what was cut off to the grey value (uint8, any shape); windowed again it is the same grey."""
-    low, high = WINDOW_HU
+    low, high = PUBLISHED_WINDOW_HU
     return np.rint(np.minimum(low + (grey.astype(np.float32) + 0.5) * (high - low) / 255, high)).astype(np.int16)
 
 

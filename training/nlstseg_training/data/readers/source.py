@@ -73,10 +73,3 @@ def file_states(paths: Iterable[Path]) -> str:
                 facts = file.stat()
                 digest.update(f"{file.name}:{facts.st_size}:{facts.st_mtime_ns};".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
-
-
-def instances(mask: np.ndarray) -> np.ndarray:
-    """A boolean mask as labels 1.., one for every 26-connected component: only where nothing else tells lesions apart."""
-    import SimpleITK as sitk
-
-    return sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True))

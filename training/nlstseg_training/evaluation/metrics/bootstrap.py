@@ -11,7 +11,7 @@ RESAMPLES = 1000
 """Enough for the second decimal of a 95 % interval."""
 
 PERCENTILES = (2.5, 97.5)
-"""Of the resamples: a 95 % interval."""
+"""Ends of the interval among the resamples: 95 % lie between."""
 
 
 @dataclass(frozen=True)

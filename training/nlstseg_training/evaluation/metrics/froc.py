@@ -22,9 +22,9 @@ class Scan:
     """What a scan adds to the curve."""
 
     lesion_scores: tuple[float, ...]
-    """Of every lesion, the score of the best candidate that hits it; 0 for a lesion without one."""
+    """Score of the best candidate that hits each lesion; 0 for a lesion without one."""
     outside_scores: tuple[float, ...]
-    """Of every candidate that hits no lesion."""
+    """Score of each candidate that hits no lesion."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,12 +21,12 @@ import numpy as np
 from nlstseg_training.evaluation.metrics.overlap import ratio
 
 MINIMUM_IOU = 0.1
-"""Of a pair by the strict rule: an 8 mm sphere and one of 3.7 mm inside it."""
+"""Least IoU of a pair by the strict rule: an 8 mm sphere and one of 3.7 mm inside it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """By one of the rules: which reference lesions were found, and which predicted lesions lie outside the annotation."""
+    """What one of the rules tells: which reference lesions were found, and which predicted lesions lie outside the annotation."""
 
     found: np.ndarray
     """bool ``[reference lesions]``."""
@@ -70,7 +70,7 @@ def shared_voxels(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def match_lenient(shared: np.ndarray) -> Matches:
-    """By one shared voxel; ``shared`` as :func:`shared_voxels` gives it."""
+    """Matches by one shared voxel; ``shared`` as :func:`shared_voxels` gives it."""
     touches = shared[1:, 1:] > 0
     return Matches(np.any(touches, axis=1), ~np.any(touches, axis=0))
 
@@ -91,7 +91,7 @@ def match_strict(shared: np.ndarray, minimum_iou: float = MINIMUM_IOU) -> Matche
 
 
 def union_of_matches(shared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of every reference lesion and the union of the predicted ones that touch it: the voxels of the union, and the Dice.
+    """Voxels of the union of the predicted lesions that touch each reference lesion, and the Dice of both.
 
     Both ``[reference lesions]``; 0 where none touches it. A predicted lesion that touches several counts whole for each.
     """

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from NLSTSegLib.volume.components import boxed_components
+
 TOLERANCES_MM = (1.0, 2.0)
 """NSD is reported at 1 mm (primary) and 2 mm: about the in-plane and the through-plane spacing of a screening CT."""
 
@@ -76,29 +78,19 @@ def _surfaces(
     reference: np.ndarray, predicted: np.ndarray, spacing_kji_mm: tuple[float, float, float]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Positions ``[n, 3]`` (mm, k j i) and areas ``[n]`` (mm2) of the surface elements of both masks."""
-    import SimpleITK as sitk
     import torch
     from monai.metrics import get_mask_edges
 
-    either = sitk.GetImageFromArray((reference | predicted).view(np.uint8))
-    components = sitk.ConnectedComponent(either, True)
-    shapes = sitk.LabelShapeStatisticsImageFilter()
-    shapes.ComputePerimeterOff()
-    shapes.Execute(components)
-    labels = sitk.GetArrayFromImage(components)
     spacing = np.array(spacing_kji_mm)
     points: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     areas: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for label in shapes.GetLabels():
-        i, j, k, size_i, size_j, size_k = shapes.GetBoundingBox(label)
-        box = (slice(k, k + size_k), slice(j, j + size_j), slice(i, i + size_i))
-        own = labels[box] == label
+    for box, own in boxed_components(reference | predicted, 1):
         # One voxel of background around, so that the surface closes at the edge of the image too.
         masks = [torch.from_numpy(np.pad(mask[box] & own, 1)) for mask in (reference, predicted)]
         edges = get_mask_edges(*masks, crop=False, spacing=list(map(float, spacing_kji_mm)))
         for n in range(2):
             is_edge = edges[n].numpy().astype(bool)
-            points[n].append((np.argwhere(is_edge) + np.array([k, j, i])) * spacing)
+            points[n].append((np.argwhere(is_edge) + [side.start for side in box]) * spacing)
             areas[n].append(edges[2 + n].numpy()[is_edge].astype(float))
     return [np.concatenate(part) for part in points], [np.concatenate(part) for part in areas]
 

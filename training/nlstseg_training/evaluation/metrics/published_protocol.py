@@ -19,7 +19,7 @@ LOGIT_ABOVE = 0.5
 BATCH_SLICES = 16
 
 PUBLISHED_IOU = 0.42
-"""Of the published 2D U-Net on its test slices (Chen et al. 2025)."""
+"""IoU of the published 2D U-Net on its test slices (Chen et al. 2025)."""
 
 
 @dataclass(frozen=True)

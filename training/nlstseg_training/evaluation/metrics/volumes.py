@@ -31,7 +31,8 @@ def percent_differences(predicted_mm3: np.ndarray, reference_mm3: np.ndarray) ->
 
 
 def bland_altman(differences: np.ndarray) -> BlandAltman:
-    """Of the differences of pairs, in whatever unit; NaN limits below two pairs, all NaN without one."""
+    """Bias and limits of agreement of the differences of pairs, in whatever unit;
+    NaN limits below two pairs, all NaN without one."""
     pairs = len(differences)
     bias = float(np.mean(differences)) if pairs else float("nan")
     spread = LIMITS_SD * float(np.std(differences, ddof=1)) if pairs > 1 else float("nan")

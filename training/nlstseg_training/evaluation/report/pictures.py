@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from nlstseg_training.evaluation.report.plots import PREDICTED_COLOR, REFERENCE_COLOR, png_uri
+from NLSTSegLib.volume.ct import LUNG_WINDOW_HU
 
 WORST_LESIONS, OUTSIDE_MARKS = 12, 6
 """Pictures of each."""
-
-WINDOW_HU = (-1350.0, 150.0)
-"""Lung window: centre -600, width 1500."""
 
 SMALLEST_VIEW_MM = 50.0
 """A picture shows at least this; larger lesions get 1.6 times their size."""
@@ -26,7 +24,7 @@ class Subject:
 
     case: str
     label: int
-    """Of the reference lesion, or of the predicted one."""
+    """Label of the reference lesion, or of the predicted one."""
     is_reference: bool
     caption: str
 
@@ -72,7 +70,7 @@ def picture(subject: Subject, hu: np.ndarray, labels: np.ndarray, predicted: np.
     axes.set_axis_off()
     height, width = hu.shape[1:]
     edges_mm = (-spacing_i / 2, (width - 0.5) * spacing_i, (height - 0.5) * spacing_j, -spacing_j / 2)
-    axes.imshow(hu[k], cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], extent=edges_mm, interpolation="bilinear")
+    axes.imshow(hu[k], cmap="gray", vmin=LUNG_WINDOW_HU[0], vmax=LUNG_WINDOW_HU[1], extent=edges_mm, interpolation="bilinear")
     outlines = ((labels[k] > 0, REFERENCE_COLOR, "solid"), (predicted[k] > 0, PREDICTED_COLOR, "dashed"))
     for mask, color, style in outlines:
         if mask.any():

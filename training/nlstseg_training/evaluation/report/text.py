@@ -1,8 +1,6 @@
-"""The words and the looks of the report."""
+"""The words of the report."""
 
 from __future__ import annotations
-
-from nlstseg_training.evaluation.report.plots import PREDICTED_COLOR, REFERENCE_COLOR
 
 FEW_PATIENTS = 30
 """Below, the report says that there are few."""
@@ -42,34 +40,3 @@ PUBLISHED_NOTE = (
     "(false positives there cost nothing), logit instead of probability above 0.5, and the mean over batches of 16 slices of the "
     "mean in each batch. The published network's best epoch was chosen on the same slices."
 )
-
-STYLE = f"""
-body {{ font: 15px/1.45 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1f2933; max-width: 1180px;
-  margin: 24px auto; padding: 0 20px; background: #fff; }}
-h1 {{ font-size: 25px; margin: 0 0 4px; }}
-h2 {{ font-size: 18px; margin: 32px 0 8px; padding-bottom: 4px; border-bottom: 1px solid #d9dee4; }}
-p {{ margin: 6px 0; max-width: 900px; }}
-.warning {{ background: #fff4e5; border-left: 4px solid {PREDICTED_COLOR}; padding: 6px 10px; }}
-.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: 10px; margin: 16px 0; }}
-.tiles div {{ border: 1px solid #d9dee4; border-radius: 6px; padding: 10px 12px; }}
-.tiles b {{ font-size: 25px; }}
-.tiles i {{ font-style: normal; color: #52606d; margin-left: 6px; }}
-.tiles span {{ display: block; color: #52606d; }}
-.scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: 13.5px; margin: 6px 0; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: 4px 10px; text-align: right; border-bottom: 1px solid #e8ebee; }}
-td {{ white-space: nowrap; }}
-th {{ font-weight: 600; background: #f5f7f9; vertical-align: bottom; }}
-th:first-child, td:first-child {{ text-align: left; }}
-figure {{ margin: 0; }}
-figcaption {{ font-size: 13px; color: #52606d; }}
-.plots {{ display: flex; flex-wrap: wrap; gap: 20px; margin-top: 12px; }}
-.plots img {{ width: 540px; max-width: 100%; }}
-.pictures {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: 12px; margin-top: 8px; }}
-.pictures img {{ width: 100%; background: #000; }}
-.pictures figcaption {{ overflow-wrap: anywhere; }}
-.reference {{ color: {REFERENCE_COLOR}; font-weight: 600; }}
-.predicted {{ color: {PREDICTED_COLOR}; font-weight: 600; }}
-summary {{ cursor: pointer; }}
-"""
-"""The page's style sheet."""
