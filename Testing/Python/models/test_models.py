@@ -322,10 +322,14 @@ class BundleTest(ModelTest):
         self.assertFalse((self.folder / "was-run").exists())
 
     def test_weights_that_do_not_fit_the_card(self):
+        from nlstseg_training.export.bundle import write_bundle
+
         self.change(architecture__channels=[2])
         self.refused(self.load, "encoder.0.conv1.weight has shape (1, 1, 3, 3) instead of (2, 1, 3, 3)")
         self.change(architecture__channels=[1], architecture__normalization="batch")
-        self.refused(self.load, "encoder.0.norm1.weight is missing", "encoder.0.conv1.bias is not part of the network")
+        self.refused(self.load, "encoder.0.norm1.weight is missing")
+        write_bundle(UNet(UNetConfig(2, 1, (1,), "batch", False)), CARD, self.bundle)
+        self.refused(self.load, "encoder.0.conv1.bias is missing", "encoder.0.norm1.bias is not part of the network")
 
     def test_missing_weights_and_weights_that_are_a_folder(self):
         (self.bundle / WEIGHTS_FILE).unlink()
