@@ -95,7 +95,7 @@ def measure(mask: np.ndarray, ct: CtVolume, offset_kji: tuple[int, int, int]) ->
 
     return Measurements(
         volume_mm3=volume_mm3,
-        equivalent_diameter_mm=float(np.cbrt(6 * volume_mm3 / np.pi)),
+        equivalent_diameter_mm=sphere_diameter_mm(volume_mm3),
         long_axis_mm=long_axis_mm,
         short_axis_mm=short_axis_mm,
         mean_diameter_mm=(long_axis_mm + short_axis_mm) / 2,
@@ -107,6 +107,11 @@ def measure(mask: np.ndarray, ct: CtVolume, offset_kji: tuple[int, int, int]) ->
         long_axis_ends_lps_mm=ends_lps_mm(long_axis),
         short_axis_ends_lps_mm=ends_lps_mm(short_axis),
     )
+
+
+def sphere_diameter_mm(volume_mm3: float) -> float:
+    """Diameter of the sphere of this volume, ``(6 V / pi) ** (1/3)``."""
+    return float(np.cbrt(6 * volume_mm3 / np.pi))
 
 
 def round_half_up(value: float, decimals: int) -> float:

@@ -6,10 +6,10 @@ import unittest
 import numpy as np
 
 from nlstseg_training.evaluation.metrics.bootstrap import draw_patients
-from nlstseg_training.evaluation.metrics.froc import RATES, Candidates, Froc, Scan, match_candidates
+from nlstseg_training.evaluation.metrics.froc import RATES, CandidateHits, Froc, Scan, match_candidates
 
 
-def candidates_on(labels: np.ndarray, centres: list, scores: list, spacing=(1.0, 1.0, 1.0)) -> Candidates:
+def candidates_on(labels: np.ndarray, centres: list, scores: list, spacing=(1.0, 1.0, 1.0)) -> CandidateHits:
     values = np.unique(labels[labels > 0])
     centres_kji = np.array([np.argwhere(labels == value).mean(axis=0) for value in values]).reshape(-1, 3)
     volumes = np.array([(labels == value).sum() for value in values]) * np.prod(spacing)

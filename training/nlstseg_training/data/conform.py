@@ -14,6 +14,7 @@ from NLSTSegLib.checks.preflight import check_ct, stop_on_errors
 from NLSTSegLib.checks.training_overlap import scan_sha256
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.lung_field import MARGIN_MM, lung_field
+from NLSTSegLib.lesions.measure import sphere_diameter_mm
 from NLSTSegLib.results.report import voxels_sha256
 from NLSTSegLib.volume.ct import CtVolume, to_canonical
 from NLSTSegLib.volume.regions import bounding_box, grown_box
@@ -103,7 +104,7 @@ def _renumbered(raw: RawCase, notes: list[str]) -> tuple[np.ndarray, tuple[Lesio
     lesions = []
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
         volume_mm3 = count * raw.ct.voxel_volume_mm3
-        diameter_mm = float(np.cbrt(6 * volume_mm3 / np.pi))
+        diameter_mm = sphere_diameter_mm(volume_mm3)
         kind = raw.lesion_kinds.get(value, "")
         lesions.append(LesionEntry(len(lesions) + 1, round(volume_mm3, 3), round(diameter_mm, 3), kind))
     own = values.tolist()

@@ -29,7 +29,7 @@ from nlstseg_training.data.cache import (
 )
 from nlstseg_training.data.conform import Prepared, Spacing, conform
 from nlstseg_training.data.readers.source import Found, Source
-from NLSTSegLib.disk.atomic_folder import held, whole_folder
+from NLSTSegLib.disk.atomic_folder import NOT_COUNTED, held, whole_folder
 from NLSTSegLib.disk.free_name import is_plain_name
 from NLSTSegLib.errors import InputError, is_out_of_memory
 
@@ -87,7 +87,7 @@ def _begin(cache: Path, spacing_kji_mm: Spacing | None) -> Manifest:
             was = f"a spacing of {before.spacing_kji_mm} mm" if before.spacing_kji_mm else "every case's own spacing"
             raise InputError(f"the cache '{cache}' was made with {was}; ask for the same, or choose another folder")
         return before
-    if cache.exists() and any(path.name != ".DS_Store" for path in cache.iterdir()):
+    if cache.exists() and {path.name for path in cache.iterdir()} - NOT_COUNTED:
         raise InputError(f"'{cache}' is not empty and no cache; choose a new folder")
     cache.mkdir(exist_ok=True)
     empty = Manifest(1, spacing_kji_mm, (), ())

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from nlstseg_training.data.cache import Case, CaseEntry
-from nlstseg_training.evaluation.metrics.froc import Candidates, match_candidates
+from nlstseg_training.evaluation.metrics.froc import CandidateHits, match_candidates
 from nlstseg_training.evaluation.metrics.matching import match_lenient, match_strict, shared_voxels, union_of_matches
 from nlstseg_training.evaluation.metrics.overlap import count_voxels, surface_dice
 from nlstseg_training.evaluation.metrics.published_protocol import slices_with_tumour
 from nlstseg_training.evaluation.predictions import Prediction
 from nlstseg_training.evaluation.records import CaseRecord, LesionRecord, MarkRecord
 from NLSTSegLib.lesions.find import Lesion, find_lesions, label_map
+from NLSTSegLib.lesions.measure import sphere_diameter_mm
 
 
 def measure_case(
@@ -62,7 +63,7 @@ def measure_case(
                 label=label,
                 kind=kinds.get(label, ""),
                 volume_mm3=float(volumes_mm3[n]),
-                diameter_mm=float(np.cbrt(6 * volumes_mm3[n] / np.pi)),
+                diameter_mm=sphere_diameter_mm(volumes_mm3[n]),
                 found=bool(lenient.found[label - 1]),
                 found_strictly=bool(strict.found[label - 1]),
                 dice=float(dice[label - 1]),
@@ -87,7 +88,7 @@ def measure_case(
     )
 
 
-def _candidates(case: Case, marks: Sequence[Lesion]) -> tuple[np.ndarray, np.ndarray, Candidates]:
+def _candidates(case: Case, marks: Sequence[Lesion]) -> tuple[np.ndarray, np.ndarray, CandidateHits]:
     """Label values that the reference has, their volumes, and which marks hit them by the rule of the FROC."""
     where = np.array(case.labels.nonzero())
     labels, lesion_of, voxels = np.unique(case.labels[tuple(where)], return_inverse=True, return_counts=True)

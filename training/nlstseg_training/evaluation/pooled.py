@@ -76,9 +76,9 @@ def pooled_figures(records: Sequence[CaseRecord]) -> dict[str, Any]:
     return {
         "overlap": [overlap_row(pool, name, part) for name, part in _by_case_kind(records)],
         "detection": {rule: detection(pool, rule) for rule in ("lenient", "strict")},
-        "all_lesions": lesion_row(pool, "all", lesions),
-        "by_diameter": [lesion_row(pool, name, part) for name, part in _by_diameter(lesions)],
-        "by_type": [lesion_row(pool, name, part) for name, part in _by_type(lesions)],
+        "all_lesions": group_row(pool, "all", lesions),
+        "by_diameter": [group_row(pool, name, part) for name, part in _by_diameter(lesions)],
+        "by_type": [group_row(pool, name, part) for name, part in _by_type(lesions)],
         "froc": froc_figures(records),
         "volume": volume_figures(lesions),
         "published_protocol": published_figures(pool),
@@ -119,7 +119,7 @@ def detection(pool: Pool, rule: str) -> dict[str, Any]:
     }
 
 
-def lesion_row(pool: Pool, name: str, lesions: Lesions) -> dict[str, Any]:
+def group_row(pool: Pool, name: str, lesions: Lesions) -> dict[str, Any]:
     """Detection, overlap and volume of one group of lesions."""
     found = [(record, lesion) for record, lesion in lesions if lesion.found]
     predicted, reference = _volumes_mm3(found)

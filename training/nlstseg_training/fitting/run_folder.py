@@ -24,6 +24,7 @@ from nlstseg_training.fitting.fit import fit
 from nlstseg_training.fitting.loop import FINISHED
 from nlstseg_training.fitting.machine import Machine
 from nlstseg_training.recipe import Recipe
+from NLSTSegLib.disk.atomic_folder import NOT_COUNTED
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.bundle import Model, new_network
 from NLSTSegLib.models.card import ModelIdentity, TrainingCases
@@ -33,9 +34,6 @@ RUN_FILE, SPLIT_FILE, BUNDLE_FOLDER = "run.json", "split.json", "bundle"
 
 LIBRARIES = ("torch", "lightning", "monai", "numpy", "SimpleITK")
 """Whose versions are written down."""
-
-NOT_COUNTED = {".DS_Store"}
-"""Files that a file manager puts into every folder somebody looks at."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Scan:
 
 
 @dataclass(frozen=True, eq=False)
-class Candidates:
+class CandidateHits:
     """Which candidates hit what, in one scan."""
 
     lesion_scores: np.ndarray
@@ -45,21 +45,21 @@ def match_candidates(
     lesion_centres_kji: np.ndarray,
     lesion_volumes_mm3: np.ndarray,
     spacing_kji_mm: tuple[float, float, float],
-) -> Candidates:
+) -> CandidateHits:
     """Which candidates hit which lesions.
 
     ``labels`` is the reference ``[k, j, i]``, ``lesions`` the label values in it; ``centres_kji`` ``[candidates, 3]`` and
     ``lesion_centres_kji`` ``[lesions, 3]`` are centres of mass in voxels, ``scores`` ``[candidates]`` are above 0.
     """
     if not len(scores):
-        return Candidates(np.zeros(len(lesions)), np.zeros(0, bool))
+        return CandidateHits(np.zeros(len(lesions)), np.zeros(0, bool))
     # Half up, since numpy's rounding takes halves to the even neighbour.
     nearest = np.floor(centres_kji + 0.5).astype(int)
     inside = labels[tuple(nearest.T)][None, :] == lesions[:, None]
     steps_mm = (centres_kji[None, :, :] - lesion_centres_kji[:, None, :]) * np.array(spacing_kji_mm)
     radius_mm = np.cbrt(3 * lesion_volumes_mm3 / (4 * np.pi))
     hits = inside | (np.linalg.norm(steps_mm, axis=2) <= radius_mm[:, None])
-    return Candidates(np.where(hits, scores, 0).max(axis=1), ~hits.any(axis=0))
+    return CandidateHits(np.where(hits, scores, 0).max(axis=1), ~hits.any(axis=0))
 
 
 @dataclass(frozen=True, eq=False)
