@@ -59,7 +59,8 @@ def drawn(number: int, seed: int, folder: Path) -> Run:
     run.variables |= choose.choice(({}, {"TERM": "dumb"}, {"COLUMNS": "1", "TERM": "xterm"}, {"COLUMNS": "no number"}))
     run.streams = {name: choose.choice(("pipe", "pipe", "gone", "closed", "full")) for name in ("stdout", "stderr")}
     run.options = choose.choice(([], [], ["--json-progress"], ["--save-probability"]))
-    run.words = [f"{name}={value}" for name, value in run.variables.items() if name not in ("PYTHONPATH", "PATH")]
+    run.words = [f"output {output.name!r}"]
+    run.words += [f"{name}={value}" for name, value in run.variables.items() if name not in ("PYTHONPATH", "PATH")]
     for change in (_temporary_folder, _home, _leftovers, _owner):
         run.words.append(f"{change.__name__}: {change(run, choose, folder)}")
     return run
@@ -131,6 +132,9 @@ def _owner(run: Run, choose: random.Random, folder: Path) -> str:
 
 def outcome(run: Run, ct: Path, model: Path, folder: Path) -> tuple[str, str]:
     """``"result"``, ``"refused"``, or what else happened, and what it said."""
+    # Here: between the streams' closing and the program's start nothing may be opened.
+    from helpers.child_processes import without_overriding_rights
+
     before = _everything(folder)
     command = [sys.executable, "-m", "NLSTSegLib", "segment", str(ct), "-o", str(run.output), "--model", str(model)]
     ends, mine = {}, []
@@ -149,7 +153,7 @@ def outcome(run: Run, ct: Path, model: Path, folder: Path) -> tuple[str, str]:
         stdin=subprocess.DEVNULL,
         stdout=ends.get("stdout", subprocess.PIPE),
         stderr=ends.get("stderr", subprocess.PIPE),
-        preexec_fn=lambda: ([os.close(number) for number in closed], _without_overriding_rights()),
+        preexec_fn=lambda: (without_overriding_rights(), [os.close(number) for number in closed]),
         timeout=HANG_S,
     )
     for end in mine:
@@ -167,12 +171,6 @@ def outcome(run: Run, ct: Path, model: Path, folder: Path) -> tuple[str, str]:
     if done.returncode != 2 or "Traceback" in said or (run.streams["stderr"] == "pipe" and len(errors) != 1):
         return f"exit code {done.returncode}", said
     return ("refused but written", said) if whole else ("refused", errors[0] if errors else "")
-
-
-def _without_overriding_rights() -> None:
-    from helpers.child_processes import without_overriding_rights
-
-    without_overriding_rights()
 
 
 def _everything(folder: Path) -> dict[str, str]:
