@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from NLSTSegLib.checks.preflight import Finding, check_candidates, check_ct, check_lungs, stop_on_errors
+from NLSTSegLib.checks.preflight import (
+    Finding,
+    check_candidates,
+    check_ct,
+    check_known_voxels,
+    check_lungs,
+    stop_on_errors,
+)
 from NLSTSegLib.checks.training_overlap import check_trained_on
 from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory
 from NLSTSegLib.inference.devices import DeviceChoice, choose_device, shortcoming
@@ -167,6 +174,8 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         stack = slice_stack(ct)
         regular = to_regular(ct, stack)
         canonical = to_canonical(regular)
+        known = check_known_voxels(canonical, model.card.in_plane_range_mm, model.card.slice_range_mm)
+        findings += [finding for finding in known if finding.code not in {found.code for found in findings}]
     with _timed(seconds, "lung field"):
         progress(0.02, "lung field")
         lung_mask, lung_findings, field_note = _lung_mask(ct, stack, canonical, options)

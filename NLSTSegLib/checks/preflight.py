@@ -15,8 +15,11 @@ from NLSTSegLib.volume.regular_grid import UNEVEN_MM, UNEVEN_SHARE, SliceStack, 
 THICK_SLICE_MM = 5.0
 """Small lesions vanish between thicker slices."""
 
-IN_PLANE_SPACING_MM = (0.2, 3.0)
-"""Spacings the model may have seen; chest CT has 0.5-1 mm."""
+THICK_SLAB_MM, OVERLAP = 4.0, 2.0
+"""Reconstructions overlap by half at the most; thicker slices nearer together are slabs (MIP, averages)."""
+
+IN_PLANE_SPACING_MM = (0.4, 3.0)
+"""Spacings that a model may have seen, where its card does not tell; chest CT has 0.5-1 mm."""
 
 FEWEST_SLICES = 16
 """A stack of fewer slices is not a chest."""
@@ -26,6 +29,9 @@ RESAMPLED = "The CT is resampled to a regular grid for the search, and the mask 
 
 MOST_GROWTH = 4.0
 """A regular grid with more times the voxels of the CT is not made: slices that far apart, or leaning so, are no chest."""
+
+KNOWN_SHARE = 0.05
+"""So far beyond the range of a card, relatively, voxels are as those in it."""
 
 AIR_RANGE_HU = (-1100, -300)
 """Air and lung, with noise; a CT of a chest has them, and what lies below is padding."""
@@ -48,8 +54,20 @@ SAMPLE_VOXELS = 1_000_000
 LUNG_BELOW_HU = -500
 """Aerated lung; the lung field alone is wider than the lungs."""
 
+BODY_HU = (-200, 2000)
+"""Fat, muscle and bone."""
+
+LUNG_SAMPLE_MM = 3.0
+"""Voxels this far apart are enough to tell the lungs' volume."""
+
 CUT_AREA_MM2 = 500.0
 """Lungs that reach the image's border with a larger cross-section are cut; whole ones have below 50 mm2 there."""
+
+ADULT_LUNGS_L = (1.0, 10.0)
+"""Air in the lungs of an adult who breathes in for a CT: 2 to 8 litres; less or more was found wrongly or is diseased."""
+
+SMALLER_LUNG = 0.25
+"""Share of the larger lung's air; in health the smaller one has 0.6 or more."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,25 @@ def check_lungs(ct: CtVolume, lung_mask: np.ndarray | None) -> list[Finding]:
                 "Check that this is a chest CT in HU, or give a lung field.",
             )
         ]
+    cut = _cut_sides(ct, lung_mask)
+    findings = []
+    if cut:
+        message = f"The lungs are cut by the image's border ({', '.join(cut)}), so lesions beyond it cannot be found."
+        findings.append(Finding("warning", "lungs_cut", message, "Give the series that covers the whole chest, if there is one."))
+    right_l, left_l = _lung_air_l(ct, lung_mask)
+    if right_l + left_l > ADULT_LUNGS_L[1] or (right_l + left_l < ADULT_LUNGS_L[0] and not cut):
+        message = f"The lungs that were found hold {right_l + left_l:.1f} litres of air, where an adult's hold 2 to 8."
+        fix = "Look whether they are the lungs, and whether a part of them holds fluid or is collapsed, which is not searched."
+        findings.append(Finding("warning", "lung_volume", message, fix))
+    if min(right_l, left_l) < SMALLER_LUNG * max(right_l, left_l):
+        message = f"The right lung holds {right_l:.1f} litres of air and the left one {left_l:.1f}."
+        fix = "What of a lung is filled with fluid, collapsed or removed is not searched; look there yourself."
+        findings.append(Finding("warning", "one_lung", message, fix))
+    return findings
+
+
+def _cut_sides(ct: CtVolume, lung_mask: np.ndarray) -> list[str]:
+    """Sides of the image at which the lungs are cut."""
     spacing_kji = np.array(ct.spacing_ijk_mm[::-1])
     cut = []
     for axis, names in enumerate((("bottom", "top"), ("front", "back"), ("right", "left"))):
@@ -92,10 +129,35 @@ def check_lungs(ct: CtVolume, lung_mask: np.ndarray | None) -> list[Finding]:
             lung = np.take(lung_mask, index, axis) & (np.take(ct.hu, index, axis) < LUNG_BELOW_HU)
             if lung.sum() * area_mm2 > CUT_AREA_MM2:
                 cut.append(name)
-    if not cut:
-        return []
-    message = f"The lungs are cut by the image's border ({', '.join(cut)}), so lesions beyond it cannot be found."
-    return [Finding("warning", "lungs_cut", message, "Give the series that covers the whole chest, if there is one.")]
+    return cut
+
+
+def _lung_air_l(ct: CtVolume, lung_mask: np.ndarray) -> tuple[float, float]:
+    """Litres of aerated voxels in the field, to the right and to the left of the middle of the body's tissue."""
+    steps = [max(1, int(LUNG_SAMPLE_MM / step_mm)) for step_mm in ct.spacing_ijk_mm[::-1]]
+    sample = tuple(slice(None, None, step) for step in steps)
+    hu, lungs = ct.hu[sample], lung_mask[sample]
+    levels = np.flatnonzero(np.any(lungs, axis=(1, 2)))
+    columns = ((hu[levels] > BODY_HU[0]) & (hu[levels] < BODY_HU[1])).sum(axis=(0, 1)).cumsum()
+    middle = int(np.searchsorted(columns, columns[-1] / 2))
+    air = (lungs & (hu < LUNG_BELOW_HU)).sum(axis=(0, 1)) * ct.voxel_volume_mm3 * float(np.prod(steps)) / 1e6
+    return float(air[:middle].sum()), float(air[middle:].sum())
+
+
+def check_known_voxels(
+    ct: CtVolume, in_plane_range_mm: tuple[float, float] | None, slice_range_mm: tuple[float, float] | None
+) -> list[Finding]:
+    """A warning where the voxels of ``ct`` (canonical axes) are smaller or larger than those that a model's card names."""
+    i_mm, j_mm, k_mm = ct.spacing_ijk_mm
+    findings = []
+    for what, steps_mm, known in (("pixels are", (i_mm, j_mm), in_plane_range_mm), ("slices lie", (k_mm,), slice_range_mm)):
+        if known and not known[0] * (1 - KNOWN_SHARE) <= min(steps_mm) <= max(steps_mm) <= known[1] * (1 + KNOWN_SHARE):
+            told = " x ".join(f"{step:.3g}" for step in steps_mm)
+            message = f"The {what} {told} mm {'large' if len(steps_mm) > 1 else 'apart'}, where the model knows {known[0]:g} to"
+            fix = "Expect more false marks and more missed lesions."
+            code = "odd_spacing" if len(steps_mm) > 1 else "unknown_slice_distance"
+            findings.append(Finding("warning", code, f"{message} {known[1]:g} mm.", fix))
+    return findings
 
 
 def check_candidates(left_out: int) -> list[Finding]:
@@ -133,6 +195,17 @@ def _header(ct: CtVolume) -> Iterable[Finding]:
             "The DICOM headers have no rescale slope and intercept, so the stored values are taken as HU.",
             "Compare the HU of air (-1000) and of muscle (about 50) before trusting the result.",
         )
+    if acquisition.derivation:
+        message = f"The images were calculated from others ({acquisition.derivation}), where vessels can look like nodules."
+        yield Finding("warning", "derived_images", message, "Give the axial reconstruction itself.")
+    if acquisition.doubled_slices:
+        message = (
+            f"{acquisition.doubled_slices} slices lie where another lies, as acquisitions that continue each other have them."
+        )
+        yield Finding("info", "doubled_slices", message, "Each place is taken once.")
+    if acquisition.unreadable_files:
+        message = f"{acquisition.unreadable_files} files beside the slices cannot be read and were left out."
+        yield Finding("warning", "unreadable_files", message, "A part of the chest may be missing; copy the folder again.")
     if acquisition.nonfinite_voxels:
         message = f"{acquisition.nonfinite_voxels} voxels are NaN or infinite and are treated as air."
         yield Finding("warning", "nonfinite", message, "Find out what wrote them.")
@@ -182,9 +255,17 @@ def _uneven(stack: SliceStack) -> Finding:
 def _grid(ct: CtVolume) -> Iterable[Finding]:
     along = int(np.abs(ct.direction_matrix[2]).argmax())
     step_mm = ct.spacing_ijk_mm[along]
-    if step_mm > THICK_SLICE_MM + 1e-3:
-        message = f"The slices are {step_mm:.2f} mm apart, so small lesions can be missed and volumes are coarse."
+    thickness_mm = ct.acquisition.slice_thickness_mm
+    if max(step_mm, thickness_mm) > THICK_SLICE_MM + 1e-3:
+        told = f"{thickness_mm:.4g} mm thick and " if thickness_mm else ""
+        message = f"The slices are {told}{step_mm:.2f} mm apart, so small lesions can be missed and volumes are coarse."
         yield Finding("warning", "thick_slices", message, "Give the thin-slice reconstruction, if there is one.")
+    if thickness_mm >= THICK_SLAB_MM and thickness_mm > OVERLAP * step_mm:
+        message = f"The slices are {thickness_mm:.4g} mm thick and {step_mm:.2f} mm apart, as slabs calculated from others are."
+        yield Finding("warning", "overlapping_slabs", message, "Give the thin-slice reconstruction itself.")
+    if thickness_mm and step_mm > OVERLAP * thickness_mm:
+        message = f"The slices are {thickness_mm:.4g} mm thick and {step_mm:.2f} mm apart, so what lies between was not scanned."
+        yield Finding("warning", "gaps", message, "Give a series without gaps, if there is one.")
     if (count := ct.hu.shape[2 - along]) < FEWEST_SLICES:
         message = f"There are only {count} slices, not a whole chest."
         yield Finding("warning", "few_slices", message, "Give the whole series, if there is one.")

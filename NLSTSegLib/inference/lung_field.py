@@ -17,6 +17,24 @@ AIR_BELOW_HU = -400
 ROOM_BELOW_HU = -950
 """Mean of the air around the body is below, that of a lung above; tells one from the other at the sides of the slices."""
 
+PADDING_STEP_HU = 2
+"""Padding around the field of view differs by this at the most from the corner of its slice; no tissue or air is so even."""
+
+TABLE_PX = 1
+"""Radius, in the search's coarse pixels, of the opening that takes the table's shell and blankets off the body."""
+
+BODY_FROM = 0.1
+"""Share of all that is no air; with less beside it what looks like padding is the body."""
+
+INSIDE_SHARE, INSIDE_SHARE_AT_EDGE = 0.5, 0.2
+"""So much of a lung has the body on three of its four sides at the least; less where the field of view cuts the lung."""
+
+CONTACT_SHARE = 0.1
+"""Air with this share of its voxels beside padding is a seam around the body; a lung that is cut there has below 0.05."""
+
+PART_SHARE, PART_ML = 0.1, 20.0
+"""A part of a lung, as fluid or collapse leave it, has this share of the largest part, or this volume at the least."""
+
 AIRWAY_BELOW_HU = -850
 """The air in the trachea is below; most voxels of a lung that is not emphysematous are above."""
 
@@ -79,8 +97,14 @@ def _inner_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray | None
     import SimpleITK as sitk
 
     air = sitk.GetArrayFromImage(sitk.Median(sitk.GetImageFromArray(coarse), (1, 1, 0))) < AIR_BELOW_HU
+    padding = _padding(coarse)
+    if (~air & ~padding).sum() < BODY_FROM * (~air).sum():
+        # A made image, whose body is as even as padding.
+        padding[:] = False
+    air &= ~padding
     # An empty slice at the end of a series would join lungs that are cut there with the room.
     air[(~air).mean(axis=(1, 2)) < BODY_SHARE] = False
+    inside, edge = _inside_body(~air & ~padding), _edge(padding)
     components = sitk.ConnectedComponent(sitk.GetImageFromArray(air.astype(np.uint8)))
     labels = sitk.GetArrayFromImage(sitk.RelabelComponent(components, sortByObjectSize=True))
     voxel_ml = float(np.prod(spacing_kji)) / 1000
@@ -90,7 +114,9 @@ def _inner_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray | None
     largest = 0
     for label in range(1, min(len(sizes), 20)):
         mask = labels == label
-        if sizes[label] < 0.1 * largest or _is_room(mask, coarse):
+        if _is_room(mask, coarse, inside, edge):
+            continue
+        if sizes[label] < PART_SHARE * largest and sizes[label] * voxel_ml < PART_ML:
             continue
         largest = largest or sizes[label]
         if mask.sum(axis=(1, 2)).max() * areas_mm2 >= MINIMUM_SLICE_AREA_MM2:
@@ -113,12 +139,56 @@ def _without_gut(masks: list[np.ndarray], coarse: np.ndarray, slice_mm: float) -
     return [mask for mask, fact in zip(masks, facts, strict=True) if not is_gut(*fact)]
 
 
-def _is_room(mask: np.ndarray, coarse: np.ndarray) -> bool:
-    """Whether this air is that around the body; a lung may reach the sides of the slices, but not their corners."""
+def _padding(coarse: np.ndarray) -> np.ndarray:
+    """What has the value of a corner of its slice, without any noise, and is connected with it: no image, whatever the value."""
+    import SimpleITK as sitk
+
+    padding = np.zeros(coarse.shape, bool)
+    for k, plane in enumerate(coarse):
+        image = sitk.GetImageFromArray(plane)
+        for j, i in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+            around = plane[(slice(3) if j == 0 else slice(-3, None)), (slice(3) if i == 0 else slice(-3, None))]
+            if not padding[k, j, i] and np.ptp(around) <= PADDING_STEP_HU:
+                seed = (i % plane.shape[1], j % plane.shape[0])
+                low, high = int(plane[j, i]) - PADDING_STEP_HU, int(plane[j, i]) + PADDING_STEP_HU
+                padding[k] |= sitk.GetArrayFromImage(sitk.ConnectedThreshold(image, [seed], low, high)) > 0
+    return padding
+
+
+def _edge(padding: np.ndarray) -> np.ndarray:
+    """The sides of the slices and the pixels beside padding: where the field of view ends."""
+    edge = np.zeros(padding.shape, bool)
+    edge[:, [0, -1]] = edge[:, :, [0, -1]] = True
+    for axis in (1, 2):
+        for step in (1, -1):
+            edge |= np.roll(padding, step, axis)
+    return edge
+
+
+def _inside_body(tissue: np.ndarray) -> np.ndarray | None:
+    """What has the body, the largest piece of tissue, on three of its four sides in the slice; ``None`` without a body."""
+    import SimpleITK as sitk
+
+    opened = sitk.BinaryMorphologicalOpening(sitk.GetImageFromArray(tissue.astype(np.uint8)), (TABLE_PX, TABLE_PX, 0))
+    pieces = sitk.RelabelComponent(sitk.ConnectedComponent(opened), sortByObjectSize=True)
+    body = sitk.GetArrayFromImage(pieces) == 1
+    if not body.any():
+        return None
+    sides = np.zeros(body.shape, np.uint8)
+    for axis in (1, 2):
+        sides += np.maximum.accumulate(body, axis)
+        sides += np.flip(np.maximum.accumulate(np.flip(body, axis), axis), axis)
+    return sides >= 3
+
+
+def _is_room(mask: np.ndarray, coarse: np.ndarray, inside: np.ndarray | None, edge: np.ndarray) -> bool:
+    """Whether this air is around the body; a lung may reach the end of the field of view, but not the slices' corners."""
     if mask[:, [0, 0, -1, -1], [0, -1, 0, -1]].any():
         return True
-    at_side = mask[:, [0, -1]].any() or mask[:, :, [0, -1]].any()
-    return bool(at_side and coarse[mask].mean() < ROOM_BELOW_HU)
+    at_edge = edge[mask].mean()
+    if at_edge > CONTACT_SHARE or (at_edge and coarse[mask].mean() < ROOM_BELOW_HU):
+        return True
+    return inside is not None and bool(inside[mask].mean() < (INSIDE_SHARE_AT_EDGE if at_edge else INSIDE_SHARE))
 
 
 def _trachea(air: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:

@@ -49,6 +49,14 @@ class Acquisition:
     """Whether the header says which way the axes run in the patient."""
     nonfinite_voxels: int = 0
     """How many NaN or infinite voxels were replaced by :data:`PADDING_HU` while reading."""
+    slice_thickness_mm: float = 0.0
+    """SliceThickness of DICOM, which is not the distance of the slices; 0 if not known."""
+    derivation: str = ""
+    """A word for how the images were calculated from others, for example ``"MIP"``."""
+    doubled_slices: int = 0
+    """How many slices were left out because another one lies at the same position."""
+    unreadable_files: int = 0
+    """How many files beside the slices could not be read and were left out."""
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,56 @@ class PhantomTest(unittest.TestCase):
         whole = field_of(self.ct.hu[::2, ::2, ::2], (1.5, 1.5, 4.5))
         np.testing.assert_array_equal(lung_mask, whole)
 
+    def test_padding_of_any_value_and_shape_changes_nothing(self):
+        hu, spacing = self.ct.hu[::2, ::2, ::2], (1.5, 1.5, 4.5)
+        whole = field_of(hu, spacing)
+        for value in (0, -1024, -3024, -700, 40, 3071):
+            for name, around in (("all sides", (20, 20)), ("two sides", (20, 0))):
+                with self.subTest(name, value=value):
+                    padded = np.pad(hu, ((0, 0), around, around), constant_values=value)
+                    rows, columns = (slice(around[0], around[0] + n) for n in hu.shape[1:])
+                    field = field_of(padded, spacing)
+                    self.assertEqual(field.sum(), field[:, rows, columns].sum())
+                    self.assertGreater(2 * (field[:, rows, columns] & whole).sum() / (field.sum() + whole.sum()), 0.99)
+            with self.subTest("empty slices", value=value):
+                field = field_of(np.pad(hu, ((3, 3), (0, 0), (0, 0)), constant_values=value), spacing)
+                self.assertTrue(field[3:-3][self.lung[::2, ::2, ::2]].mean() > 0.998)
+
+    def test_lungs_that_reach_a_round_field_of_view_are_kept(self):
+        x, y, _ = self.axes
+        for value in (0, -1024, -3024):
+            with self.subTest(value=value):
+                hu = np.where(x**2 + y**2 < 125**2, self.ct.hu, value)[::2, ::2, ::2]
+                seen = (self.lung & (x**2 + y**2 < 124**2))[::2, ::2, ::2]
+                self.assertGreater(field_of(hu, (1.5, 1.5, 4.5))[seen].mean(), 0.99)
+
+    def test_what_fluid_leaves_of_a_lung_is_in_the_field(self):
+        x, _, z = self.axes
+        for top_mm in (85, 92, 100):
+            with self.subTest(top_mm=top_mm):
+                hu, part = self.ct.hu.copy(), self.lung & (x < -22) & (z >= top_mm)
+                hu[self.lung & (x < -3) & ~part] = 20
+                field = field_of(hu[::2, ::2, ::2], (1.5, 1.5, 4.5))
+                self.assertGreater(field[part[::2, ::2, ::2]].mean(), 0.99)
+                self.assertGreater(field[(self.lung & (x > 5))[::2, ::2, ::2]].mean(), 0.998)
+
+    def test_gas_in_the_bowel_is_no_part_of_a_lung(self):
+        x, y, z = self.axes
+        hu = self.ct.hu.copy()
+        gas = ((x + 60) / 35) ** 2 + ((y + 14) / 35) ** 2 + ((z + 100) / 18) ** 2 < 1
+        hu[gas] = -990
+        field = field_of(hu[::2, ::2, ::2], (1.5, 1.5, 4.5))
+        self.assertLess(field[gas[::2, ::2, ::2]].mean(), 0.5)
+
+    def test_a_table_with_a_light_core_is_no_lung(self):
+        x, y, _ = self.axes
+        hu = self.ct.hu.copy()
+        shell = (np.abs(x) < 130) & (np.abs(y - 135) < 20)
+        core = (np.abs(x) < 126) & (np.abs(y - 135) < 16)
+        hu[np.broadcast_to(shell, hu.shape)], hu[np.broadcast_to(core, hu.shape)] = 100, -900
+        field = field_of(hu[::2, ::2, ::2], (1.5, 1.5, 4.5))
+        self.assertFalse((field & np.broadcast_to(core, hu.shape)[::2, ::2, ::2]).any())
+
 
 class MadeChestTest(unittest.TestCase):
     def test_field_is_the_lungs_grown_by_the_margin(self):
