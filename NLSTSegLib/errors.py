@@ -1,5 +1,9 @@
 """What can go wrong, by exit code. Every message is one sentence: what is wrong, with what, and what to do."""
 
+from __future__ import annotations
+
+import os
+
 UNEXPECTED, STOPPED, OWNER_GONE = 1, 130, 131
 """Exit codes beside those of the errors: of a fault that is nobody's but the program's, after Ctrl-C or another request to end,
 and of a child whose owner has died."""
@@ -44,6 +48,15 @@ def says_out_of_memory(text: str) -> bool:
 def printable(text: str) -> str:
     """``text`` on one line, without the control characters that a damaged or hostile file may hold."""
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def is_utf8(path: os.PathLike[str] | str) -> bool:
+    """Whether the name can be given to the libraries in C++, which end the process at one that cannot."""
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_sentence(text: str) -> str:

@@ -30,6 +30,10 @@ Inputs = Annotated[
     list[Path], typer.Argument(help="DICOM folder, or a NIfTI, NRRD, MHA or MHD file; several give one folder each.")
 ]
 Series = Annotated[str | None, typer.Option(help="SeriesInstanceUID, where a DICOM folder holds several.")]
+SkipUnreadable = Annotated[
+    bool,
+    typer.Option("--skip-unreadable", help="Go on without DICOM files that cannot be read; a part of the chest may be missing."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -46,6 +50,7 @@ def segment(
     min_volume: Annotated[float | None, typer.Option(help="Smallest lesion in mm3 (default: the model's).")] = None,
     lung_field: Annotated[str, typer.Option(help="auto, none, or a mask file on the CT's grid: where to look.")] = "auto",
     series: Series = None,
+    skip_unreadable: SkipUnreadable = False,
     device: Annotated[DeviceName, typer.Option(help="Where the network runs.")] = DeviceName.auto,
     threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")] = None,
     save_probability: Annotated[bool, typer.Option("--save-probability", help="Write probability.nrrd too (0-255).")] = False,
@@ -68,13 +73,16 @@ def segment(
         from NLSTSegLib.pipeline import SegmentOptions
 
         options = SegmentOptions(threshold=threshold, min_volume_mm3=min_volume, device=device.value, threads=threads)
-        job = SegmentJob(output, model, options, lung_field, series, save_probability, force, keep_identity)
+        job = SegmentJob(output, model, options, lung_field, series, save_probability, force, keep_identity, skip_unreadable)
         run_jobs(inputs, job, json_progress=json_progress, debug=debug)
 
 
 @app.command()
 def check(
-    input: Annotated[Path, typer.Argument(help="DICOM folder or image file.")], series: Series = None, debug: Debug = False
+    input: Annotated[Path, typer.Argument(help="DICOM folder or image file.")],
+    series: Series = None,
+    skip_unreadable: SkipUnreadable = False,
+    debug: Debug = False,
 ) -> None:
     """Look at a CT before it is segmented and print what was found; exit code 2 when it would be refused."""
     from NLSTSegLib.cli.run import exit_on_errors
@@ -87,7 +95,7 @@ def check(
         from NLSTSegLib.volume.ct import to_canonical
         from NLSTSegLib.volume.regular_grid import slice_stack, to_regular
 
-        ct = load_input(input, series)
+        ct = load_input(input, series, skip_unreadable)
         findings = check_ct(ct)
         if not any(finding.severity == "error" for finding in findings):
             canonical = to_canonical(to_regular(ct, slice_stack(ct)))

@@ -40,6 +40,7 @@ class SegmentJob:
     save_probability: bool
     force: bool
     keep_identity: bool = False
+    skip_unreadable: bool = False
 
 
 @contextlib.contextmanager
@@ -162,7 +163,7 @@ def run_one(path: Path, folder: Path, job: SegmentJob, model: Model, progress: P
         # Another run may have ended there since this one began.
         check_output(folder, job.force)
         start = time.perf_counter()
-        ct = load_input(path, job.series, stage_of(progress, "read", 0.0, READ_SHARE))
+        ct = load_input(path, job.series, job.skip_unreadable, stage_of(progress, "read", 0.0, READ_SHARE))
         options = job.options
         if job.lung_field in ("auto", "none"):
             options = replace(options, lung_field=job.lung_field)
@@ -189,19 +190,26 @@ def run_one(path: Path, folder: Path, job: SegmentJob, model: Model, progress: P
         return result
 
 
-def load_input(path: Path, series_uid: str | None, progress: Callable[[float], None] | None = None) -> CtVolume:
-    """Read a CT; of a DICOM folder with several series, say on stderr which there are and which is taken."""
-    from NLSTSegLib.reading.dicom_series import choose_chest_series, list_series, read_series
+def load_input(
+    path: Path, series_uid: str | None, skip_unreadable: bool = False, progress: Callable[[float], None] | None = None
+) -> CtVolume:
+    """Read a CT; of a DICOM folder, say on stderr which series there are, which is taken, and which files are left out."""
+    from NLSTSegLib.reading.dicom_choice import choose_chest_series
+    from NLSTSegLib.reading.dicom_folder import list_series
+    from NLSTSegLib.reading.dicom_series import read_series
     from NLSTSegLib.reading.read import read_ct
 
     if not os.path.isdir(path):
-        return read_ct(path, series_uid=series_uid, progress=progress)
-    series = list_series(path)
+        return read_ct(path, series_uid=series_uid, skip_unreadable=skip_unreadable, progress=progress)
+    series = list_series(path, skip_unreadable=skip_unreadable)
     chosen = choose_chest_series(series, series_uid)
     if len(series) > 1:
         for one in series:
             print(f"{'taken' if one is chosen else 'there'}: {one}", file=sys.stderr)
-    return read_series(chosen, progress=progress)
+    if skip_unreadable:
+        for file in chosen.unreadable:
+            print(f"left out: {printable(file.name)}", file=sys.stderr)
+    return read_series(chosen, skip_unreadable=skip_unreadable, progress=progress)
 
 
 def output_folders(inputs: Sequence[Path], output: Path) -> list[Path]:
@@ -229,7 +237,8 @@ def _is_shared(name: str, names: Sequence[str]) -> bool:
 
 
 def _stem(path: Path) -> str:
-    name = path.resolve().name
+    # A name that is not in UTF-8 cannot be written to.
+    name = path.resolve().name.encode("utf-8", "replace").decode("utf-8").replace("?", "_")
     for ending in (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm"):
         if name.lower().endswith(ending) and path.is_file():
             return name[: -len(ending)]

@@ -12,10 +12,13 @@ from pathlib import Path
 
 from NLSTSegLib.disk.lock import give_lock_back, take_lock
 from NLSTSegLib.disk.scratch import remove_own_folder
-from NLSTSegLib.errors import InputError, is_out_of_memory
+from NLSTSegLib.errors import InputError, is_out_of_memory, is_utf8
 
 PARTIAL_MARK = ".partial-"
 """Part of the name of a folder that is being filled; the number of the process follows."""
+
+LONGEST_NAME, LONGEST_PATH = 255, 3900
+"""Bytes of a name, and of a path to which those of the files in the folder are added, on most systems."""
 
 NOT_COUNTED = {".DS_Store"}
 """Files that a file manager puts into every folder somebody looks at."""
@@ -126,6 +129,11 @@ def _said_of(folder: Path) -> Iterator[None]:
 
 
 def _check_place(folder: Path, place: Path) -> None:
+    if not is_utf8(place):
+        raise InputError(f"the output '{folder}' has a name that is not in UTF-8, which writing needs; choose another name")
+    names = [*place.parts[1:-1], f".{place.name}{PARTIAL_MARK}{os.getpid()}"]
+    if max(len(os.fsencode(name)) for name in names) > LONGEST_NAME or len(os.fsencode(place)) > LONGEST_PATH:
+        raise InputError(f"the output '{str(folder)[:80]}...' has a name too long for the files in it; choose a shorter one")
     if place.is_symlink() or (place.exists() and not place.is_dir()):
         raise InputError(f"the output '{folder}' is not a folder; choose another name")
     if os.path.ismount(place):
@@ -154,9 +162,10 @@ def _take_name(partial: Path, place: Path) -> None:
 
 
 def _absolute(folder: Path) -> Path:
-    """With a name and a parent of its own, also for ``.``; links are not followed."""
+    """With a name and a parent of its own, also for ``.``; that of the folder itself where ``folder`` is a link to one."""
     try:
-        return Path(os.path.abspath(folder))
+        place = Path(os.path.abspath(folder))
+        return place.resolve() if place.is_symlink() and place.is_dir() else place
     except OSError as error:  # of a folder that is not there any more
         raise InputError(f"'{folder}' lies in the current folder, which was removed; change to another one") from error
 

@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+from NLSTSegLib.disk.number_locale import point_in_numbers
 from NLSTSegLib.errors import STOPPED, InputError, as_sentence, printable, says_out_of_memory
 from NLSTSegLib.jobs.child_process import ChildProcess, Priority
 from NLSTSegLib.jobs.options import RunOptions
@@ -104,7 +105,8 @@ def _write_ct(ct: CtVolume, file: Path) -> None:
 
     try:
         # Packing it would take longer than the disk does.
-        sitk.WriteImage(ct.to_image(), str(file), useCompression=False)
+        with point_in_numbers():
+            sitk.WriteImage(ct.to_image(), str(file), useCompression=False)
     except RuntimeError as error:
         raise InputError(
             "the CT cannot be written to the disk for temporary files, which may be full; make room there and try again"

@@ -1,15 +1,15 @@
-"""What DICOM headers say about slices (one in a usual CT file, many in an enhanced multi-frame file) and their series."""
+"""What DICOM headers say about slices: one in a usual CT file, many in an enhanced multi-frame file."""
 
 from __future__ import annotations
 
 import logging
 import math
+import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -21,21 +21,24 @@ from NLSTSegLib.errors import InputError, printable
 if TYPE_CHECKING:
     import pydicom
 
+SCAN_ATTRIBUTES = (
+    *("PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber", "SeriesDescription", "Modality"),
+    *("ConvolutionKernel", "KVP", "ContrastBolusAgent", "PatientPosition", "TemporalPositionIdentifier", "TemporalPositionIndex"),
+)
+"""Slices that differ in one of these are of different scans, whatever their SeriesInstanceUID says: anonymisers remove or unify
+it."""
+
+PART_ATTRIBUTES = ("AcquisitionNumber", "SliceThickness", "SeriesTime", "NominalPercentageOfCardiacPhase", "AcquisitionTime")
+"""They may differ within a scan, and may tell apart what lies at the same places."""
+
 _TAGS = [
-    *("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID"),
-    *("SeriesNumber", "SeriesDescription", "Modality", "ImageType"),
-    *(
-        "AcquisitionNumber",
-        "NumberOfFrames",
-        "Rows",
-        "Columns",
-        "BitsAllocated",
-        "PhotometricInterpretation",
-        "RescaleSlope",
-        "RescaleIntercept",
-        "SliceThickness",
-    ),
+    *SCAN_ATTRIBUTES,
+    *PART_ATTRIBUTES,
+    *("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "ImageType", "BodyPartExamined", "ProtocolName"),
+    *("NumberOfFrames", "Rows", "Columns", "BitsAllocated", "PhotometricInterpretation"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *("VolumetricProperties", "VolumeBasedCalculationTechnique"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 
@@ -51,6 +54,9 @@ LONGEST_TEXT = 128
 MOST_FRAMES = 20_000
 """Of a file; more, or another number than the file itself says, is damage. A long chest has 3000 slices."""
 
+BARE_START = re.compile(rb"[\x02\x08]\0[\0-\x18]\0(?:[A-Z]{2}[\0-\x7f]\0|[\0-\x7f]\0\0\0)")
+"""First attribute of group 2 or 8, with a length below 128, of a file without the mark of DICOM."""
+
 LONGEST_META_BYTES = 4096
 """The transfer syntax is told within these."""
 
@@ -65,13 +71,19 @@ class DicomSlice:
     study_uid: str
     series_uid: str
     sop_uid: str
-    series_number: int
+    series_number: float
     description: str
+    region: str
+    """BodyPartExamined, SeriesDescription and ProtocolName: what is said to be shown."""
     modality: str
     image_type: tuple[str, ...]
+    calculation: str
+    """Of an enhanced image: how it was calculated from others, such as MAX_IP."""
     transfer_syntax: str
-    acquisition: str
-    """AcquisitionNumber, as text; empty where there is none."""
+    scan: tuple[str, ...]
+    """:data:`SCAN_ATTRIBUTES` and ImageType as texts."""
+    parts: tuple[str, ...]
+    """:data:`PART_ATTRIBUTES` as texts, empty where there are none."""
     rows: int
     columns: int
     frames: int
@@ -83,6 +95,8 @@ class DicomSlice:
     photometric: str
     rescale: tuple[float, ...]
     """Slope and intercept."""
+    unit: str
+    """RescaleType, or the name of an attribute that stands for other values than HU."""
     thickness_mm: float
     position_lps_mm: tuple[float, ...]
     """Centre of the first voxel."""
@@ -102,81 +116,6 @@ class DicomSlice:
         cosines = np.asarray(self.cosines_lps, float)
         normal = np.cross(cosines[:3], cosines[3:])
         return normal / max(float(np.linalg.norm(normal)), 1e-9)
-
-
-@dataclass(frozen=True)
-class DicomSeries:
-    """The slices of one SeriesInstanceUID (or of one acquisition in it), sorted along the slice normal."""
-
-    slices: tuple[DicomSlice, ...]
-    acquisition: str = ""
-    """AcquisitionNumber, where the series held several whole acquisitions and was split."""
-
-    @property
-    def uid(self) -> str:
-        """SeriesInstanceUID."""
-        return self.slices[0].series_uid
-
-    @property
-    def key(self) -> str:
-        """What :func:`choose_chest_series` takes to choose exactly this one: the UID, with ``/acquisition`` after a split."""
-        return f"{self.uid}/{self.acquisition}" if self.acquisition else self.uid
-
-    @property
-    def description(self) -> str:
-        return self.slices[0].description
-
-    @property
-    def modality(self) -> str:
-        return self.slices[0].modality
-
-    @property
-    def image_type(self) -> tuple[str, ...]:
-        return self.slices[0].image_type
-
-    @property
-    def transfer_syntax(self) -> str:
-        """UID of the encoding of the voxels."""
-        return self.slices[0].transfer_syntax
-
-    @property
-    def is_localizer(self) -> bool:
-        """Whether this is the projection image on which the scan was planned."""
-        return "LOCALIZER" in self.image_type
-
-    @property
-    def is_placed(self) -> bool:
-        return all(s.is_placed for s in self.slices)
-
-    @cached_property
-    def offsets_mm(self) -> np.ndarray:
-        """Position of every slice along the normal, ascending; empty when slices lack a position."""
-        if not self.is_placed:
-            return np.empty(0)
-        return np.array([s.position_lps_mm for s in self.slices]) @ self.slices[0].normal_lps
-
-    @property
-    def coverage_mm(self) -> float:
-        """From the first to the last slice's centre."""
-        return float(np.ptp(self.offsets_mm)) if self.is_placed else 0.0
-
-    @property
-    def spacing_ijk_mm(self) -> tuple[float, float, float]:
-        """Between columns, between rows, mean between slices (the thickness when there is one slice); NaN if not known."""
-        first = self.slices[0]
-        step = self.coverage_mm / (len(self.slices) - 1) if len(self.slices) > 1 else first.thickness_mm
-        return first.spacing_ji_mm[1], first.spacing_ji_mm[0], step
-
-    @property
-    def is_axial(self) -> bool:
-        """Whether the slice normal is nearer to the patient's long axis than to any other."""
-        return self.is_placed and int(np.abs(self.slices[0].normal_lps).argmax()) == 2
-
-    def __str__(self) -> str:
-        """One line for a list: modality, description, slices, coverage, key."""
-        kind = f"{self.modality or 'unknown'}{' localizer' if self.is_localizer else ''}"
-        name = f" '{self.description}'" if self.description else ""
-        return f"{kind}{name} ({len(self.slices)} slices, {self.coverage_mm:.0f} mm, {self.key})"
 
 
 @contextmanager
@@ -201,26 +140,38 @@ def read_headers(file: Path) -> Iterator[DicomSlice]:
 
     Raises :class:`InputError` when it is damaged or cannot be opened.
     """
-    import pydicom
-
     if not is_dicom(file):
         return
     damaged = f"{file} is a damaged DICOM file; copy it again or remove it"
     try:
         with quiet_pydicom(), file.open("rb") as stream:
             _check_deflated(file, stream)
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS)
+            dataset = read_dataset(stream, _TAGS, stop_before_pixels=True)
             syntax = dataset.file_meta.get("TransferSyntaxUID")
             ended = stream.tell() >= file.stat().st_size and not (syntax and syntax.is_deflated)
             has_image = bool(dataset.get("Rows") and dataset.get("Columns"))
             slices = _slices(file, dataset) if has_image and not ended else []
             # A wrong length in the header makes pydicom skip to the end: an image must not be passed over for that.
             passed_over = not slices and (has_image or not _is_other_object(dataset))
+    except InputError:
+        raise
     except Exception as error:  # pydicom lets through whatever a damaged header provokes
         raise InputError(damaged) from error
     if passed_over:
         raise InputError(damaged)
     yield from slices
+
+
+def read_dataset(stream: BinaryIO, tags: Sequence[str], *, stop_before_pixels: bool = False) -> pydicom.Dataset:
+    """The attributes ``tags`` of a DICOM file, which always gets a transfer syntax; raises whatever pydicom does."""
+    import pydicom
+
+    dataset = pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels, specific_tags=list(tags), force=True)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        is_implicit, is_little = dataset.original_encoding
+        explicit = pydicom.uid.ExplicitVRLittleEndian if is_little else pydicom.uid.ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian if is_implicit else explicit
+    return dataset
 
 
 def _check_deflated(file: Path, stream: BinaryIO) -> None:
@@ -242,14 +193,18 @@ def _is_other_object(dataset: pydicom.Dataset) -> bool:
 
 
 def is_dicom(file: Path) -> bool:
-    """Whether ``file`` starts like DICOM: ``DICM`` after 128 bytes. Raises :class:`InputError` when it cannot be opened."""
+    """Whether ``file`` starts like DICOM: ``DICM`` after 128 bytes, or, as some programs export it, at once with attributes.
+
+    Raises :class:`InputError` when it cannot be opened.
+    """
     if not file.is_file():
         return False
     try:
         with file.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
+            start = stream.read(132)
     except OSError as error:
         raise InputError(f"{file} cannot be opened ({error.strerror})") from error
+    return start[128:] == b"DICM" or BARE_START.match(start) is not None
 
 
 def _slices(file: Path, dataset: pydicom.Dataset) -> list[DicomSlice]:
@@ -275,23 +230,32 @@ def _text(value: Any) -> str:
 
 
 def _slice(file: Path, dataset: pydicom.Dataset, frame: int, frames: int, groups: list[Any]) -> DicomSlice:
-    def find(*names: str) -> Any:
-        values = (group.get(name) for name in names for group in groups)
+    def find(name: str) -> Any:
+        values = (group.get(name) for group in groups)
         return next((value for value in values if value not in (None, "")), None)
 
     def numbers(name: str, count: int) -> tuple[float, ...]:
-        value = find(name)
-        found = () if value is None else tuple(float(v) for v in (value if count > 1 else [value]))
+        try:
+            value = find(name)
+            found = () if value is None else tuple(float(v) for v in (value if count > 1 else [value]))
+        except (ValueError, TypeError, ArithmeticError) as error:
+            raise InputError(f"{file} is damaged: its {name} is no number; copy it again, or export it anew") from error
         # One NaN object for all, so that tuples of them are equal.
         return found if len(found) == count else (math.nan,) * count
 
     def text(name: str) -> str:
-        return _text(dataset.get(name) or "")
+        return _lenient_text(dataset, name)
+
+    def frame_text(name: str) -> str:
+        return next((found for group in groups if (found := _lenient_text(group, name))), "")
 
     syntax = dataset.file_meta.get("TransferSyntaxUID", "")
     stored = syntax and not (syntax.is_compressed or syntax.is_deflated)
-    image_type = dataset.get("ImageType") or ()
-    acquisition = find("FrameAcquisitionNumber", "AcquisitionNumber")
+    image_type = tuple(text("ImageType").split("\\"))
+    rescale = numbers("RescaleSlope", 1) + numbers("RescaleIntercept", 1)
+    has_table = "ModalityLUTSequence" in dataset and not math.isfinite(rescale[0])
+    parts = {name: frame_text(name) for name in PART_ATTRIBUTES}
+    parts["AcquisitionNumber"] = frame_text("FrameAcquisitionNumber") or parts["AcquisitionNumber"]
     return DicomSlice(
         path=file,
         frame=frame,
@@ -299,12 +263,15 @@ def _slice(file: Path, dataset: pydicom.Dataset, frame: int, frames: int, groups
         study_uid=text("StudyInstanceUID"),
         series_uid=text("SeriesInstanceUID"),
         sop_uid=text("SOPInstanceUID"),
-        series_number=int(dataset.get("SeriesNumber") or 0),
+        series_number=_lenient_number(text("SeriesNumber"), 0),
         description=text("SeriesDescription"),
+        region=" ".join(text(name) for name in ("BodyPartExamined", "SeriesDescription", "ProtocolName")),
         modality=text("Modality"),
-        image_type=(image_type,) if isinstance(image_type, str) else tuple(image_type),
+        image_type=image_type,
+        calculation=f"{frame_text('VolumetricProperties')} {frame_text('VolumeBasedCalculationTechnique')}".strip(),
         transfer_syntax=str(syntax),
-        acquisition="" if acquisition is None else _text(acquisition),
+        scan=(*(frame_text(name) for name in SCAN_ATTRIBUTES), *image_type),
+        parts=tuple(parts.values()),
         rows=int(dataset.Rows),
         columns=int(dataset.Columns),
         frames=frames,
@@ -313,9 +280,32 @@ def _slice(file: Path, dataset: pydicom.Dataset, frame: int, frames: int, groups
         if stored
         else 0,
         photometric=text("PhotometricInterpretation"),
-        rescale=numbers("RescaleSlope", 1) + numbers("RescaleIntercept", 1),
-        thickness_mm=numbers("SliceThickness", 1)[0],
+        rescale=rescale,
+        unit="ModalityLUTSequence" if has_table else frame_text("RescaleType"),
+        thickness_mm=_lenient_number(parts["SliceThickness"], math.nan),
         position_lps_mm=numbers("ImagePositionPatient", 3),
         cosines_lps=numbers("ImageOrientationPatient", 6),
         spacing_ji_mm=numbers("PixelSpacing", 2),
     )
+
+
+def _lenient_text(dataset: Any, name: str) -> str:
+    """The attribute as text, also where it is not written as DICOM wants it; values are parted by a backslash."""
+    try:
+        value = dataset.get(name)
+    except Exception:  # of a number that is none, pydicom raises what its kind provokes
+        value = dataset.get_item(name).value
+    if isinstance(value, bytes):
+        value = value.decode("latin-1").strip("\0 ")
+    if isinstance(value, list) or hasattr(value, "insert"):
+        value = "\\".join(str(part) for part in value)
+    return _text("" if value is None else value)
+
+
+def _lenient_number(text: str, otherwise: float) -> float:
+    """Value of an attribute that the work does not need."""
+    try:
+        number = float(text)
+    except ValueError:
+        return otherwise
+    return number if math.isfinite(number) else otherwise

@@ -10,7 +10,7 @@ import numpy as np
 
 from NLSTSegLib.disk.scratch import scratch_folder
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.dicom_headers import DicomSlice, quiet_pydicom
+from NLSTSegLib.reading.dicom_headers import DicomSlice, quiet_pydicom, read_dataset
 
 if TYPE_CHECKING:
     import pydicom
@@ -57,7 +57,7 @@ def read_stored(one: DicomSlice) -> np.ndarray:
             raise InputError(damaged)
         with quiet_pydicom():
             content = io.BytesIO(one.path.read_bytes())
-            dataset = pydicom.dcmread(content, specific_tags=[*_DESCRIPTION, "NumberOfFrames", "PixelData"])
+            dataset = read_dataset(content, [*_DESCRIPTION, "NumberOfFrames", "PixelData"])
             syntax = dataset.file_meta.TransferSyntaxUID
             if syntax.is_compressed and syntax not in NATIVE_TO_PYDICOM:
                 stored = _decode_with_gdcm(dataset, one.frames)

@@ -1,17 +1,18 @@
-"""DICOM series: found by their headers, sorted by position, read in HU with the geometry the headers give."""
+"""A DICOM series: its slices along their normal, read in HU with the geometry that the headers give."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.dicom_headers import DicomSeries, DicomSlice, read_headers
+from NLSTSegLib.reading.dicom_headers import SCAN_ATTRIBUTES, DicomSlice
 from NLSTSegLib.reading.dicom_pixels import read_stored
 from NLSTSegLib.volume.ct import Acquisition, CtVolume
 
@@ -30,92 +31,125 @@ SAME_POSITION_MM = 0.01
 SAME_GEOMETRY = 1e-3
 """Largest difference of direction cosines and pixel spacings (mm) within one series."""
 
+NO_UID = "no-uid"
+"""Stands for the SeriesInstanceUID of slices that have none."""
 
-def list_series(
-    folder: Path | str, *, recursive: bool = True, progress: Callable[[float], None] | None = None
-) -> list[DicomSeries]:
-    """All image series below ``folder``, by series number; only headers are read.
+KERNEL = SCAN_ATTRIBUTES.index("ConvolutionKernel")
 
-    Files are recognised by their content, not their name; what is not DICOM, or holds no image, is passed over. A file
-    that is there twice counts once. ``progress(fraction)`` is called before every file and may raise to stop. Raises
-    :class:`InputError` when there is no such folder, it holds no DICOM image, or a DICOM file is damaged.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}")
-    files = sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names if recursive or Path(root) == folder)
-    unique: dict[tuple, DicomSlice] = {}
-    for n, file in enumerate(files):
-        if progress:
-            progress(n / len(files))
-        for one in read_headers(file):
-            # Some anonymisers give all files one SOPInstanceUID, so the position takes part.
-            unique.setdefault((one.sop_uid or file, one.series_uid, one.frame, one.position_lps_mm), one)
-    if not unique:
-        raise InputError(
-            f"no DICOM images were found in {folder}; give the folder of the series, unpacked if it is in an archive"
-        )
-    groups: dict[tuple[str, bool], list[DicomSlice]] = {}
-    for one in unique.values():
-        groups.setdefault((one.series_uid, "LOCALIZER" in one.image_type), []).append(one)
-    series = [part for slices in groups.values() for part in _split_acquisitions(_sorted(slices))]
-    return sorted(series, key=lambda s: (s.slices[0].series_number, s.key))
+DERIVATIONS = {
+    *("MIP", "MAXIP", "MINIP", "MAX", "MIN", "PROJECTION", "AVERAGE", "MPR", "CPR", "VRT", "SSD", "REFORMATTED", "RESAMPLED"),
+    *("RENDER", "RENDERING", "SUBTRACTION", "SUBTRACTED", "PERFUSION", "IODINE", "VNC", "MONOENERGETIC", "ZEFF", "DISTORTED"),
+}
+"""Words of ImageType, the enhanced calculation and SeriesDescription that tell of images calculated from others: projections
+that let vessels look like nodules, thick or slanting sections, and values that are no plain HU."""
+
+HU_UNITS = {"", "HU", "US", "HU_MOD"}
+"""Values of RescaleType; ``US`` is unspecified, as many scanners write it."""
 
 
-def choose_chest_series(series: Sequence[DicomSeries], uid: str | None = None) -> DicomSeries:
-    """The series to segment: the one called ``uid`` (a SeriesInstanceUID or a :attr:`DicomSeries.key`), or the best CT.
+@dataclass(frozen=True)
+class DicomSeries:
+    """The slices of one scan, sorted along the slice normal: of one SeriesInstanceUID, or of a part of it."""
 
-    Best: not a localizer; axial before reformatted; covering at least 90 % of what the longest covers; original before
-    derived; most slices; lowest series number. Raises :class:`InputError`, naming what is there, when nothing fits.
-    """
-    there = "; ".join(str(s) for s in series[:8]) + (f"; and {len(series) - 8} more" if len(series) > 8 else "")
-    if uid is not None:
-        candidates = [s for s in series if uid in (s.uid, s.key)]
-        if not candidates:
-            raise InputError(f"there is no series {uid}, only: {there}")
-    else:
-        candidates = [s for s in series if s.modality == "CT" and not s.is_localizer]
-        if not candidates:
-            where = os.path.commonpath([s.slices[0].path.parent for s in series])
-            raise InputError(f"none of the DICOM series in {where} is a CT volume, only: {there}")
-    longest = {axial: max((s.coverage_mm for s in candidates if s.is_axial == axial), default=0.0) for axial in (True, False)}
-    return max(
-        candidates,
-        key=lambda s: (
-            not s.is_localizer,
-            s.is_axial,
-            s.coverage_mm >= 0.9 * longest[s.is_axial],
-            "ORIGINAL" in s.image_type,
-            len(s.slices),
-            -s.slices[0].series_number,
-        ),
-    )
+    slices: tuple[DicomSlice, ...]
+    part: str = ""
+    """Tells scans of one SeriesInstanceUID apart: the AcquisitionNumber, or a number; empty where there is one alone."""
+    doubled: int = 0
+    """How many slices were left out because another lies at the same position."""
+    unreadable: tuple[Path, ...] = ()
+    """Files beside the slices that look like slices by their names and cannot be read."""
+
+    @property
+    def uid(self) -> str:
+        """SeriesInstanceUID."""
+        return self.slices[0].series_uid
+
+    @property
+    def key(self) -> str:
+        """What :func:`NLSTSegLib.reading.dicom_choice.choose_chest_series` takes to choose exactly this one."""
+        return f"{self.uid or NO_UID}/{self.part}" if self.part else self.uid or NO_UID
+
+    @property
+    def description(self) -> str:
+        return self.slices[0].description
+
+    @property
+    def modality(self) -> str:
+        return self.slices[0].modality
+
+    @property
+    def image_type(self) -> tuple[str, ...]:
+        return self.slices[0].image_type
+
+    @property
+    def transfer_syntax(self) -> str:
+        """UID of the encoding of the voxels."""
+        return self.slices[0].transfer_syntax
+
+    @property
+    def is_localizer(self) -> bool:
+        """Whether this is the projection image on which the scan was planned."""
+        return "LOCALIZER" in self.image_type
+
+    @property
+    def derivation(self) -> str:
+        """How the images were made from others, in a word of :data:`DERIVATIONS`; empty for a plain reconstruction."""
+        first = self.slices[0]
+        texts = f"{' '.join(first.image_type)} {first.calculation} {first.description}".upper()
+        words = re.split(r"[^A-Z0-9]+", texts)
+        return next((word for word in words if word in DERIVATIONS), "")
+
+    @property
+    def is_placed(self) -> bool:
+        return all(s.is_placed for s in self.slices)
+
+    @cached_property
+    def offsets_mm(self) -> np.ndarray:
+        """Position of every slice along the normal, ascending; empty when slices lack a position."""
+        if not self.is_placed:
+            return np.empty(0)
+        return np.array([s.position_lps_mm for s in self.slices]) @ self.slices[0].normal_lps
+
+    @property
+    def coverage_mm(self) -> float:
+        """From the first to the last slice's centre."""
+        return float(np.ptp(self.offsets_mm)) if self.is_placed else 0.0
+
+    @property
+    def spacing_ijk_mm(self) -> tuple[float, float, float]:
+        """Between columns, between rows, mean between slices (the thickness when there is one slice); NaN if not known."""
+        first = self.slices[0]
+        step = self.coverage_mm / (len(self.slices) - 1) if len(self.slices) > 1 else first.thickness_mm
+        return first.spacing_ji_mm[1], first.spacing_ji_mm[0], step
+
+    @property
+    def is_axial(self) -> bool:
+        """Whether the slice normal is nearer to the patient's long axis than to any other."""
+        return self.is_placed and int(np.abs(self.slices[0].normal_lps).argmax()) == 2
+
+    def __str__(self) -> str:
+        """One line for a list: modality, description, slices, coverage, kernel, key."""
+        kind = f"{self.modality or 'unknown'}{' localizer' if self.is_localizer else ''}"
+        name = f" '{self.description}'" if self.description else ""
+        kernel = f", kernel {self.slices[0].scan[KERNEL]}" if self.slices[0].scan[KERNEL] else ""
+        return f"{kind}{name} ({len(self.slices)} slices, {self.coverage_mm:.0f} mm{kernel}, {self.key})"
 
 
-def series_of_file(file: Path | str) -> DicomSeries:
-    """The series that ``file`` belongs to, from the DICOM files in the same folder.
-
-    Raises :class:`InputError` when ``file`` holds no DICOM image.
-    """
-    file = Path(file)
-    own = next(read_headers(file), None)
-    if own is None:
-        raise InputError(f"{file} holds no DICOM image")
-    for series in list_series(file.parent, recursive=False):
-        if any((s.sop_uid, s.position_lps_mm) == (own.sop_uid, own.position_lps_mm) for s in series.slices):
-            return series
-    raise InputError(f"{file} changed while it was read")
-
-
-def read_series(series: DicomSeries, *, progress: Callable[[float], None] | None = None) -> CtVolume:
+def read_series(
+    series: DicomSeries, *, skip_unreadable: bool = False, progress: Callable[[float], None] | None = None
+) -> CtVolume:
     """The voxels of ``series`` in HU with k along the slice normal, every slice by the rescale of its own header.
 
     int16, or float32 where the rescale is not whole. ``progress(fraction)`` is called before every file and may raise to
     stop. The grid has k along the slice normal and the mean slice distance; where the slices really lie (gantry tilt,
     uneven distances) is recorded in the acquisition. Raises :class:`InputError` for what could not be placed or scaled
-    rightly.
+    rightly, and, without ``skip_unreadable``, where files beside the slices cannot be read.
     """
     first = series.slices[0]
+    if series.unreadable and not skip_unreadable:
+        what = f"{len(series.unreadable)} files beside its slices cannot be read (the first is {series.unreadable[0].name})"
+        fix = "copy the folder again, or go on without them with --skip-unreadable"
+        raise InputError(f"a part of the series in {first.path.parent} may be missing: {what}; {fix}")
     _check_placed(series)
     _check_rescale(series)
     rescale = [value for s in series.slices for value in s.rescale if math.isfinite(value)]
@@ -129,8 +163,7 @@ def read_series(series: DicomSeries, *, progress: Callable[[float], None] | None
             progress(n / len(files))
         stored = read_stored(slices[0][1])
         for k, one in slices:
-            slope, intercept = one.rescale if rescale else (1.0, 0.0)
-            values = stored[one.frame] * slope + intercept
+            values = rescaled(stored, one)
             hu[k] = np.clip(values, -32768, 32767) if whole else values
     if progress:
         progress(1.0)
@@ -150,34 +183,22 @@ def read_series(series: DicomSeries, *, progress: Callable[[float], None] | None
             series_description=series.description,
             slice_origins_lps_mm=tuple((x, y, z) for x, y, z in (s.position_lps_mm for s in series.slices)),
             rescale_missing=not rescale,
+            slice_thickness_mm=first.thickness_mm if math.isfinite(first.thickness_mm) else 0.0,
+            derivation=series.derivation,
+            doubled_slices=series.doubled,
+            unreadable_files=len(series.unreadable),
         ),
     )
 
 
-def _sorted(slices: list[DicomSlice]) -> tuple[DicomSlice, ...]:
-    """Along the normal; by file and frame where slices are not placed."""
-    normal = slices[0].normal_lps if all(s.is_placed for s in slices) else np.zeros(3)
-    return tuple(sorted(slices, key=lambda s: (float(normal @ np.nan_to_num(s.position_lps_mm)), s.path, s.frame)))
+def rescaled(stored: np.ndarray, one: DicomSlice) -> np.ndarray:
+    """HU of the slice ``one`` out of the frames of its file; the stored values where it has no rescale."""
+    slope, intercept = one.rescale
+    return stored[one.frame] * slope + intercept if math.isfinite(slope) else stored[one.frame] * 1.0
 
 
-def _split_acquisitions(slices: tuple[DicomSlice, ...]) -> list[DicomSeries]:
-    """One series, or one per AcquisitionNumber where whole acquisitions lie between one another.
-
-    Stations one after the other are one volume. Acquisitions that overlap without one of them being whole stay together;
-    reading then refuses the repeated positions, or the uneven distances are found before the run.
-    """
-    whole = DicomSeries(slices)
-    numbers = sorted({s.acquisition for s in slices}, key=lambda n: (len(n), n))
-    changes = sum(a.acquisition != b.acquisition for a, b in pairwise(slices))
-    if len(numbers) == 1 or not whole.is_placed or (changes < len(numbers) and not _repeats(whole)):
-        return [whole]
-    parts = [DicomSeries(tuple(s for s in slices if s.acquisition == number), number) for number in numbers]
-    if any(part.coverage_mm >= 0.9 * whole.coverage_mm and not _repeats(part) for part in parts):
-        return parts
-    return [whole]
-
-
-def _repeats(series: DicomSeries) -> bool:
+def repeats(series: DicomSeries) -> bool:
+    """Whether two slices lie at the same position."""
     return bool((np.diff(series.offsets_mm) < SAME_POSITION_MM).any())
 
 
@@ -204,7 +225,7 @@ def _check_placed(series: DicomSeries) -> None:
     if not np.allclose([i @ i, j @ j, i @ j], [1, 1, 0], atol=SAME_GEOMETRY):
         what = f"an ImageOrientationPatient whose axes are not at right angles ({first.cosines_lps})"
         raise InputError(f"{first.path} has {what}; export the series anew")
-    if _repeats(series):
+    if repeats(series):
         at = int((np.diff(series.offsets_mm) < SAME_POSITION_MM).argmax())
         both = f"{series.slices[at].path} and {series.slices[at + 1].path}"
         raise InputError(f"{both} lie at the same position; keep one acquisition of the series in the folder")
@@ -226,6 +247,9 @@ def _check_rescale(series: DicomSeries) -> None:
     """Raise :class:`InputError` unless the headers lead to HU (or to the stored values, where no slice has a rescale)."""
     for one in series.slices:
         slope, intercept = one.rescale
+        if one.unit.upper() not in HU_UNITS and not one.unit.upper().startswith("HOUNSF"):
+            name = one.unit if one.unit == "ModalityLUTSequence" else f"RescaleType {one.unit}"
+            raise InputError(f"{one.path} has values that are no HU by its {name}; give a CT series in HU")
         if one.photometric != "MONOCHROME2":
             # Who wrote MONOCHROME1 may or may not have meant the values to be inverted.
             kind = one.photometric or "an image of unknown kind"

@@ -6,6 +6,7 @@ with a damaged stream likewise; so sizes and checksums are looked at before the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Literal
 
 from NLSTSegLib.disk.deflate import GZIP_MAGIC, inflated_bytes
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.text_headers import LONGEST_HEADER_BYTES, text_header
+from NLSTSegLib.reading.text_headers import read_start, text_header
 
 SKIPS = ("line skip", "lineskip", "byte skip", "byteskip", "HeaderSize")
 """Fields of NRRD and MetaImage that tell how much lies before the voxels."""
@@ -32,8 +33,7 @@ def check_complete(path: Path, needed_bytes: int, *, progress: Callable[[float],
     may be in a file of its own. Of voxels that are written as text only the size is looked at, roughly: their readers notice
     what is missing. ``progress(fraction)`` is called for every piece of compressed data and may raise to stop.
     """
-    with path.open("rb") as stream:
-        start = stream.read(LONGEST_HEADER_BYTES)
+    start = read_start(path)
     if path.name.lower().endswith((".nii", ".nii.gz")):
         data = _Data(path, 0, "packed" if start.startswith(GZIP_MAGIC) else "plain")
     else:
@@ -64,6 +64,8 @@ def _data_of_text_header(path: Path, start: bytes) -> _Data:
     """
     fields, length = text_header(start)
     name = next((fields[key] for key in ("data file", "datafile", "ElementDataFile") if key in fields), "LOCAL")
+    # The bytes of the name are those of the system's names.
+    name = os.fsdecode(name.encode("latin-1"))
     data, offset = (path, length) if name.upper() == "LOCAL" else (path.parent / name, 0)
     if not data.is_file():
         raise InputError(f"its data file {data.name[:100]} is missing")

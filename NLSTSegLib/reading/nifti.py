@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 HEADER_BYTES = 348
 
+MAGIC = (b"n+1\0", b"ni1\0")
+
 FLOATS = {16: "f4", 64: "f8"}
 """Kinds of number by their code in a header."""
 
@@ -32,13 +34,21 @@ NIFTI_UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 
 
 def check_nifti_header(path: Path) -> None:
-    """Raise :class:`InputError` for a geometry with numbers with which ITK calculates for ever, or without voxel sizes.
+    """Raise :class:`InputError` for a geometry with numbers with which ITK calculates for ever, or without voxel sizes, and for
+    units and a rescale that it does not understand.
 
     Raises :class:`ValueError` for what is no NIfTI file.
     """
     header, order = _header(path)
     (dimensions,) = struct.unpack_from(f"{order}h", header, 40)
     qform_code, sform_code = struct.unpack_from(f"{order}2h", header, 252)
+    if header[344:348] not in MAGIC:
+        raise InputError("it is no NIfTI file but Analyze by its magic, so its orientation is in doubt; convert the CT again")
+    if (unit := header[123] & 7) not in (0, *NIFTI_UNITS_MM):
+        raise InputError(f"its xyzt_units has the unknown unit of length {unit}, so its size is in doubt; write it again")
+    slope, intercept = struct.unpack_from(f"{order}2f", header, 112)
+    if np.isinf(slope) or (slope and not np.isnan(slope) and not np.isfinite(intercept)):
+        raise InputError(f"its scl_slope and scl_inter ({slope:g}, {intercept:g}) give no HU; write it again")
     numbers = struct.unpack_from(f"{order}4f", header, 76)
     # ITK takes 1 mm for a size of 0, and others take an axis with a negative one to be flipped.
     if dimensions > 2 and min(numbers[1:]) <= 0:
@@ -47,6 +57,13 @@ def check_nifti_header(path: Path) -> None:
     numbers += struct.unpack_from(f"{order}12f", header, 280) if sform_code > 0 else ()
     if not all(abs(number) < LARGEST_NUMBER for number in numbers):
         raise InputError("its origin, spacing or directions (pixdim, qform, sform) are not finite numbers, so it is damaged")
+
+
+def without_false_intercept(path: Path, image: sitk.Image) -> sitk.Image:
+    """``image`` as it is stored where scl_slope is 0 or NaN: nothing is scaled then, but ITK applies scl_inter."""
+    header, order = _header(path)
+    slope, intercept = struct.unpack_from(f"{order}2f", header, 112)
+    return image if (slope and not np.isnan(slope)) or not np.isfinite(intercept) else image - intercept
 
 
 def nonfinite_voxels(path: Path, shape_kji: tuple[int, ...]) -> np.ndarray | None:

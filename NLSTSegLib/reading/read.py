@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.disk.archives import is_archive
-from NLSTSegLib.errors import InputError
+from NLSTSegLib.disk.number_locale import point_in_numbers
+from NLSTSegLib.errors import InputError, is_utf8
+from NLSTSegLib.reading.dicom_choice import choose_chest_series
+from NLSTSegLib.reading.dicom_folder import list_series, series_of_file
 from NLSTSegLib.reading.dicom_headers import is_dicom
-from NLSTSegLib.reading.dicom_series import LARGEST_VOLUME_BYTES, choose_chest_series, list_series, read_series, series_of_file
+from NLSTSegLib.reading.dicom_series import LARGEST_VOLUME_BYTES, read_series
 from NLSTSegLib.reading.integrity import check_complete
-from NLSTSegLib.reading.nifti import apply_sform, check_nifti_header, nonfinite_voxels
-from NLSTSegLib.reading.text_headers import check_text_header
+from NLSTSegLib.reading.nifti import apply_sform, check_nifti_header, nonfinite_voxels, without_false_intercept
+from NLSTSegLib.reading.text_headers import METAIMAGE_AXES, check_text_header, read_start, text_header
 from NLSTSegLib.volume.ct import PADDING_HU, Acquisition, CtVolume
 
 if TYPE_CHECKING:
@@ -43,12 +46,19 @@ ORIENTED_NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "l
 """The NRRD spaces that say which way the axes run in the patient."""
 
 
-def read_ct(path: Path | str, *, series_uid: str | None = None, progress: Callable[[float], None] | None = None) -> CtVolume:
+def read_ct(
+    path: Path | str,
+    *,
+    series_uid: str | None = None,
+    skip_unreadable: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> CtVolume:
     """The CT at ``path`` in HU: a DICOM folder, one DICOM file (its whole series is read), or one of :data:`FORMATS`.
 
-    ``series_uid`` chooses among the DICOM series, see :func:`.dicom_series.choose_chest_series`. ``progress(fraction)``
-    is called before every DICOM file and every piece of a compressed file, and may raise to stop. Raises
-    :class:`InputError`, naming the file, for whatever is not one readable 3D volume of one value a voxel.
+    ``series_uid`` chooses among the DICOM series, see :func:`.dicom_choice.choose_chest_series`. DICOM files that cannot be
+    read are an error, or left out with ``skip_unreadable``. ``progress(fraction)`` is called before every DICOM file and every
+    piece of a compressed file, and may raise to stop. Raises :class:`InputError`, naming the file, for whatever is not one
+    readable 3D volume of one value a voxel.
     """
     path = Path(path)
     if path.name.upper() == "DICOMDIR" and path.is_file():
@@ -59,12 +69,16 @@ def read_ct(path: Path | str, *, series_uid: str | None = None, progress: Callab
     ending = next((e for e in FORMATS if path.name.lower().endswith(e)), None)
     try:
         if path.is_dir():
-            series = list_series(path, progress=_part(progress, 0.0, 0.3))
-            return read_series(choose_chest_series(series, series_uid), progress=_part(progress, 0.3, 1.0))
+            series = list_series(path, skip_unreadable=skip_unreadable, progress=_part(progress, 0.0, 0.3))
+            chosen = choose_chest_series(series, series_uid)
+            return read_series(chosen, skip_unreadable=skip_unreadable, progress=_part(progress, 0.3, 1.0))
         if ending is None and is_dicom(path):
             if series_uid is None:
-                return read_series(series_of_file(path), progress=progress)
-            return read_series(choose_chest_series(list_series(path.parent, recursive=False), series_uid), progress=progress)
+                chosen = series_of_file(path, skip_unreadable=skip_unreadable)
+            else:
+                series = list_series(path.parent, recursive=False, skip_unreadable=skip_unreadable)
+                chosen = choose_chest_series(series, series_uid)
+            return read_series(chosen, skip_unreadable=skip_unreadable, progress=progress)
         if ending is None and is_archive(path):
             raise InputError("it is an archive; unpack it and give the folder or file that was in it")
         if ending is None:
@@ -106,8 +120,8 @@ def read_labels(path: Path | str, ct: CtVolume) -> np.ndarray:
 
 
 def _read_on_voxels(path: Path | str, ct: CtVolume) -> np.ndarray:
-    """Values, int16 or float32 ``[k, j, i]``, of a volume that lies on the voxels of ``ct``."""
-    mask = read_ct(path)
+    """Values, int16 or float32 ``[k, j, i]``, of a volume that lies on the voxels of ``ct``, whichever way its axes run."""
+    mask = _with_axes_of(read_ct(path), ct)
     if mask.hu.shape != ct.hu.shape:
         raise InputError(f"{path} has {mask.hu.shape} voxels [k, j, i] where the CT has {ct.hu.shape}; give a mask on its voxels")
     corners = np.array(np.meshgrid(*((0, n - 1) for n in ct.hu.shape[::-1]))).reshape(3, 8).T
@@ -117,6 +131,25 @@ def _read_on_voxels(path: Path | str, ct: CtVolume) -> np.ndarray:
     return mask.hu
 
 
+def _with_axes_of(mask: CtVolume, ct: CtVolume) -> CtVolume:
+    """``mask`` with its axes permuted and flipped to run like those of ``ct``, if they can; nothing is resampled."""
+    same = ct.direction_matrix.T @ mask.direction_matrix
+    order, signs = np.abs(same).argmax(axis=1), np.sign(same[range(3), np.abs(same).argmax(axis=1)])
+    if sorted(order) != [0, 1, 2] or ((order == range(3)).all() and (signs > 0).all()):
+        return mask
+    flips_ijk = [slice(None, None, -1 if sign < 0 else 1) for sign in signs]
+    hu = mask.hu.transpose([2 - order[2 - axis] for axis in range(3)])[tuple(flips_ijk[::-1])]
+    first_ijk = np.zeros(3)
+    first_ijk[order] = np.where(signs < 0, np.array(hu.shape[::-1]) - 1, 0)
+    return replace(
+        mask,
+        hu=np.ascontiguousarray(hu),
+        spacing_ijk_mm=(mask.spacing_ijk_mm[order[0]], mask.spacing_ijk_mm[order[1]], mask.spacing_ijk_mm[order[2]]),
+        origin_lps_mm=tuple(mask.lps_from_ijk_mm(first_ijk).tolist()),
+        direction_lps=tuple((mask.direction_matrix[:, order] * signs).ravel().tolist()),
+    )
+
+
 def _part(progress: Callable[[float], None] | None, start: float, end: float) -> Callable[[float], None] | None:
     return None if progress is None else lambda fraction: progress(start + (end - start) * fraction)
 
@@ -124,6 +157,8 @@ def _part(progress: Callable[[float], None] | None, start: float, end: float) ->
 def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None) -> CtVolume:
     import SimpleITK as sitk
 
+    if not is_utf8(path):
+        raise InputError("its name is not in UTF-8, which its reader needs; rename it")
     reader = sitk.ImageFileReader()
     reader.SetImageIO(FORMATS[ending])
     reader.SetFileName(str(path))
@@ -131,10 +166,12 @@ def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None
     try:
         (check_nifti_header if is_nifti else check_text_header)(path)
         with _lenient_itk():
-            reader.ReadImageInformation()
+            with point_in_numbers():
+                reader.ReadImageInformation()
             voxel_bytes = _check_header(reader)
             check_complete(path, _stored_bytes(reader, voxel_bytes), progress=_part(progress, 0.0, 0.5))
-            image = reader.Execute()
+            with point_in_numbers():
+                image = reader.Execute()
         nonfinite = nonfinite_voxels(path, reader.GetSize()[2::-1]) if is_nifti else None
     except OSError as error:
         raise InputError(f"it cannot be opened ({error.strerror})") from error
@@ -148,9 +185,10 @@ def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None
         image = sitk.VectorIndexSelectionCast(image, 0)
     if is_nifti:
         apply_sform(reader, image)
+        image = without_false_intercept(path, image)
     if progress:
         progress(1.0)
-    ct = CtVolume.from_image(image, Acquisition(format=ending, orientation_known=_orientation_known(reader, ending)))
+    ct = CtVolume.from_image(image, Acquisition(format=ending, orientation_known=_orientation_known(reader, path, ending)))
     if nonfinite is None:
         return ct
     ct.hu[nonfinite] = PADDING_HU
@@ -202,9 +240,9 @@ def _stored_bytes(reader: sitk.ImageFileReader, voxel_bytes: int) -> int:
     return voxels * voxel_bytes
 
 
-def _orientation_known(reader: sitk.ImageFileReader, ending: str) -> bool:
+def _orientation_known(reader: sitk.ImageFileReader, path: Path, ending: str) -> bool:
     if FORMATS[ending] == "NiftiImageIO":
         return any(int(reader.GetMetaData(code)) > 0 for code in ("qform_code", "sform_code"))
     if FORMATS[ending] == "NrrdImageIO":
         return reader.HasMetaDataKey("NRRD_space") and reader.GetMetaData("NRRD_space").lower() in ORIENTED_NRRD_SPACES
-    return True
+    return bool(METAIMAGE_AXES & text_header(read_start(path))[0].keys())

@@ -26,6 +26,27 @@ LONG_METAIMAGE_TEXT = re.compile(rf"(?:^|\n)[^\S\n]*(?:{'|'.join(METAIMAGE_TEXTS
 SEVERAL_FILES = re.compile(rb"(?:^|\n)[^\S\n]*(?:data ?file|ElementDataFile)[^\S\n]*[=:](?:[^\S\n]*(?-i:LIST)|[^\n]*%)", re.I)
 """A list or a pattern of numbered files; both libraries give a pattern to ``sprintf``, which can write anywhere."""
 
+NRRD_MEANINGS = {
+    "space units": {"mm", "millimeter", "millimeters"},
+    "units": {"mm", "millimeter", "millimeters"},
+    "sample units": {"hu", "hounsfield", "hounsfield units", "hounsfield unit"},
+    "old min": {"nan"},
+    "old max": {"nan"},
+}
+METAIMAGE_MEANINGS = {
+    "DistanceUnits": {"mm", "?", "met_distance_units_mm", "met_distance_units_unknown"},
+    "Modality": {"met_mod_ct", "met_mod_other", "met_mod_unknown"},
+}
+"""Fields that ITK's readers ignore, and their values that change nothing; others would make the CT smaller, larger or no CT."""
+
+METAIMAGE_RESCALE = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}
+
+SPATIAL_KINDS = {"domain", "space", "none", "???"}
+"""Kinds of the axes of a NRRD volume; others, such as time, are no third dimension of a patient."""
+
+METAIMAGE_AXES = {"TransformMatrix", "Orientation", "Rotation"}
+"""Names of the field that says which way the axes run."""
+
 METAIMAGE_DIMENSIONS = re.compile(rb"NDims\s*[=:]\s*[234]\s*")
 """MetaIO writes past the end of its arrays when there are more than ten dimensions."""
 
@@ -33,10 +54,10 @@ METAIMAGE_DIMENSIONS = re.compile(rb"NDims\s*[=:]\s*[234]\s*")
 def check_text_header(path: Path) -> None:
     """Raise :class:`InputError` when the header of ``path``, a NRRD or MetaImage file, would make its reader crash.
 
-    Also when it does not tell the voxel spacing, for which the readers take 1 mm.
+    Also when it does not tell the voxel spacing, for which the readers take 1 mm, or tells something that they ignore and that
+    would give other sizes or values.
     """
-    with path.open("rb") as stream:
-        start = stream.read(LONGEST_HEADER_BYTES)
+    start = read_start(path)
     if SEVERAL_FILES.search(start):
         raise InputError("its header names its data by a list or a pattern of files (LIST or %); write it again as one file")
     if path.name.lower().endswith((".nrrd", ".nhdr")):
@@ -55,6 +76,35 @@ def check_text_header(path: Path) -> None:
     spacings = fields.get("spacings", "nan").lower().split()[:3]
     if not fields.keys() & {"space directions", "ElementSpacing", "ElementSize"} and "nan" in spacings:
         raise InputError("its header does not tell the voxel spacing; write it again with it")
+    _check_meaning(fields)
+
+
+def _check_meaning(fields: dict[str, str]) -> None:
+    """Raise :class:`InputError` for a field that the readers ignore and that means something."""
+    for name, harmless in {**NRRD_MEANINGS, **METAIMAGE_MEANINGS}.items():
+        values = re.findall(r'"([^"]*)"', fields.get(name, "")) or [fields.get(name, "")]
+        odd = [value for value in values if value.strip().lower() not in harmless | {"", "???", "none"}]
+        if odd:
+            raise InputError(f"its {name} is {odd[0][:40]}, which is not that of a CT in mm and HU; write it again")
+    for name, harmless_number in METAIMAGE_RESCALE.items():
+        if fields.get(name, "") and not _is_number(fields[name], harmless_number):
+            raise InputError(f"its {name} is {fields[name][:40]}, so the stored values are no HU; write it again in HU")
+    kinds = fields.get("kinds", "").lower().split()
+    if len(kinds) == 3 and not set(kinds) <= SPATIAL_KINDS:
+        raise InputError(f"its kinds are {' '.join(kinds)[:60]}, so it is no volume in space; give the CT itself")
+
+
+def _is_number(text: str, number: float) -> bool:
+    try:
+        return float(text) == number
+    except ValueError:
+        return False
+
+
+def read_start(path: Path) -> bytes:
+    """So many bytes of ``path`` that its header is among them."""
+    with path.open("rb") as stream:
+        return stream.read(LONGEST_HEADER_BYTES)
 
 
 def text_header(start: bytes) -> tuple[dict[str, str], int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from NLSTSegLib.disk.deflate import inflated_bytes
+from NLSTSegLib.disk.number_locale import point_in_numbers
 from NLSTSegLib.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def write_image(image: sitk.Image, path: Path) -> None:
     """
     import SimpleITK as sitk
 
-    sitk.WriteImage(image, str(path), useCompression=True)
+    with point_in_numbers():
+        sitk.WriteImage(image, str(path), useCompression=True)
     check_written(path)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from NLSTSegLib.checks.preflight import Finding
+from NLSTSegLib.disk.number_locale import point_in_numbers
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.card import ModelIdentity
 from NLSTSegLib.volume.ct import Grid
@@ -55,8 +56,9 @@ def read_result(folder: Path) -> SavedResult:
 
     try:
         report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
-        labels_image = sitk.ReadImage(str(folder / LABELS_FILE))
-        probability = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / PROBABILITY_FILE)))
+        with point_in_numbers():
+            labels_image = sitk.ReadImage(str(folder / LABELS_FILE))
+            probability = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / PROBABILITY_FILE)))
         result = SavedResult(
             grid=(labels_image.GetSpacing(), labels_image.GetOrigin(), labels_image.GetDirection()),
             labels=sitk.GetArrayFromImage(labels_image),

@@ -141,6 +141,7 @@ def status_kb(key: str) -> int:
 
 def run_input(ct: Path, model: object, out: Path) -> tuple[str, str]:
     """``"read"``, ``"refused"`` or what else happened, and the message: the whole command but for its printing."""
+    from fuzzing.inputs import TWO_SCANS
     from NLSTSegLib.cli.run import SegmentJob, run_one
     from NLSTSegLib.errors import NLSTSegError
     from NLSTSegLib.models.bundle import ModelFiles, find_model, load_model
@@ -157,6 +158,8 @@ def run_input(ct: Path, model: object, out: Path) -> tuple[str, str]:
         return ("refused but written", text) if out.exists() else ("refused", text)
     except Exception as error:
         return "unexpected", f"{type(error).__name__}: {error}"
+    if (ct / TWO_SCANS).exists() and len({int(value) % 2 for value in result.ct.hu.ravel()}) > 1:
+        return "two scans in one volume", ""
     return faults_of(result, out)
 
 

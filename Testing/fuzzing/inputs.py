@@ -17,6 +17,13 @@ from helpers.dicom_files import small_chest, write_enhanced, write_series
 from helpers.threshold_model import CARD, threshold_network, write_threshold_bundle
 from NLSTSegLib.models.bundle import CARD_FILE, WEIGHTS_FILE, ModelFiles
 
+TWO_SCANS = "two-scans.txt"
+"""Stands in a folder with two scans, no voxels of which may come into one volume."""
+
+TELLING = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesDescription", "ConvolutionKernel", "KVP")
+UNNEEDED = ("AcquisitionNumber", "SeriesNumber", "SliceThickness", "ImageType", "InstanceNumber")
+"""What tells scans apart, and what the work does not need."""
+
 
 def set_uids(file: Path, number: int) -> None:
     """The same identifiers every time, instead of random ones."""
@@ -60,6 +67,7 @@ class Inputs:
             "DICOM series": self.series,
             "DICOM enhanced": self.enhanced,
             "DICOM compressed": self.compressed,
+            "DICOM grouping": self.two_scans,
             "model.json": self.model_card,
             "safetensors": self.safetensors,
             "checkpoint": self.pickled,
@@ -121,6 +129,27 @@ class Inputs:
     def enhanced(self, rng: Rng, folder: Path) -> tuple[Path, Path]:
         data = (self.folder / "enhanced").read_bytes()
         return self.written(folder / "ct", several(lambda d: spoil_dicom(d, rng), data, rng))
+
+    def two_scans(self, rng: Rng, folder: Path) -> tuple[Path, Path]:
+        """Two scans under one SeriesInstanceUID or none that differ otherwise; the voxels of one are even, of the other odd."""
+        uid = pick(rng, ("1.2.3", "1.2.3", "", "1.2.3.9"))
+        differs = [one for one in TELLING if rng.random() < 0.3] or [pick(rng, TELLING)]
+        hu = small_chest()[:5] // 2 * 2
+        start_mm = float(pick(rng, (0.0, 1.25, 12.5, 11.25, 300.0, 0.004)))
+        hidden = [one for one in (*TELLING, *UNNEEDED) if rng.random() < 0.2 and one not in differs]
+        for n, step in enumerate((1, int(pick(rng, (1, -1))))):
+            told = {**dict.fromkeys(TELLING, "1.5"), **dict.fromkeys(differs, f"1.5{n}"), "SeriesInstanceUID": uid}
+            origin = (-150.0, -160.0, -300.0 + n * start_mm)
+            files = write_series(folder / "ct", (hu + n)[::step], origin_lps_mm=origin, name=f"{n}{{}}".format, **told)
+            for k, file in enumerate(files):
+                dataset = pydicom.dcmread(file)
+                dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.5.1{n}{k}"
+                for keyword in hidden:
+                    if keyword in dataset:
+                        delattr(dataset, keyword)
+                dataset.save_as(file)
+        (folder / "ct" / TWO_SCANS).write_text("")
+        return folder / "ct", self.folder / "model"
 
     def model_card(self, rng: Rng, folder: Path) -> tuple[Path, Path]:
         card = spoil_json(self.card, rng)

@@ -179,7 +179,10 @@ class TestSegment(CommandTestCase):
         only_large[chest.hu == LESION_HU] = -850
         sitk.WriteImage(chest.to_image(), str(self.folder / "a" / "ct.nrrd"))
         sitk.WriteImage(dataclasses.replace(chest, hu=only_large).to_image(), str(self.folder / "b" / "ct.nii.gz"))
-        inputs = (self.folder / "a" / "ct.nrrd", DATA / "text.nii.gz", self.folder / "b" / "ct.nii.gz")
+        # As a zip from Windows leaves it, where names are in UTF-8.
+        odd = self.folder / os.fsdecode(b"M\xfcller.nrrd")
+        odd.write_bytes((self.folder / "a" / "ct.nrrd").read_bytes())
+        inputs = (self.folder / "a" / "ct.nrrd", DATA / "text.nii.gz", odd, self.folder / "b" / "ct.nii.gz")
         done = segment(*inputs, "--output", self.out, "--json-progress")
         self.assertEqual(done.returncode, 2, done.stderr)
         self.assertNotIn("Traceback", done.stderr)
@@ -188,15 +191,16 @@ class TestSegment(CommandTestCase):
         # No lesion at all is a result like any other.
         self.assertEqual(len((self.out / "b_ct" / "lesions.csv").read_text().splitlines()), 1)
         errors = [line for line in done.stderr.splitlines() if line.startswith("nlstseg:")]
-        self.assertEqual(len(errors), 2)
+        self.assertEqual(len(errors), 3)
         self.assertIn("text.nii.gz", errors[0])
-        self.assertIn("1 of 3", errors[1])
+        self.assertIn("not in UTF-8", errors[1])
+        self.assertIn("2 of 4", errors[2])
         lines = self.progress_of(done.stdout)
         self.assertEqual(lines[-1]["fraction"], 1.0)
         # By number: the names of files may be those of patients, and these lines go into logs.
-        for name, start in (("1 of 3 ", 0.0), ("3 of 3 ", 2 / 3)):
+        for name, start in (("1 of 4 ", 0.0), ("4 of 4 ", 3 / 4)):
             own = [line["fraction"] for line in lines if line["message"].startswith(name)]
-            self.assertTrue(start - 1e-3 <= own[0] and own[-1] <= start + 1 / 3 + 1e-3, name)
+            self.assertTrue(start - 1e-3 <= own[0] and own[-1] <= start + 1 / 4 + 1e-3, name)
 
     def test_lung_field_file_says_where_to_look(self):
         ct = small_chest()

@@ -15,7 +15,9 @@ from helpers.dicom_files import change, small_chest, write_directory, write_enha
 from helpers.marks import real_data
 from helpers.shared_data import shared_data
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.dicom_series import choose_chest_series, list_series, read_series, series_of_file
+from NLSTSegLib.reading.dicom_choice import choose_chest_series
+from NLSTSegLib.reading.dicom_folder import list_series, series_of_file
+from NLSTSegLib.reading.dicom_series import read_series
 from NLSTSegLib.volume.regular_grid import slice_stack
 
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -233,7 +235,7 @@ class ChooseTest(DicomTest):
     def test_other_files_are_passed_over(self):
         write_series(self.folder, self.hu)
         (self.folder / "readme.txt").write_text("not DICOM")
-        (self.folder / "empty.dcm").write_bytes(b"")
+        (self.folder / "empty").write_bytes(b"")
         write_directory(self.folder / "DICOMDIR")
         self.assertEqual([len(s.slices) for s in list_series(self.folder)], [20])
 
@@ -247,7 +249,8 @@ class ChooseTest(DicomTest):
 class AcquisitionsTest(DicomTest):
     def write(self, number, hu, start_mm, name):
         origin = (-150.0, -160.0, start_mm)
-        write_series(self.folder, hu, origin_lps_mm=origin, SeriesInstanceUID="1.2.3", AcquisitionNumber=number, name=name)
+        uids = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2"}
+        write_series(self.folder, hu, origin_lps_mm=origin, **uids, AcquisitionNumber=number, name=name)
 
     def test_acquisitions_at_the_same_positions_are_split(self):
         self.write(2, self.hu + 5, -300.0, "b{}".format)
@@ -306,7 +309,8 @@ class RefusedTest(DicomTest):
         files = write_series(self.folder, self.hu)
         smaller = write_series(self.folder / "b", self.hu[4:5, :20, :20])[0]
         first = pydicom.dcmread(files[4])
-        change(smaller, SeriesInstanceUID=first.SeriesInstanceUID, ImagePositionPatient=first.ImagePositionPatient)
+        shared = ("StudyInstanceUID", "SeriesInstanceUID", "ImagePositionPatient")
+        change(smaller, **{keyword: first[keyword].value for keyword in shared})
         files[4].unlink()
         self.refused(smaller, "20x20")
 

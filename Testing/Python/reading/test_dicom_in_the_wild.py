@@ -15,7 +15,7 @@ from helpers.marks import real_data
 from helpers.placed_chest import LESIONS, chest_ct, rotation
 from helpers.shared_data import shared_data
 from helpers.whole_command import Outcome, WholeCommandTest
-from NLSTSegLib.reading.dicom_series import list_series
+from NLSTSegLib.reading.dicom_folder import list_series
 from NLSTSegLib.reading.read import read_ct
 
 LEGACY_CONVERTED_CT, SC_IMAGE, MULTI_FRAME_SC = (f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2.2", "7", "7.3"))
@@ -24,6 +24,9 @@ IDENTITY = {"PatientID": "ID-8317", "PatientBirthDate": "19410203", "SeriesDescr
 
 DIRECTORY = {"StudyDate": "20200229", "StudyTime": "120000", "StudyID": "7"}
 """What a DICOMDIR needs to know."""
+
+
+ONE_SERIES = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2"}
 
 
 class WildTest(WholeCommandTest):
@@ -188,22 +191,22 @@ class AcquisitionsTest(WildTest):
     def test_two_acquisitions_between_one_another(self):
         x, y, z = self.ct.origin_lps_mm
         later = chest_ct(np.eye(3), middle_lps_mm=(6.0, -9.0, 2.0))
-        self.write("ct", SeriesInstanceUID="1.2.3", AcquisitionNumber=1, name="b{}".format)
+        self.write("ct", **ONE_SERIES, AcquisitionNumber=1, name="b{}".format)
         moved = {"origin_lps_mm": (x + 6, y - 9, z + 2)}
-        self.write("ct", later.hu, SeriesInstanceUID="1.2.3", AcquisitionNumber=2, name="a{}".format, **moved)
+        self.write("ct", later.hu, **ONE_SERIES, AcquisitionNumber=2, name="a{}".format, **moved)
         self.assert_in_place(self.folder / "ct")
         self.assert_in_place(self.folder / "ct", "--series", "1.2.3/1")
         outcome = self.assert_in_place(self.folder / "ct", "--series", "1.2.3/2", at_lps_mm=(6.0, -9.0, 2.0))
         self.assertRegex(outcome.stderr, r"taken: CT \(40 slices, 156 mm, 1.2.3/2\)")
 
     def test_two_acquisitions_at_the_same_places(self):
-        self.write("ct", SeriesInstanceUID="1.2.3", AcquisitionNumber=1, name="b{}".format)
-        self.write("ct", self.ct.hu[::-1], SeriesInstanceUID="1.2.3", AcquisitionNumber=2, name="a{}".format)
+        self.write("ct", **ONE_SERIES, AcquisitionNumber=1, name="b{}".format)
+        self.write("ct", self.ct.hu[::-1], **ONE_SERIES, AcquisitionNumber=2, name="a{}".format)
         self.assert_in_place(self.folder / "ct")
 
     def test_the_same_places_twice_without_telling_apart(self):
-        self.write("ct", SeriesInstanceUID="1.2.3", name="b{}".format)
-        self.write("ct", self.ct.hu[::-1], SeriesInstanceUID="1.2.3", name="a{}".format)
+        self.write("ct", **ONE_SERIES, name="b{}".format)
+        self.write("ct", self.ct.hu[::-1], **ONE_SERIES, name="a{}".format)
         folder = self.folder / "ct"
         self.assert_refused(folder, folder / "a0", folder / "b0", "same position", "keep one acquisition")
 

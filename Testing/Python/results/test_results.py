@@ -432,10 +432,21 @@ class TestPlace(FolderTestCase):
         self.assert_refused("is not a folder", self.folder / "below" / "it")
         self.assert_only("result")
 
-    def test_link_is_refused(self):
+    def test_link_to_a_folder_stands_for_it(self):
         (self.parent / "elsewhere").mkdir()
         try:
             self.folder.symlink_to(self.parent / "elsewhere", target_is_directory=True)
+        except OSError:
+            self.skipTest("no right to make links")
+        for force in (False, True):
+            write_result(self.result, self.folder, force=force)
+            self.assertTrue(self.folder.is_symlink())
+            self.assertIn("report.json", os.listdir(self.parent / "elsewhere"))
+            self.assert_only("result", "elsewhere")
+
+    def test_link_that_leads_nowhere_is_refused(self):
+        try:
+            self.folder.symlink_to(self.parent / "nowhere", target_is_directory=True)
         except OSError:
             self.skipTest("no right to make links")
         self.assert_refused("is not a folder")
@@ -444,7 +455,13 @@ class TestPlace(FolderTestCase):
         self.assert_refused("mount point", Path(os.path.abspath(os.sep)))
 
     def test_name_that_no_file_can_have_is_refused(self):
-        self.assert_refused("cannot be used", self.parent / ("n" * 300))
+        # The longer ones could be made, but not the folder that is filled before it takes the name.
+        for name in ("n" * 300, "n" * 250, "ň" * 125):
+            self.assert_refused("too long", self.parent / name)
+        deep = self.parent.joinpath(*["d" * 200] * 20)
+        self.assert_refused("too long", deep)
+        if os.name != "nt":
+            self.assert_refused("not in UTF-8", self.parent / os.fsdecode(b"M\xfcller"))
 
     @unittest.skipIf(os.name == "nt", "rights work otherwise on Windows")
     def test_parent_without_the_right_to_write_is_refused_before_the_work(self):

@@ -31,6 +31,7 @@ from nlstseg_training.data.conform import Prepared, Spacing, conform
 from nlstseg_training.data.readers.source import Found, Source
 from NLSTSegLib.disk.atomic_folder import NOT_COUNTED, held, whole_folder
 from NLSTSegLib.disk.free_name import is_plain_name
+from NLSTSegLib.disk.number_locale import point_in_numbers
 from NLSTSegLib.errors import InputError, is_out_of_memory
 
 RULES = "2"
@@ -246,5 +247,6 @@ def _write(prepared: Prepared, folder: Path) -> None:
     for name, array in volumes.items():
         if array is not None:
             image = prepared.ct.image_like(array)
-            sitk.WriteImage(image, str(folder / f"{name}.nrrd"), useCompression=True, compressionLevel=COMPRESSION_LEVEL)
+            with point_in_numbers():
+                sitk.WriteImage(image, str(folder / f"{name}.nrrd"), useCompression=True, compressionLevel=COMPRESSION_LEVEL)
     write_json(folder / CASE_FILE, prepared.entry)

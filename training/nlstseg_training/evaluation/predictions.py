@@ -12,6 +12,7 @@ import numpy as np
 from nlstseg_training.data.cache import Case, CaseEntry
 from nlstseg_training.evaluation.records import digest
 from NLSTSegLib.disk.atomic_file import atomic_file
+from NLSTSegLib.disk.number_locale import point_in_numbers
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.inference.lung_field import lung_field
@@ -91,7 +92,8 @@ def read_prediction(case: Case, path: Path, state: str) -> Prediction | None:
     if not path.exists():
         return None
     try:
-        image = sitk.ReadImage(str(path))
+        with point_in_numbers():
+            image = sitk.ReadImage(str(path))
     except RuntimeError:
         # Damaged: the network runs again.
         return None
@@ -110,5 +112,5 @@ def _write(prediction: Prediction, case: Case, path: Path, state: str) -> None:
     image.SetMetaData(STATE_KEY, state)
     # An empty value would not be written.
     image.SetMetaData(FINDINGS_KEY, " ".join(prediction.findings) or " ")
-    with atomic_file(path) as partial:
+    with atomic_file(path) as partial, point_in_numbers():
         sitk.WriteImage(image, str(partial), useCompression=True)
