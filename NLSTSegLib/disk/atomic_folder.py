@@ -165,7 +165,7 @@ def _absolute(folder: Path) -> Path:
     """With a name and a parent of its own, also for ``.``; that of the folder itself where ``folder`` is a link to one."""
     try:
         place = Path(os.path.abspath(folder))
-        return place.resolve() if place.is_symlink() and place.is_dir() else place
+        return place.resolve() if os.path.islink(place) and os.path.isdir(place) else place
     except OSError as error:  # of a folder that is not there any more
         raise InputError(f"'{folder}' lies in the current folder, which was removed; change to another one") from error
 

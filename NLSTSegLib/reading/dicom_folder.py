@@ -14,8 +14,9 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.dicom_headers import PART_ATTRIBUTES, DicomSlice, is_dicom, read_headers
 from NLSTSegLib.reading.dicom_series import SAME_GEOMETRY, SAME_POSITION_MM, DicomSeries, repeats
 
-FEWEST_ORIENTED = 3
-"""So many slices of another orientation are a scan of their own; fewer are strays, which reading refuses."""
+FEWEST_ORIENTED, MOST_ORIENTATIONS = 3, 8
+"""So many slices of another orientation are a scan of their own; fewer are strays, and more orientations none of a series,
+which reading refuses."""
 
 MOST_DOUBLED = 0.05
 """Share of the slices; where acquisitions continue each other, so many may lie where another lies."""
@@ -114,18 +115,22 @@ def _scans(slices: list[DicomSlice]) -> list[tuple[DicomSlice, ...]]:
     groups: dict[tuple, list[DicomSlice]] = {}
     for one in slices:
         groups.setdefault((one.series_uid, one.scan), []).append(one)
-    scans = []
-    for group in groups.values():
-        oriented: list[list[DicomSlice]] = []
-        for one in group:
-            for others in oriented:
-                if np.allclose(one.cosines_lps, others[0].cosines_lps, atol=SAME_GEOMETRY, equal_nan=True):
-                    others.append(one)
-                    break
-            else:
-                oriented.append([one])
-        scans += oriented if all(len(part) >= FEWEST_ORIENTED for part in oriented) else [group]
-    return [_sorted(scan) for scan in scans]
+    return [_sorted(scan) for group in groups.values() for scan in _orientations(group)]
+
+
+def _orientations(slices: list[DicomSlice]) -> list[list[DicomSlice]]:
+    """The slices of every orientation; all together where there are strays, or more orientations than any series has."""
+    oriented: list[list[DicomSlice]] = []
+    for one in slices:
+        same = (o for o in oriented if np.allclose(one.cosines_lps, o[0].cosines_lps, atol=SAME_GEOMETRY, equal_nan=True))
+        found = next(same, None)
+        if found is None:
+            oriented.append([one])
+        else:
+            found.append(one)
+        if len(oriented) > MOST_ORIENTATIONS:
+            return [slices]
+    return oriented if all(len(part) >= FEWEST_ORIENTED for part in oriented) else [slices]
 
 
 def _sorted(slices: list[DicomSlice]) -> tuple[DicomSlice, ...]:
@@ -150,10 +155,12 @@ def _split_parts(slices: tuple[DicomSlice, ...]) -> list[DicomSeries]:
     tellings += [[str(one.path.parent) for one in slices]] if doubled else []
     for values in tellings:
         changes = sum(a != b for a, b in pairwise(values))
-        different = sorted(set(values), key=lambda value: (len(value), value))
-        if len(different) == 1 or (changes < len(different) and not doubled):
+        by_value: dict[str, list[DicomSlice]] = {}
+        for one, value in zip(slices, values, strict=True):
+            by_value.setdefault(value, []).append(one)
+        if len(by_value) == 1 or (changes < len(by_value) and not doubled):
             continue
-        parts = [DicomSeries(tuple(s for s, v in zip(slices, values, strict=True) if v == value)) for value in different]
+        parts = [DicomSeries(tuple(by_value[value])) for value in sorted(by_value, key=lambda value: (len(value), value))]
         if any(part.coverage_mm >= 0.9 * whole.coverage_mm and not repeats(part) for part in parts):
             return parts
     return [whole]
@@ -185,14 +192,16 @@ def _without_doubles(series: DicomSeries) -> DicomSeries:
 
 def _named(series: list[DicomSeries]) -> list[DicomSeries]:
     """With a part's name where several have one SeriesInstanceUID: the AcquisitionNumber where it tells them apart."""
-    named = []
-    for one in series:
-        same = [other for other in series if other.uid == one.uid]
-        numbers = [other.slices[0].parts[0] for other in same]
-        apart = len(set(numbers)) == len(same) and all(numbers)
-        part = one.slices[0].parts[0] if apart else str(same.index(one) + 1)
-        named.append(replace(one, part=part) if len(same) > 1 else one)
-    return named
+    by_uid: dict[str, list[int]] = {}
+    for n, one in enumerate(series):
+        by_uid.setdefault(one.uid, []).append(n)
+    for same in by_uid.values():
+        numbers = [series[n].slices[0].parts[0] for n in same]
+        if len(set(numbers)) < len(same) or not all(numbers):
+            numbers = [str(count) for count in range(1, len(same) + 1)]
+        for n, number in zip(same, numbers, strict=True):
+            series[n] = replace(series[n], part=number if len(same) > 1 else "")
+    return series
 
 
 def _like_slices(others: list[Path], series: list[DicomSeries]) -> dict[Path, list[Path]]:

@@ -153,8 +153,8 @@ def read_headers(file: Path) -> Iterator[DicomSlice]:
             slices = _slices(file, dataset) if has_image and not ended else []
             # A wrong length in the header makes pydicom skip to the end: an image must not be passed over for that.
             passed_over = not slices and (has_image or not _is_other_object(dataset))
-    except InputError:
-        raise
+    except InputError as error:
+        raise error if str(file) in str(error) else InputError(damaged) from error
     except Exception as error:  # pydicom lets through whatever a damaged header provokes
         raise InputError(damaged) from error
     if passed_over:
