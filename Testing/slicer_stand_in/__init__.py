@@ -28,7 +28,7 @@ A test of a module::
 
 ``import qt``, ``ctk`` and the module's own file inside test methods: they are there once the application has started.
 
-What a test has (:class:`bench.case.ModuleTestCase`)
+What a test has (:class:`slicer_stand_in.case.ModuleTestCase`)
     ``self.scene``, empty, and default settings at every test; ``self.app`` (``slicer.app``); ``self.open_module(path)``: the
     module's widget object, set up, entered, and closed after the test; ``self.talk``: what the module said with
     ``slicer.util.infoDisplay`` and its like (``talk.texts("error")``, ``talk.messages``) and the answers to what it asks
@@ -36,9 +36,10 @@ What a test has (:class:`bench.case.ModuleTestCase`)
     without an answer is an error); ``self.slot_errors``: tracebacks of exceptions in slots, timers and observers, of which
     one fails the test. A test that expects one looks at it and empties the list.
 
-What it can do (:mod:`bench.host`)
+What it can do (:mod:`slicer_stand_in.host`)
     ``click(button)`` as a user can: not on what is hidden or disabled. ``click_at(widget, x, y)``, for rows and headers of
     tables. ``press_key(widget, "N", "Ctrl+")``.
+    ``choose(selector, node)`` in a selector of nodes, as a person does.
     ``click_slice("Red", ras_mm)``, for example to place a markups point. ``process_events(until=..., timeout_s=...)``: child
     processes, timers. ``screenshot(widget, path)`` of a module's widget object or any Qt widget, such as
     ``slicer.app.layoutManager().sliceWidget("Red")``; ``with beside_views(widget, ("Red", "Green")) as window`` for the panel

@@ -13,7 +13,7 @@ class ModuleTestCase(unittest.TestCase):
     """Every test starts with an empty scene and default settings, and fails when a slot, timer or observer raised.
 
     ``self.app`` is ``slicer.app``, ``self.scene`` the scene, ``self.talk`` what the module said and asked
-    (:class:`bench.messages.Conversation`), ``self.slot_errors`` the tracebacks so far: a test that expects one looks at it
+    (:class:`.messages.Conversation`), ``self.slot_errors`` the tracebacks so far: a test that expects one looks at it
     and empties the list.
     """
 
