@@ -26,6 +26,10 @@ LIDC-IDRI-0001, 0 to 0.01 in synthetic masses."""
 LEAST_MM3 = 10_000.0
 """Only larger lesions, of 27 mm and more, are taken from there."""
 
+LEAST_SCORE = 0.5
+"""And only those that are rather lesions than not: masses have scores of 0.9 and more there, while organs of chests that were not
+trained on have some below this (docs/experiments.md)."""
+
 
 def can_be_downsampled(ct: CtVolume) -> bool:
     """Whether anything is left of it then."""
@@ -54,14 +58,14 @@ def least_voxels(ct: CtVolume) -> int:
 def upsampled(probability: np.ndarray, small: CtVolume, ct: CtVolume, threshold: float) -> np.ndarray:
     """``probability`` (uint8) of ``small``, the downsampled CT, on the voxels of ``ct``.
 
-    Only what is above ``threshold``, large enough and no dome of the diaphragm; all else is 0.
+    Only what is above ``threshold``, large enough, of :data:`LEAST_SCORE` and no dome of the diaphragm; all else is 0.
     """
     step = slices_of_block(ct)
     result = np.zeros(ct.hu.shape, np.uint8)
     for mass in find_candidates(probability, threshold, least_voxels=least_voxels(ct)):
-        if _rises_from_below(mass, small.hu):
-            continue
         values = np.where(mass.mask, probability[mass.box], 0).astype(np.uint8)
+        if values.max() < LEAST_SCORE * 255 or _rises_from_below(mass, small.hu):
+            continue
         for axis, times in enumerate((step, FACTOR, FACTOR)):
             values = values.repeat(times, axis)
         box = tuple(

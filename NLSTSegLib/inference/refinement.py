@@ -29,11 +29,11 @@ RIM_PX = 3
 
 FLIPS = ((), (2, 3), (2, 4), (3, 4))
 """Axes along which a cut-out is mirrored (2 to 4: k, j, i); the answers are averaged. Each axis is mirrored in half of these four
-views, which give as much as all eight (docs/model.md)."""
+views, which give as much as all eight (docs/experiments.md)."""
 
 HALF_CELL_PX, MOVED_FLIPS = 4, FLIPS[1:3]
 """Half a cell of the network's lowest level, and two more views: with the cut-out moved by this along rows and columns, since
-outlines depend on where in a cell a lesion lies (docs/model.md)."""
+outlines depend on where in a cell a lesion lies (docs/experiments.md)."""
 
 LIKELY_LOGIT = -2.0
 """A candidate below this as it is is not looked at mirrored and moved: it is no lesion."""

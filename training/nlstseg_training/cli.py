@@ -7,7 +7,7 @@ import typer
 from nlstseg_training.commands.data import prepare, split
 from nlstseg_training.commands.evaluation import evaluate
 from nlstseg_training.commands.fit import export, finetune, fit, reproduce
-from nlstseg_training.commands.refinement import refinement
+from nlstseg_training.commands.refinement import refinement, shipped
 
 
 def make_app() -> typer.Typer:
@@ -18,7 +18,7 @@ def make_app() -> typer.Typer:
         rich_markup_mode=None,
         help="Training of lesion models for chest CT. Research only; not for clinical use.",
     )
-    for command in (prepare, split, fit, evaluate, export, refinement, finetune, reproduce):
+    for command in (prepare, split, fit, evaluate, export, refinement, shipped, finetune, reproduce):
         app.command()(command)
     return app
 

@@ -92,6 +92,13 @@ class EnlargedTest(unittest.TestCase):
         small, _ = downsampled(ct, None)
         self.assertFalse(upsampled(np.full(small.hu.shape, 100, np.uint8), small, ct, 0.5).any())
 
+    def test_what_is_rather_no_lesion_does_not_come_back_at_a_low_threshold_either(self):
+        ct = CtVolume(np.zeros((40, 80, 80), np.int16), (1.0, 1.0, 1.0))
+        small, _ = downsampled(ct, None)
+        for value, comes_back in ((126, False), (129, True)):
+            back = upsampled(np.full(small.hu.shape, value, np.uint8), small, ct, 0.2)
+            self.assertEqual(bool(back.any()), comes_back)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -17,7 +17,7 @@ from helpers.tiny_cache import TinyCache, chest_hu_and_labels
 from nlstseg_training.batches.transplant import LoadedCase
 from nlstseg_training.data.cache import Split, load_case, write_json
 from nlstseg_training.export.bundle import write_bundle
-from nlstseg_training.export.card import Texts
+from nlstseg_training.export.card import Texts, describe_cases
 from nlstseg_training.fitting.loop import FINISHED, LAST
 from nlstseg_training.fitting.machine import Machine
 from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER
@@ -41,6 +41,7 @@ from nlstseg_training.refinement.recipe import Batch, RefinementRecipe, Shares
 from nlstseg_training.refinement.rewindow import seen_through
 from nlstseg_training.refinement.variants import between_lungs, downsampled_case, thicker, with_contrast
 from nlstseg_training.refinement.workflow import FIT_FOLDER, PLACES_FILE, add_refinement
+from nlstseg_training.workflows import shipped
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.inference.refinement import network_input
@@ -652,6 +653,31 @@ class AddRefinementTest(TinyCacheTest):
         self.assertEqual((card.refinement.channels, card.refinement.candidate_threshold), (SPEC.channels, 0.4))
         self.assertEqual(card.refinement.window_hu, RECIPE.window_hu)
         self.assertEqual(card.description, base.card.description)
+
+    def test_the_bundled_model_s_cycles_follow_each_other_and_those_that_are_there_are_kept(self):
+        torch.manual_seed(5)
+        spec = dataclasses.replace(SPEC, candidate_threshold=0.4)
+        card = dataclasses.replace(self.base.card, version="3", refinement=spec)
+        write_bundle(threshold_network(), card, self.folder / "third", RefinementNet(RefinementConfig(SPEC.channels)).eval())
+        out = self.folder / "shipped"
+        out.mkdir()
+        (out / shipped.CACHE_FOLDER).symlink_to(self.cache.folder)
+        cycles = (shipped.Cycle("first", 5, 2, 1e-4), shipped.Cycle("second", 6, 3, 1e-4))
+
+        def make():
+            base = str(self.folder / "third")
+            return shipped.make_shipped(out, SPLIT, base, cycles=cycles, recipe=RECIPE, machine=CPU, device=ONE_CORE)
+
+        card = make()
+        self.assertEqual((card.name, card.version), (shipped.NAME, "second"))
+        self.assertEqual(card.attribution.count(shipped.ATTRIBUTION), 1)
+        self.assertIn(describe_cases([entry for entry in self.cache.entries if entry.id in SPLIT.train]), card.training_data)
+        self.assertEqual(card.in_plane_range_mm, (1.0, 1.0))
+        self.assertEqual(card.slice_range_mm, (2.0, RECIPE.thickest_mm))
+        before = self.stamps(out)
+        self.assertEqual(make(), card)
+        after = self.stamps(out)
+        self.assertEqual({path for path in after if before.get(path) != after[path]}, {out / shipped.SPLIT_FILE})
 
     def test_a_model_without_a_second_look_has_none_to_train_further(self):
         with self.assertRaisesRegex(InputError, "no refinement"):

@@ -151,7 +151,7 @@ class SplitTest(unittest.TestCase):
 
 
 class ShippedSplitTest(unittest.TestCase):
-    """The split of the bundled model, whose figures docs/model.md gives."""
+    """The split of the bundled model, whose figures docs/models/lidc-25d.md gives."""
 
     def test_it_depends_on_the_patients_name_alone(self):
         cases = of_sizes(1000)

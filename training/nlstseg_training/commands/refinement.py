@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -70,3 +71,29 @@ def refinement(
         show_card(card)
         print(f"report: {out / 'validation' / 'report.html'}")
         print(f"model: {out / BUNDLE_FOLDER}")
+
+
+def shipped(
+    data: Annotated[Path, typer.Argument(help="Folder with lidc_nodules/, ct/, background/ and chests/.")],
+    out: Out,
+    base: Annotated[str, typer.Option(help="Bundle of version 2.4, to train its refinement further; from nothing without.")] = "",
+    accelerator: Kind = Accelerator.auto,
+    workers: Workers = 1,
+    debug: Debug = False,
+) -> None:
+    """Make the bundled model again, from its data, with its split and seeds; what is done already is not done again."""
+    with going_on(debug, out):
+        from nlstseg_training.commands.data import prepare_with_bar
+        from nlstseg_training.data.readers.lidc import find_lidc
+        from nlstseg_training.data.readers.marked_chests import find_marked_chests
+        from nlstseg_training.evaluation.evaluate import make_folder
+        from nlstseg_training.fitting.machine import Machine
+        from nlstseg_training.workflows.shipped import CACHE_FOLDER, make_shipped
+
+        make_folder(out)
+        manifest = prepare_with_bar(find_lidc(data) + find_marked_chests(data), out / CACHE_FOLDER, workers=max(1, workers))
+        with bars() as progress:
+            card = make_shipped(
+                out, manifest, base or None, machine=Machine(accelerator.value, workers=workers), progress=progress
+            )
+        show_card(card)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from nlstseg_training.data.cache import CaseEntry, Manifest, Split, training_cases
 from nlstseg_training.fitting.run_folder import Run
 from NLSTSegLib.errors import InputError
@@ -22,10 +24,17 @@ SOURCES = {
         "LIDC-IDRI: Armato et al., doi 10.7937/K9/TCIA.2015.LO9QL9SX, CC BY 3.0; where background slices were used, "
         "the TCIA collections they came from; Clark et al., J Digit Imaging 2013, doi 10.1007/s10278-013-9622-7"
     ),
+    "marked-chests": (
+        "chests without reader masks: the TCIA collections they came from; Clark et al., J Digit Imaging 2013, "
+        "doi 10.1007/s10278-013-9622-7"
+    ),
 }
 """Attribution by reader, where the reader tells the data set."""
 
 NOT_STATED = "not stated; ask who trained it"
+
+KNOWN_QUANTILES = (0.05, 0.99)
+"""Of the in-plane spacings; smaller pixels bring many more wrong marks, larger ones few."""
 
 INTENDED_USE = "Research only; not for clinical use. A mark is no diagnosis: look at every one."
 
@@ -114,6 +123,12 @@ def describe_spacing(entries: Sequence[CaseEntry]) -> str:
     diameters = [lesion.diameter_mm for entry in entries for lesion in entry.lesions]
     sizes = f"; lesions {_range(diameters)} mm" if diameters else "; no lesion"
     return f"in-plane {_range(plane)} mm, slices {_range(slices)} mm{sizes}"
+
+
+def known_pixels_mm(entries: Sequence[CaseEntry]) -> tuple[float, float]:
+    """In-plane spacings that networks have seen enough of: most of those trained on, without the rare ones at the ends."""
+    low, high = np.quantile([step for entry in entries for step in entry.spacing_kji_mm[1:]], KNOWN_QUANTILES)
+    return round(float(low), 3), round(float(high), 3)
 
 
 def _range(values: Sequence[float]) -> str:

@@ -35,23 +35,30 @@ is no mass."""
 
 OFF_MIDDLE_SLICES = 1.5
 
+EASY = 0.1
+"""A wrong mark that the network knows for one is drawn so often, where one that it takes for a lesion is drawn once."""
+
 
 class NoLesions:
     """Places that are no lesion: what the first network wrongly marks, and vessels and walls, as often from every case."""
 
     def __init__(self, marked: Sequence[Place], vessels: Iterable[list[Place]]) -> None:
         self.marked = marked
+        # What the network takes for a lesion, in cut-outs of this size, is what it has to learn.
+        logits = np.array([place.logits for place in marked]).reshape(-1, 2)
+        self.ends = np.cumsum(EASY + 1 / (1 + np.exp(-logits)), axis=0)
         self.vessels = [places for places in vessels if places]
 
     def __bool__(self) -> bool:
         return bool(self.marked or self.vessels)
 
-    def draw(self, rng: np.random.Generator, share_of_vessels: float) -> Place:
+    def draw(self, rng: np.random.Generator, share_of_vessels: float, large: bool) -> Place:
         """One of them; of the one kind alone when there is none of the other."""
         if self.vessels and (not self.marked or rng.random() < share_of_vessels):
             places = self.vessels[rng.integers(len(self.vessels))]
             return places[rng.integers(len(places))]
-        return self.marked[rng.integers(len(self.marked))]
+        ends = self.ends[:, int(large)]
+        return self.marked[int(np.searchsorted(ends, rng.random() * ends[-1]))]
 
 
 class Ground:
@@ -254,13 +261,13 @@ class CutOuts(torch.utils.data.Dataset):
         return self._at(self._whole, self._whole.lesions[rng.integers(len(self._whole.lesions))], size, rng)
 
     def _wrong_in_crop(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
-        return self._at(self._in_crops, self._in_crops.none.draw(rng, self.recipe.anywhere), size, rng)
+        return self._at(self._in_crops, self._in_crops.none.draw(rng, self.recipe.anywhere, large), size, rng)
 
     def _wrong_in_chest(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
-        return self._at(self._whole, self._whole.none.draw(rng, self.recipe.anywhere), size, rng)
+        return self._at(self._whole, self._whole.none.draw(rng, self.recipe.anywhere, large), size, rng)
 
     def _organ(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
-        return self._at(self._downsampled, self._downsampled.none.draw(rng, self.recipe.anywhere_in_organs), size, rng)
+        return self._at(self._downsampled, self._downsampled.none.draw(rng, self.recipe.anywhere_in_organs, large), size, rng)
 
     def _any_crop(self, rng: np.random.Generator) -> LoadedCase:
         return self._crops[rng.integers(len(self._crops))]

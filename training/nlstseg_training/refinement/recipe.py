@@ -72,7 +72,7 @@ class RefinementRecipe:
     anywhere_in_organs: float = 0.6
     """The same at half the resolution."""
     off_middle_px: float = 4.0
-    block_batches: int = 160
+    block_batches: int = 300
     block_cases: int = 16
     """As of :class:`~nlstseg_training.recipe.Sampling`."""
     epochs: int = 12

@@ -10,12 +10,12 @@ from typing import Any
 from nlstseg_training.data.cache import CaseEntry, Manifest, Split, load_case, read_json, read_manifest, read_split, write_json
 from nlstseg_training.evaluation.evaluate import evaluate
 from nlstseg_training.export.bundle import check_parity, rounded, write_bundle
-from nlstseg_training.export.card import Texts, measured
+from nlstseg_training.export.card import Texts, describe_cases, known_pixels_mm, measured
 from nlstseg_training.fitting.loop import FINISHED
 from nlstseg_training.fitting.machine import Machine
 from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER, cases_digest, made_with, smallest
 from nlstseg_training.refinement.calibration import calibrated, calibration_curve, scored_candidates
-from nlstseg_training.refinement.candidates import Place, Places, find_places
+from nlstseg_training.refinement.candidates import Place, Places, find_places, scored_places
 from nlstseg_training.refinement.fit import fit_refinement
 from nlstseg_training.refinement.recipe import RefinementRecipe
 from nlstseg_training.refinement.rewindow import seen_through
@@ -82,7 +82,7 @@ def add_refinement(
     with held(out):
         if bundle.exists():
             raise InputError(f"the model is in '{bundle}' already; choose another folder for another one")
-        places = _places(first, recipe, cache, manifest, split, entries[0] + entries[1], out, progress)
+        places = _places(first, start, recipe, cache, manifest, split, entries[0] + entries[1], out, progress)
         parts = entries[0], entries[1]
         second = fit_refinement(recipe, cache, parts, places, out / FIT_FOLDER, seed=seed, start=start, machine=machine)
         rounded(second)
@@ -91,6 +91,8 @@ def add_refinement(
         spec, threshold, sure = calibrated(scored, recipe)
         own: dict[str, Any] = {"seed": seed, "sure_threshold": sure, "calibration": calibration_curve(scored, spec)}
         own["made_with"] = made_with()
+        slices = [entry.spacing_kji_mm[0] for entry in entries[0]]
+        slices_mm = round(min(slices), 3), round(max(recipe.thickest_mm, *slices), 3)
         card = dataclasses.replace(
             base.card,
             name=name,
@@ -99,6 +101,9 @@ def add_refinement(
             threshold=threshold,
             min_volume_mm3=recipe.min_volume_mm3,
             refinement=spec,
+            in_plane_range_mm=base.card.in_plane_range_mm or known_pixels_mm(entries[0]),
+            slice_range_mm=slices_mm,
+            training_data=_training_data(base.card, version, entries[0]),
             metrics={"refinement": own},
             licence=texts.licence or base.card.licence,
             attribution="; ".join(filter(None, (texts.attribution, base.card.attribution))),
@@ -121,6 +126,14 @@ def add_refinement(
             case = smallest(entries[1] or entries[0])
             check_parity(Model(card, first.network, second), partial, load_case(cache, case.id), device)
     return card, content
+
+
+def _training_data(card: ModelCard, version: str, entries: Sequence[CaseEntry]) -> str:
+    """What the base says, and what the refinement of this version saw; told once when it is what it saw before."""
+    seen = describe_cases(entries)
+    return (
+        card.training_data if seen in card.training_data else f"{card.training_data.rstrip('.')}. Refinement {version}: {seen}."
+    )
 
 
 def tune_refinement(
@@ -157,6 +170,7 @@ def _second_of(base: Model) -> tuple[RefinementSpec, RefinementNet]:
 
 def _places(
     first: Model,
+    start: RefinementNet | None,
     recipe: RefinementRecipe,
     cache: Path,
     manifest: Manifest,
@@ -165,7 +179,7 @@ def _places(
     out: Path,
     progress: Progress,
 ) -> tuple[Place, ...]:
-    """The candidates, from ``out`` where they were found already."""
+    """The candidates, scored by the network that is trained further, from ``out`` where they were found already."""
     path, cases = out / PLACES_FILE, cases_digest(manifest, split)
     if path.exists():
         kept = read_json(path, Places, "remove it")
@@ -175,6 +189,9 @@ def _places(
     if (out / FIT_FOLDER / FINISHED).exists():
         raise InputError(f"'{path}' is missing; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    places = find_places(first, recipe.candidate_threshold, cache, entries, stage_of(progress, "candidates", 0, 1))
+    report = stage_of(progress, "candidates", 0, 1)
+    places = find_places(first, recipe.candidate_threshold, cache, entries, report)
+    if start is not None:
+        places = scored_places(places, start, recipe.window_hu, cache, stage_of(progress, "hard candidates", 0, 1))
     write_json(path, Places(1, first.card.weights_sha256, cases, places))
     return places
