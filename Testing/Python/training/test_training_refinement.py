@@ -662,7 +662,7 @@ class AddRefinementTest(TinyCacheTest):
         out = self.folder / "shipped"
         out.mkdir()
         (out / shipped.CACHE_FOLDER).symlink_to(self.cache.folder)
-        cycles = (shipped.Cycle("first", 5, 2, 1e-4), shipped.Cycle("second", 6, 3, 1e-4))
+        cycles = (shipped.Cycle("first", 5, 2, 1e-4, (SMALL,)), shipped.Cycle("second", 6, 3, 1e-4, (SMALL, LARGE)))
 
         def make():
             base = str(self.folder / "third")

@@ -73,7 +73,7 @@ class RefinementRecipe:
     """The same at half the resolution."""
     off_middle_px: float = 4.0
     block_batches: int = 300
-    block_cases: int = 16
+    block_cases: int = 40
     """As of :class:`~nlstseg_training.recipe.Sampling`."""
     epochs: int = 12
     epoch_steps: int = 200

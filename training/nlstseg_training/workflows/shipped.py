@@ -12,7 +12,7 @@ from nlstseg_training.export.export import export
 from nlstseg_training.fitting.machine import Machine
 from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER, SPLIT_FILE, begin_run, fit_run, new_run
 from nlstseg_training.recipe import read_recipe
-from nlstseg_training.refinement.recipe import RefinementRecipe
+from nlstseg_training.refinement.recipe import DOWNSAMPLED, LARGE, LARGE_DOWNSAMPLED, SMALL, Batch, RefinementRecipe
 from nlstseg_training.refinement.workflow import add_refinement
 from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.models.bundle import find_model, load_model
@@ -36,11 +36,18 @@ class Cycle:
     seed: int
     steps: int
     rate: float
+    batches: tuple[Batch, ...]
 
 
-FIRST = Cycle("2.0", 0, 2400, 1e-3)
+FIRST = Cycle("2.0", 0, 2400, 1e-3, (SMALL, SMALL, SMALL, LARGE))
 
-FURTHER = (Cycle("2.5-first", 5, 600, 4e-4), Cycle("2.5", 6, 500, 4e-4))
+HALF_OF_MASSES = (SMALL, LARGE_DOWNSAMPLED, SMALL, LARGE, SMALL, LARGE_DOWNSAMPLED, SMALL, DOWNSAMPLED)
+
+FURTHER = (
+    Cycle("2.5-first", 5, 600, 4e-4, HALF_OF_MASSES),
+    Cycle("2.5-second", 6, 500, 4e-4, HALF_OF_MASSES),
+    Cycle("2.5", 7, 200, 3e-4, (SMALL, LARGE_DOWNSAMPLED, SMALL, LARGE, SMALL, LARGE)),
+)
 
 
 def make_shipped(
@@ -70,7 +77,7 @@ def make_shipped(
                 out / CACHE_FOLDER,
                 out / SPLIT_FILE,
                 folder,
-                recipe=replace(recipe or RefinementRecipe(), epochs=1, epoch_steps=cycle.steps, **rates),
+                recipe=replace(recipe or RefinementRecipe(), epochs=1, epoch_steps=cycle.steps, batches=cycle.batches, **rates),
                 further=cycle is not FIRST,
                 seed=cycle.seed,
                 texts=Texts(NAME, cycle.version, attribution=ATTRIBUTION if cycle is cycles[0] else ""),
