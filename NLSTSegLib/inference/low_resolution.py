@@ -27,8 +27,8 @@ LEAST_MM3 = 10_000.0
 """Only larger lesions, of 27 mm and more, are taken from there."""
 
 LEAST_SCORE = 0.5
-"""And only those that are rather lesions than not: masses have scores of 0.9 and more there, while organs of chests that were not
-trained on have some below this (docs/experiments.md)."""
+"""And so large, at any resolution, only what is rather a lesion than not: masses have scores of 0.9 and more, organs of chests
+that were not trained on some below this (docs/experiments.md)."""
 
 
 def can_be_downsampled(ct: CtVolume) -> bool:

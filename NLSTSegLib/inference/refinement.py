@@ -14,10 +14,12 @@ import numpy as np
 
 from NLSTSegLib.inference.candidates import LEAST_VOXELS, Candidate, CutOut, cut_out, cut_size, find_candidates, slice_step
 from NLSTSegLib.inference.devices import PLAIN_CPU, Device, to_device
+from NLSTSegLib.inference.low_resolution import LEAST_MM3, LEAST_SCORE
 from NLSTSegLib.inference.slices import arriving
 from NLSTSegLib.models.specs import RefinementSpec
 from NLSTSegLib.volume.components import touching
 from NLSTSegLib.volume.ct import CtVolume
+from NLSTSegLib.volume.probability import above
 from NLSTSegLib.volume.regions import Box
 
 if TYPE_CHECKING:
@@ -166,7 +168,8 @@ def refine(
     A voxel of a candidate gets the smaller of two probabilities: that it belongs to the lesion, scaled so that
     ``spec.outline_threshold`` becomes ``threshold``, and that the candidate is one. So at any threshold those lesions are seen
     whose probability is higher, and their 95th percentile is that probability. All else is 0, so are candidates of less than
-    ``least_voxels``. Of more than :data:`MOST_CANDIDATES` the surest are taken, and ``left_out`` is told how many were not.
+    ``least_voxels``, and those of ``LEAST_MM3`` and more that are rather none. Of more than :data:`MOST_CANDIDATES` the surest
+    are taken, and ``left_out`` is told how many were not.
     """
     result = np.zeros_like(probability)
     candidates = find_candidates(probability, spec.candidate_threshold, lung_mask, least_voxels=least_voxels)
@@ -178,9 +181,11 @@ def refine(
     for done, (_, look) in enumerate(scored, start=1):
         low, share = spec.outline_threshold, look.outline
         scaled = np.where(share <= low, share / low * threshold, 1 - (1 - share) / (1 - low) * (1 - threshold))
-        values = np.round(np.minimum(scaled, score(look.logit, spec)) * 255).astype(np.uint8)
+        sure = score(look.logit, spec)
+        values = np.round(np.minimum(scaled, sure) * 255).astype(np.uint8)
         values[~around_outline(look, low)] = 0
-        np.maximum(result[look.box], values, out=result[look.box])
+        if sure >= LEAST_SCORE or np.count_nonzero(above(values, threshold)) * ct.voxel_volume_mm3 < LEAST_MM3:
+            np.maximum(result[look.box], values, out=result[look.box])
         if progress is not None:
             progress(done / len(candidates))
     return result

@@ -27,6 +27,7 @@ from NLSTSegLib.inference.candidates import (
     slice_step,
 )
 from NLSTSegLib.inference.devices import choose_device
+from NLSTSegLib.inference.low_resolution import LEAST_MM3
 from NLSTSegLib.inference.predict import predict_first
 from NLSTSegLib.inference.refinement import RIM_PX, refine, score_candidates
 from NLSTSegLib.lesions.find import find_lesions
@@ -367,6 +368,18 @@ class LookAgainTest(RefinementTest):
                 (lesion,) = find_lesions(result, volume_of(hu), threshold=lower, min_volume_mm3=0)
                 self.assertAlmostEqual(lesion.score, highest / 255)
                 self.assertEqual(find_lesions(result, volume_of(hu), threshold=higher, min_volume_mm3=0), [])
+
+    def test_a_mass_that_is_rather_none_is_left_out_and_a_nodule_is_not(self):
+        for half, is_mass in ((5, False), (16, True)):
+            hu = air()
+            mask = np.zeros(hu.shape, bool)
+            mask[20:40, 40 - half : 40 + half, 40 - half : 40 + half] = True
+            hu[mask] = SHAPE_HU
+            self.assertEqual(np.count_nonzero(mask) * volume_of(hu).voxel_volume_mm3 >= LEAST_MM3, is_mass)
+            for logit, kept in ((-0.5, not is_mass), (0.5, True)):
+                with self.subTest(half=half, logit=logit):
+                    result = self.look(hu, mask, logit=logit, threshold=0.2)
+                    self.assertEqual(bool(result.any()), kept)
 
     def test_the_outline_s_threshold_becomes_that_of_the_card_and_a_rim_is_kept(self):
         hu = air()
