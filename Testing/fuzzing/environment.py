@@ -158,7 +158,8 @@ def outcome(run: Run, ct: Path, model: Path, folder: Path) -> tuple[str, str]:
     )
     for end in mine:
         os.close(end)
-    said = (done.stderr or b"").decode("utf-8", "replace")
+    encoding = run.variables.get("PYTHONIOENCODING", "utf-8").partition(":")[0]
+    said = (done.stderr or b"").decode(encoding, "replace")
     lost = {path: facts for path, facts in before.items() if _everything(folder).get(path) != facts}
     # What a killed run of the program left of this very output may go.
     lost = {path: facts for path, facts in lost.items() if not Path(path).name.startswith(f".{run.output.name}")}
