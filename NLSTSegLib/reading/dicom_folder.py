@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from NLSTSegLib.disk.files_below import files_below
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.dicom_headers import PART_ATTRIBUTES, DicomSlice, is_dicom, read_headers
 from NLSTSegLib.reading.dicom_series import SAME_GEOMETRY, SAME_POSITION_MM, DicomSeries, repeats
@@ -42,7 +43,7 @@ def list_series(
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
-    files = list(_files_below(folder, recursive))
+    files = list(files_below(folder, recursive=recursive))
     unique: dict[tuple, DicomSlice] = {}
     others = []
     for n, file in enumerate(files):
@@ -92,24 +93,6 @@ def series_of_file(file: Path | str, *, skip_unreadable: bool = False) -> DicomS
     raise InputError(f"{file} changed while it was read, or lies where another slice of its series lies")
 
 
-def _files_below(folder: Path, recursive: bool) -> Iterator[Path]:
-    """By name, folder by folder; a folder that is reached twice, by links, is looked into once."""
-    waiting, known = [folder], set()
-    while waiting:
-        place = waiting.pop()
-        try:
-            entries = sorted(place.iterdir(), reverse=True)
-            facts = place.stat()
-        except OSError as error:
-            raise InputError(f"the folder {place} cannot be looked into ({error.strerror})") from error
-        if (facts.st_dev, facts.st_ino) in known:
-            continue
-        known.add((facts.st_dev, facts.st_ino))
-        yield from (entry for entry in reversed(entries) if not entry.is_dir())
-        if recursive:
-            waiting += [entry for entry in entries if entry.is_dir()]
-
-
 def _scans(slices: list[DicomSlice]) -> list[tuple[DicomSlice, ...]]:
     """Grouped by all that tells scans apart, orientation included, and sorted along the normal."""
     groups: dict[tuple, list[DicomSlice]] = {}
@@ -149,6 +132,8 @@ def _split_parts(slices: tuple[DicomSlice, ...]) -> list[DicomSeries]:
     whole = DicomSeries(slices)
     if not whole.is_placed:
         return [whole]
+    # Once: it takes a look at every slice.
+    enough_mm = 0.9 * whole.coverage_mm
     doubled = repeats(whole) and not _continues(whole)
     tellings = [[one.parts[n] for one in slices] for n in range(len(PART_ATTRIBUTES))]
     # An export may lay the slices of one scan into folders in any order.
@@ -161,7 +146,7 @@ def _split_parts(slices: tuple[DicomSlice, ...]) -> list[DicomSeries]:
         if len(by_value) == 1 or (changes < len(by_value) and not doubled):
             continue
         parts = [DicomSeries(tuple(by_value[value])) for value in sorted(by_value, key=lambda value: (len(value), value))]
-        if any(part.coverage_mm >= 0.9 * whole.coverage_mm and not repeats(part) for part in parts):
+        if any(part.coverage_mm >= enough_mm and not repeats(part) for part in parts):
             return parts
     return [whole]
 
