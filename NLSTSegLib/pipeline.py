@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from NLSTSegLib.checks.preflight import (
 )
 from NLSTSegLib.checks.training_overlap import check_trained_on
 from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory
-from NLSTSegLib.inference.devices import DeviceChoice, choose_device, shortcoming
+from NLSTSegLib.inference.devices import check_device, choose_device, shortcoming
 from NLSTSegLib.inference.lung_field import lung_field
 from NLSTSegLib.inference.predict import predict_on
 from NLSTSegLib.lesions.find import Lesion, find_lesions, label_map, measure_lesions, outline_lesions
@@ -48,7 +48,8 @@ class SegmentOptions:
     """Smaller components are dropped."""
     lung_field: str | np.ndarray = "auto"
     """``"auto"``, ``"none"`` (look everywhere) or a boolean mask ``[k, j, i]`` on the voxels of the CT."""
-    device: DeviceChoice = "auto"
+    device: str = "auto"
+    """``auto``, ``cpu``, ``gpu``, ``gpu:1`` (the second card), ``cuda`` or ``mps``."""
     threads: int | None = None
     """CPU threads of torch."""
 
@@ -61,8 +62,7 @@ class SegmentOptions:
             raise InputError(f"the number of threads must be 1 or more, not {self.threads}")
         if not isinstance(self.lung_field, np.ndarray) and self.lung_field not in ("auto", "none"):
             raise InputError(f"the lung field must be 'auto', 'none' or a mask, not '{self.lung_field}'")
-        if self.device not in get_args(DeviceChoice):
-            raise InputError(f"the device must be one of {', '.join(get_args(DeviceChoice))}, not '{self.device}'")
+        check_device(self.device)
 
 
 @dataclass(frozen=True, eq=False)

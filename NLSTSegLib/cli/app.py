@@ -9,52 +9,65 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    help="Lung cancer lesions in chest CT. Research only; not for clinical use.",
-)
+from NLSTSegLib.cli.usage import add_command, new_app, run_app
 
 
-class DeviceName(StrEnum):
-    """Values of ``--device``."""
+class ImageFormat(StrEnum):
+    """Values of ``--format``."""
 
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
+    nrrd = "nrrd"
+    nifti = "nifti"
 
 
 Inputs = Annotated[
-    list[Path], typer.Argument(help="DICOM folder, or a NIfTI, NRRD, MHA or MHD file; several give one folder each.")
+    list[Path],
+    typer.Argument(
+        help="DICOM folder, a NIfTI, NRRD, MHA or MHD file, or a folder of such files; several give one folder each.",
+        show_default=False,
+    ),
 ]
 Series = Annotated[str | None, typer.Option(help="SeriesInstanceUID, where a DICOM folder holds several.")]
 SkipUnreadable = Annotated[
     bool,
     typer.Option("--skip-unreadable", help="Go on without DICOM files that cannot be read; a part of the chest may be missing."),
 ]
+Model = Annotated[str, typer.Option(help="Name of a model, or path of a bundle or published checkpoint.")]
+Device = Annotated[str, typer.Option(help="Where the network runs: auto, cpu, gpu, gpu:1 (the second card), cuda or mps.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-@app.command()
 def segment(
     inputs: Inputs,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the result; new, empty, or with --force an earlier result.")
-    ],
-    model: Annotated[str, typer.Option(help="Name of a model, or path of a bundle or published checkpoint.")] = "lidc-25d",
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the result; new, empty, or with --force an earlier result."),
+    ] = None,
+    labels_only: Annotated[
+        Path | None, typer.Option("--labels-only", help="Write the label map alone to this .nrrd or .nii.gz file, and no folder.")
+    ] = None,
+    model: Model = "lidc-25d",
     threshold: Annotated[
         float | None, typer.Option(help="Probability above which a voxel is lesion (default: the model's).")
     ] = None,
     min_volume: Annotated[float | None, typer.Option(help="Smallest lesion in mm3 (default: the model's).")] = None,
     lung_field: Annotated[str, typer.Option(help="auto, none, or a mask file on the CT's grid: where to look.")] = "auto",
     series: Series = None,
+    all_series: Annotated[
+        bool, typer.Option("--all-series", help="Segment every CT series of a DICOM folder, each into a folder of its own.")
+    ] = False,
     skip_unreadable: SkipUnreadable = False,
-    device: Annotated[DeviceName, typer.Option(help="Where the network runs.")] = DeviceName.auto,
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")] = None,
-    save_probability: Annotated[bool, typer.Option("--save-probability", help="Write probability.nrrd too (0-255).")] = False,
-    json_progress: Annotated[bool, typer.Option("--json-progress", help="Print progress as one JSON object a line.")] = False,
+    device: Device = "auto",
+    threads: Threads = None,
+    save_probability: Annotated[bool, typer.Option("--save-probability", help="Write the probability too (0-255).")] = False,
+    format: Annotated[ImageFormat, typer.Option(help="Of the label map and the probability.")] = ImageFormat.nrrd,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Keep results of the same voxels, model and options, and do only what is missing."),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier result.")] = False,
     keep_identity: Annotated[
         bool,
         typer.Option(
@@ -62,54 +75,63 @@ def segment(
             help="Write path, patient ID, study and series UID into report.json; without it no file says whose CT it was.",
         ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier result.")] = False,
+    json_progress: Annotated[
+        bool,
+        typer.Option("--json-progress", help="Print progress as one JSON object a line; the last tells counts, paths, findings."),
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print model, device and seconds too.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Segment the lesions of one or more CTs and write masks, sizes, a preview and a report."""
+    """Segment the lung nodules and masses of one or more CTs, and write masks, sizes, a preview and a report."""
     from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
-        from NLSTSegLib.cli.run import SegmentJob, run_jobs
+        from NLSTSegLib.cli.batch import SegmentJob, Telling, run_jobs
+        from NLSTSegLib.errors import InputError
         from NLSTSegLib.pipeline import SegmentOptions
 
-        options = SegmentOptions(threshold=threshold, min_volume_mm3=min_volume, device=device.value, threads=threads)
-        job = SegmentJob(output, model, options, lung_field, series, save_probability, force, keep_identity, skip_unreadable)
-        run_jobs(inputs, job, json_progress=json_progress, debug=debug)
+        place = output or labels_only
+        if place is None or (output and labels_only):
+            raise InputError("name either a folder for the result with --output, or one file with --labels-only")
+        job = SegmentJob(
+            output=place,
+            model=model,
+            options=SegmentOptions(threshold=threshold, min_volume_mm3=min_volume, device=device, threads=threads),
+            lung_field=lung_field,
+            series=series,
+            all_series=all_series,
+            skip_unreadable=skip_unreadable,
+            save_probability=save_probability,
+            image_format=format.value,
+            labels_only=labels_only is not None,
+            force=force,
+            skip_existing=skip_existing,
+            keep_identity=keep_identity,
+        )
+        run_jobs(inputs, job, Telling(json_progress, quiet, verbose, debug))
 
 
-@app.command()
 def check(
-    input: Annotated[Path, typer.Argument(help="DICOM folder or image file.")],
+    inputs: Inputs,
     series: Series = None,
     skip_unreadable: SkipUnreadable = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Look at a CT before it is segmented and print what was found; exit code 2 when it would be refused."""
+    """Look at CTs before they are segmented and print what was found; exit code 2 when one would be refused."""
     from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
-        from NLSTSegLib.checks.preflight import check_ct, check_lungs, stop_on_errors
-        from NLSTSegLib.cli.run import load_input
-        from NLSTSegLib.cli.show import show_findings, show_volume
-        from NLSTSegLib.inference.lung_field import lung_field
-        from NLSTSegLib.volume.ct import to_canonical
-        from NLSTSegLib.volume.regular_grid import slice_stack, to_regular
+        from NLSTSegLib.cli.batch import check_inputs
 
-        ct = load_input(input, series, skip_unreadable)
-        findings = check_ct(ct)
-        if not any(finding.severity == "error" for finding in findings):
-            canonical = to_canonical(to_regular(ct, slice_stack(ct)))
-            findings += check_lungs(canonical, lung_field(canonical))
-        show_volume(ct)
-        show_findings(findings)
-        stop_on_errors(findings)
+        check_inputs(inputs, series, skip_unreadable=skip_unreadable, quiet=quiet, debug=debug)
 
 
-@app.command()
 def time(
-    model: Annotated[str, typer.Option(help="Name of a model, or path of a bundle or published checkpoint.")] = "lidc-25d",
-    device: Annotated[DeviceName, typer.Option(help="Where the network runs.")] = DeviceName.auto,
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")] = None,
+    model: Model = "lidc-25d",
+    device: Device = "auto",
+    threads: Threads = None,
     everywhere: Annotated[bool, typer.Option("--everywhere", help="Of a run that does not look in the lungs alone.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -120,26 +142,21 @@ def time(
         from NLSTSegLib.inference.devices import DeviceRequest
         from NLSTSegLib.jobs.learned_duration import measure_run_time
 
-        typer.echo(measure_run_time(model, DeviceRequest(device.value, threads), everywhere=everywhere).as_text())
+        typer.echo(measure_run_time(model, DeviceRequest(device, threads), everywhere=everywhere).as_text())
 
 
-@app.command()
-def models(debug: Debug = False) -> None:
-    """List the bundled and installed models with card, licence and size."""
+def models(as_json: AsJson = False, debug: Debug = False) -> None:
+    """List the bundled and installed models with card, licence, size and what was measured."""
     from NLSTSegLib.cli.run import exit_on_errors
 
     with exit_on_errors(debug):
-        from NLSTSegLib.cli.show import show_models
+        from NLSTSegLib.cli.show import print_models, show_models
         from NLSTSegLib.models.bundle import broken_models, list_models
 
-        show_models(list_models(), broken_models())
+        (print_models if as_json else show_models)(list_models(), broken_models())
 
 
-@app.command()
-def devices(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    debug: Debug = False,
-) -> None:
+def devices(as_json: AsJson = False, debug: Debug = False) -> None:
     """List where the network can run on this computer, for --device."""
     from NLSTSegLib.cli.run import exit_on_errors
 
@@ -152,9 +169,8 @@ def devices(
         typer.echo(json.dumps(notes) if as_json else "\n".join(f"{choice}: {note}" for choice, note in notes.items()))
 
 
-@app.command()
 def phantom(
-    out: Annotated[Path, typer.Argument(help="New folder for ct.nrrd, truth.nrrd and lesions.csv.")],
+    out: Annotated[Path, typer.Argument(help="New folder for ct.nrrd, truth.nrrd and lesions.csv.", show_default=False)],
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives another chest.")] = 0,
     debug: Debug = False,
 ) -> None:
@@ -171,10 +187,9 @@ def phantom(
         show_place(out, f"phantom with seed {seed} written to")
 
 
-@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for phantom and result.")] = Path("demo-output"),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives another chest.")] = 0,
     debug: Debug = False,
 ) -> None:
     """Make a chest phantom, segment it with the bundled model and compare with what was put in."""
@@ -186,12 +201,32 @@ def demo(
         run_demo(output, seed)
 
 
-@app.command()
-def version() -> None:
-    """Print the version."""
+def _print_version(wanted: bool) -> None:
     from NLSTSegLib import __version__
 
-    typer.echo(__version__)
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Lung nodules and masses in chest CT. Research only; not for clinical use."""
+
+
+def make_app() -> typer.Typer:
+    """All commands."""
+    made = new_app(_options.__doc__ or "")
+    made.callback()(_options)
+    for command in (segment, check, models, devices, time, phantom, demo):
+        add_command(made, command)
+    return made
+
+
+app = make_app()
 
 
 def main() -> None:
@@ -206,4 +241,4 @@ def main() -> None:
     except InputError as error:
         print(f"nlstseg: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    app(prog_name="nlstseg")
+    run_app(app, "nlstseg")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from NLSTSegLib.cli.run import SegmentJob, run_one
+from NLSTSegLib.cli.batch import SegmentJob, run_one
+from NLSTSegLib.cli.inputs import Case
 from NLSTSegLib.disk.atomic_folder import NOT_COUNTED, held, other_than_files, prepare_place, whole_folder
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, find_model, load_model
@@ -42,10 +43,10 @@ def run_demo(output: Path, seed: int) -> None:
         with whole_folder(output) as partial:
             (partial / MARK_FILE).write_text("Made by 'nlstseg demo'; running it again replaces this folder.\n")
             write_phantom(phantom, partial / PHANTOM_FOLDER)
-            job = SegmentJob(partial / RESULT_FOLDER, DEFAULT_MODEL, SegmentOptions(), "auto", None, True, False)
+            job = SegmentJob(partial / RESULT_FOLDER, DEFAULT_MODEL, SegmentOptions(), save_probability=True)
             with progress_display("", (0, 1), as_json=False) as progress:
                 model = load_model(find_model(job.model))
-                result = run_one(partial / PHANTOM_FOLDER / CT_FILE, job.output, job, model, progress)
+                result = run_one(Case(partial / PHANTOM_FOLDER / CT_FILE, "ct"), job.output, job, model, progress)
     show_findings(result.findings)
     show_lesions(result)
     show_place(output / RESULT_FOLDER)
@@ -89,5 +90,5 @@ def comparison(phantom: Phantom, labels: np.ndarray) -> Table:
         table.add_column(heading)
     for lesion in phantom.lesions:
         value = dice[lesion.label]
-        table.add_row(lesion.kind, f"{lesion.diameter_mm:g}", "yes" if value else "no", f"{value:.2f}")
+        table.add_row(lesion.kind, f"{lesion.diameter_mm:.1f}", "yes" if value else "no", f"{value:.2f}")
     return table

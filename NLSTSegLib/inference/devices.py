@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     import torch
 
 DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
+"""What a panel offers; :data:`DEVICE` has all that can be asked for."""
+
+DEVICE = re.compile(r"auto|cpu|mps|(?:gpu|cuda)(?::\d{1,3})?")
+"""``gpu`` is whatever graphics card there is, ``gpu:1`` (or ``cuda:1``) the second one of several."""
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -33,7 +38,8 @@ COUNTED_PX = 512
 class DeviceRequest:
     """Where somebody wants networks to run; :func:`choose_device` says what that is on this computer."""
 
-    choice: DeviceChoice = "auto"
+    choice: str = "auto"
+    """One of :data:`DEVICE`."""
     threads: int | None = None
     """CPU threads of torch."""
 
@@ -74,26 +80,41 @@ PLAIN_CPU = Device("cpu", "float32", 1, "CPU, float32")
 """Runs any network with its own numbers."""
 
 
-def choose_device(choice: DeviceChoice = "auto", threads: int | None = None) -> Device:
-    """The device asked for, or the fastest there is; sets torch's CPU threads when ``threads`` is given.
+def check_device(choice: str) -> None:
+    """Raise :class:`InputError` unless ``choice`` is one of :data:`DEVICE`."""
+    if not DEVICE.fullmatch(choice):
+        raise InputError(f"the device must be one of auto, cpu, gpu, gpu:1 (the second card), cuda and mps, not '{choice}'")
+
+
+def choose_device(choice: str = "auto", threads: int | None = None) -> Device:
+    """The device asked for (see :data:`DEVICE`), or the fastest there is; sets torch's CPU threads when ``threads`` is given.
 
     Raises :class:`InputError` when the device asked for is not on this computer.
     """
     import torch
 
+    check_device(choice)
+    kind, _, index = choice.partition(":")
     if threads is not None:
         torch.set_num_threads(threads)
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if choice == "cuda" and not has_cuda:
-        raise InputError("device 'cuda' is not available: no CUDA graphics card is seen by torch; choose the device auto or cpu")
-    if choice == "mps" and not has_mps:
+    if (kind == "cuda" or index) and not has_cuda:
+        raise InputError(
+            f"device '{choice}' is not available: no CUDA graphics card is seen by torch; choose the device auto or cpu"
+        )
+    if index and int(index) >= torch.cuda.device_count():
+        raise InputError(f"device '{choice}' is not there: torch sees {torch.cuda.device_count()} graphics cards, from cuda:0 on")
+    if kind == "gpu" and not (has_cuda or has_mps):
+        raise InputError("device 'gpu' is not available: torch sees no graphics card; choose the device auto or cpu")
+    if kind == "mps" and not has_mps:
         raise InputError(
             "device 'mps' is not available: this is no Mac with Apple graphics, or torch is built without; choose the device auto"
         )
-    if choice == "cuda" or (choice == "auto" and has_cuda):
+    if kind in ("cuda", "gpu", "auto") and has_cuda:
+        name = f"cuda:{index}" if index else "cuda"
         # Not bfloat16, which newer cards have too: it changes five to ten times as many voxels (docs/performance.md).
-        return Device("cuda", "float16", GPU_BATCH_SLICES, f"graphics card {torch.cuda.get_device_name()}, float16")
-    if choice == "mps" or (choice == "auto" and has_mps):
+        return Device(name, "float16", GPU_BATCH_SLICES, f"graphics card {torch.cuda.get_device_name(name)}, float16")
+    if kind in ("mps", "gpu", "auto") and has_mps:
         return Device("mps", "float32", GPU_BATCH_SLICES, "Apple graphics, float32")
     precision: Precision = "bfloat16" if _cpu_has_bfloat16() else "float32"
     return Device("cpu", precision, 1, f"CPU, {torch.get_num_threads()} threads, {precision}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +17,6 @@ MAXIMUM_CARD_BYTES = 1_000_000
 """A larger ``model.json`` is not read."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-
-MEASURED_DEPTH = 3
-"""Levels of the measured figures that are shown to a reader; groups that go deeper are for programs."""
 
 
 @dataclass(frozen=True)
@@ -147,27 +143,6 @@ def published_card(weights: Path) -> ModelCard:
         licence="unknown: the publication's repository states none",
         intended_use="Research only; not for clinical use.",
     )
-
-
-def measured_lines(metrics: dict[str, Any]) -> list[str]:
-    """The measured figures of a card in words, one line for every group of numbers; each is printable."""
-    return [printable(line) for line in _measured(metrics, ())]
-
-
-def _measured(metrics: dict[str, Any], place: tuple[str, ...]) -> Iterator[str]:
-    groups = {name: value for name, value in metrics.items() if isinstance(value, dict)}
-    if groups and len(place) == MEASURED_DEPTH:
-        return
-    numbers = [f"{_words(name)} {value}" for name, value in metrics.items() if not isinstance(value, dict | list)]
-    if numbers:
-        heading = f"{', '.join(place)}: " if place else ""
-        yield heading + ", ".join(numbers)
-    for name, value in groups.items():
-        yield from _measured(value, (*place, _words(name)))
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def read_limited(path: Path, most_bytes: int) -> bytes:

@@ -6,7 +6,9 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
+from NLSTSegLib.disk.atomic_file import atomic_file
 from NLSTSegLib.disk.atomic_folder import held, other_than_files, prepare_place, whole_folder
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.pipeline import SegmentationResult
@@ -14,15 +16,19 @@ from NLSTSegLib.progress import Progress, silent
 from NLSTSegLib.reading.write import write_image
 from NLSTSegLib.results.preview import write_preview
 from NLSTSegLib.results.report import PROGRAM, write_report
-from NLSTSegLib.results.saved import LABELS_FILE, PROBABILITY_FILE, REPORT_FILE
+from NLSTSegLib.results.saved import LABELS_FILE, LABELS_NIFTI, PROBABILITY_FILE, PROBABILITY_NIFTI, REPORT_FILE
 from NLSTSegLib.results.segmentation_file import write_segmentation
 from NLSTSegLib.results.tables import write_csv
+from NLSTSegLib.volume.ct import CtVolume
 
 SEGMENTATION_FILE = "segmentation.seg.nrrd"
 TABLE_FILE = "lesions.csv"
 PREVIEW_FILE = "preview.png"
 
-RESULT_FILES = {SEGMENTATION_FILE, LABELS_FILE, PROBABILITY_FILE, TABLE_FILE, PREVIEW_FILE, REPORT_FILE}
+IMAGE_FILES = {"nrrd": (LABELS_FILE, PROBABILITY_FILE), "nifti": (LABELS_NIFTI, PROBABILITY_NIFTI)}
+"""Names of label map and probability, by their format."""
+
+RESULT_FILES = {SEGMENTATION_FILE, TABLE_FILE, PREVIEW_FILE, REPORT_FILE, *IMAGE_FILES["nrrd"], *IMAGE_FILES["nifti"]}
 """Names of the files of a result."""
 
 
@@ -60,29 +66,50 @@ def write_result(
     *,
     force: bool = False,
     save_probability: bool = False,
+    image_format: Literal["nrrd", "nifti"] = "nrrd",
+    case: str | None = None,
     seconds: dict[str, float] | None = None,
     identity: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> None:
     """Write all files of ``result`` into ``folder``; with ``force`` an earlier result stays whole until they are there.
 
-    ``seconds`` are earlier stages for the report. No file says whose CT it was, unless ``identity``, which
+    ``image_format`` is that of label map and probability; ``case``, where the CT is one of several, becomes a column of
+    ``lesions.csv``. ``seconds`` are earlier stages for the report. No file says whose CT it was, unless ``identity``, which
     :func:`NLSTSegLib.results.report.patient_identity` makes, is given for the report. Raises :class:`InputError` when
     ``folder`` cannot be used or written to, another run writes to it, or the disk is full; nothing is left half written.
     """
     start, folder = time.perf_counter(), Path(folder)
+    check_format(result.ct, image_format == "nifti")
+    labels_file, probability_file = IMAGE_FILES[image_format]
     with held(folder):
         check_output(folder, force)
         with whole_folder(folder) as partial:
             progress(0.0, "write")
-            write_image(result.ct.image_like(result.labels), partial / LABELS_FILE)
+            write_image(result.ct.image_like(result.labels), partial / labels_file)
             progress(0.3, "write")
             write_segmentation(result, partial / SEGMENTATION_FILE)
             progress(0.6, "write")
             if save_probability:
-                write_image(result.ct.image_like(result.probability), partial / PROBABILITY_FILE)
-            write_csv(result, partial / TABLE_FILE)
+                write_image(result.ct.image_like(result.probability), partial / probability_file)
+            write_csv(result.to_rows(), partial / TABLE_FILE, case)
             write_preview(result, partial / PREVIEW_FILE)
             progress(0.9, "write")
             stages = {**(seconds or {}), "write": round(time.perf_counter() - start, 3)}
             write_report(result, partial / REPORT_FILE, stages, identity)
+
+
+def write_labels(result: SegmentationResult, path: Path) -> None:
+    """Write the label map alone, as the ending of ``path`` says (``.nrrd`` or ``.nii.gz``); what is there is replaced.
+
+    Raises :class:`InputError` when it cannot be written, or the format cannot hold the grid.
+    """
+    check_format(result.ct, path.name.endswith(".nii.gz"))
+    with atomic_file(path) as partial:
+        write_image(result.label_image(), partial)
+
+
+def check_format(ct: CtVolume, is_nifti: bool) -> None:
+    """Raise :class:`InputError` where NIfTI is wanted for a grid that it cannot hold."""
+    if is_nifti and not ct.is_orthogonal:
+        raise InputError("the axes of this CT are not at right angles, which NIfTI cannot hold; choose NRRD")

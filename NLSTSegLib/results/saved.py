@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from NLSTSegLib.checks.preflight import Finding
 from NLSTSegLib.disk.number_locale import point_in_numbers
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.models.card import ModelIdentity
-from NLSTSegLib.volume.ct import Grid
+from NLSTSegLib.lesions.rows import Row
+from NLSTSegLib.models.card import ModelCard, ModelIdentity
+from NLSTSegLib.pipeline import SegmentOptions
+from NLSTSegLib.results.report import input_identity
+from NLSTSegLib.volume.ct import CtVolume, Grid
 
 LABELS_FILE = "labels.nrrd"
 PROBABILITY_FILE = "probability.nrrd"
+LABELS_NIFTI, PROBABILITY_NIFTI = "labels.nii.gz", "probability.nii.gz"
 REPORT_FILE = "report.json"
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,76 @@ class SavedResult:
     """Wall time of each stage and their ``total``."""
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What the report of a result tells without its voxels; the names are those of ``SegmentationResult``."""
+
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+    card: ModelIdentity
+    threshold: float
+    min_volume_mm3: float
+    lung_field_note: str
+    device_note: str
+    seconds: dict[str, float]
+    grid: Grid
+    voxels_sha256: str
+
+    def to_rows(self) -> list[Row]:
+        """As :meth:`NLSTSegLib.pipeline.SegmentationResult.to_rows`."""
+        return list(self.rows)
+
+
+def read_summary(folder: Path) -> Summary:
+    """Read the report of a result; raises :class:`InputError` when it is missing or damaged."""
+
+    def read() -> Summary:
+        report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+        options, geometry = report["options"], report["geometry"]
+        spacing, origin, direction = (tuple(geometry[name]) for name in ("spacing_ijk_mm", "origin_lps_mm", "direction_lps"))
+        return Summary(
+            rows=tuple(report["lesions"]),
+            findings=tuple(Finding(**finding) for finding in report["findings"]),
+            card=_identity(report),
+            threshold=float(options["threshold"]),
+            min_volume_mm3=float(options["min_volume_mm3"]),
+            lung_field_note=str(options["lung_field"]),
+            device_note=str(options["device"]),
+            seconds={stage: float(value) for stage, value in report["seconds"].items()},
+            grid=(spacing, origin, direction),
+            voxels_sha256=str(report["input"]["voxels_sha256"]),
+        )
+
+    return _whole(folder, read)
+
+
+def same_result(
+    folder: Path, ct: CtVolume, card: ModelCard, options: SegmentOptions, image_format: str, *, probability: bool
+) -> Summary | None:
+    """The result in ``folder`` if it is what a run on ``ct`` with this model, these options and files would write again.
+
+    The voxels, their place, the weights and the options are compared, not the version of the program and where it ran. Raises
+    :class:`InputError` for a lung field of the user's own, of which a result does not say which it was.
+    """
+    if not isinstance(options.lung_field, str):
+        raise InputError(
+            "a result does not say which lung field file it was made with, so --skip-existing cannot tell; leave it out"
+        )
+    labels, probabilities = (LABELS_FILE, PROBABILITY_FILE) if image_format == "nrrd" else (LABELS_NIFTI, PROBABILITY_NIFTI)
+    if not (folder / labels).is_file() or (probability and not (folder / probabilities).is_file()):
+        return None
+    there = read_summary(folder)
+    threshold = card.threshold if options.threshold is None else options.threshold
+    minimum = card.min_volume_mm3 if options.min_volume_mm3 is None else options.min_volume_mm3
+    same = (
+        (there.voxels_sha256, there.grid) == (input_identity(ct)["voxels_sha256"], ct.grid)
+        and there.card.weights_sha256 == card.weights_sha256
+        and (there.threshold, there.min_volume_mm3) == (threshold, minimum)
+        and there.lung_field_note.partition(":")[0] == options.lung_field
+    )
+    return there if same else None
+
+
 def read_result(folder: Path) -> SavedResult:
     """Read the labels, the probability and the report of a result that was written with the probability.
 
@@ -54,29 +131,41 @@ def read_result(folder: Path) -> SavedResult:
     """
     import SimpleITK as sitk
 
-    try:
+    def read() -> SavedResult:
         report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
         with point_in_numbers():
             labels_image = sitk.ReadImage(str(folder / LABELS_FILE))
             probability = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / PROBABILITY_FILE)))
-        result = SavedResult(
+        return SavedResult(
             grid=(labels_image.GetSpacing(), labels_image.GetOrigin(), labels_image.GetDirection()),
             labels=sitk.GetArrayFromImage(labels_image),
             probability=probability,
             lesions=tuple(_lesion(label, row) for label, row in enumerate(report["lesions"], start=1)),
-            card=ModelIdentity(**{field.name: str(report["model"][field.name]) for field in fields(ModelIdentity)}),
+            card=_identity(report),
             threshold=float(report["options"]["threshold"]),
             findings=tuple(Finding(**finding) for finding in report["findings"]),
             device_note=str(report["options"]["device"]),
             seconds={stage: float(value) for stage, value in report["seconds"].items()},
         )
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"the result in '{folder}' is not whole ({type(error).__name__}: {error}); run it again") from error
+
+    result = _whole(folder, read)
     there = set(np.unique(result.labels).tolist()) - {0}
-    if there != {lesion.label for lesion in result.lesions} or result.labels.shape != probability.shape:
+    if there != {lesion.label for lesion in result.lesions} or result.labels.shape != result.probability.shape:
         raise InputError(f"the files of the result in '{folder}' do not belong together; run it again")
     return result
 
 
+def _identity(report: dict[str, Any]) -> ModelIdentity:
+    return ModelIdentity(**{field.name: str(report["model"][field.name]) for field in fields(ModelIdentity)})
+
+
 def _lesion(label: int, row: dict[str, Any]) -> SavedLesion:
     return SavedLesion(label, str(row["lesion"]), float(row["score"]))
+
+
+def _whole(folder: Path, read: Callable[[], Read]) -> Read:
+    """What ``read`` reads of ``folder``, with every way in which files can be damaged as one sentence."""
+    try:
+        return read()
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"the result in '{folder}' is not whole ({type(error).__name__}: {error}); run it again") from error

@@ -13,7 +13,8 @@ from slicer.i18n import tr as _
 
 from NLSTSegLib.errors import ModelError, as_sentence
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, BrokenModel, ModelFiles, broken_models, list_models
-from NLSTSegLib.models.card import ModelCard, measured_lines
+from NLSTSegLib.models.card import ModelCard
+from NLSTSegLib.models.figures import measured_lines
 from NLSTSegLib.models.store import add_model, model_path, models_at, remove_model, weights_hash
 from NLSTSegLib.widgets.settings import save_setting, setting
 

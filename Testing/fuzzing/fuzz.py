@@ -142,15 +142,16 @@ def status_kb(key: str) -> int:
 def run_input(ct: Path, model: object, out: Path) -> tuple[str, str]:
     """``"read"``, ``"refused"`` or what else happened, and the message: the whole command but for its printing."""
     from fuzzing.inputs import TWO_SCANS
-    from NLSTSegLib.cli.run import SegmentJob, run_one
+    from NLSTSegLib.cli.batch import SegmentJob, run_one
+    from NLSTSegLib.cli.inputs import Case
     from NLSTSegLib.errors import NLSTSegError
     from NLSTSegLib.models.bundle import ModelFiles, find_model, load_model
     from NLSTSegLib.pipeline import SegmentOptions
 
-    job = SegmentJob(out, "", SegmentOptions(device="cpu", threads=1), "auto", None, False, False)
+    job = SegmentJob(out, "", SegmentOptions(device="cpu", threads=1))
     try:
         files = model if isinstance(model, ModelFiles) else find_model(str(model))
-        result = run_one(ct, out, job, load_model(files))
+        result = run_one(Case(ct, "ct"), out, job, load_model(files))
     except NLSTSegError as error:
         text = str(error)
         if not text.isprintable() or len(text) > LONGEST_MESSAGE:

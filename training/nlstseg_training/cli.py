@@ -8,18 +8,14 @@ from nlstseg_training.commands.data import prepare, split
 from nlstseg_training.commands.evaluation import evaluate
 from nlstseg_training.commands.fit import export, finetune, fit, reproduce
 from nlstseg_training.commands.refinement import refinement, shipped
+from NLSTSegLib.cli.usage import add_command, new_app, run_app
 
 
 def make_app() -> typer.Typer:
     """All commands; each is a function of a file of ``commands/``."""
-    app = typer.Typer(
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        help="Training of lesion models for chest CT. Research only; not for clinical use.",
-    )
+    app = new_app("Training of lesion models for chest CT. Research only; not for clinical use.")
     for command in (prepare, split, fit, evaluate, export, refinement, shipped, finetune, reproduce):
-        app.command()(command)
+        add_command(app, command)
     return app
 
 
@@ -28,4 +24,4 @@ def main() -> None:
     from NLSTSegLib.cli.terminal import use_unfailing_streams
 
     use_unfailing_streams()
-    make_app()(prog_name="nlstseg-train")
+    run_app(make_app(), "nlstseg-train")

@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from helpers.child_processes import WAIT_S
 from helpers.dicom_files import write_series
 from helpers.threshold_model import write_threshold_bundle
-from NLSTSegLib.cli.run import output_folders
+from NLSTSegLib.cli.inputs import find_cases
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.volume.ct import CtVolume
 
@@ -101,7 +101,8 @@ class CommandTestCase(unittest.TestCase):
         """The JSON lines on stdout, checked: fractions never fall."""
         lines = [json.loads(line) for line in text.splitlines()]
         for line in lines:
-            self.assertEqual(set(line), {"stage", "fraction", "message"})
+            extra = {"cases"} if line["stage"] == "end" else set()
+            self.assertEqual(set(line), {"stage", "fraction", "message"} | extra)
             self.assertIsInstance(line["stage"], str)
             self.assertIsInstance(line["message"], str)
         fractions = [line["fraction"] for line in lines]
@@ -164,7 +165,11 @@ class TestSegment(CommandTestCase):
         lines = self.progress_of(done.stdout)
         self.assertEqual(lines[-1]["fraction"], 1.0)
         stages = list(dict.fromkeys(line["stage"] for line in lines))
-        self.assertEqual(stages, ["read", "check", "lung field", "network", "lesions", "write", "done"])
+        self.assertEqual(stages, ["read", "check", "lung field", "network", "lesions", "write", "done", "end"])
+        (case,) = lines[-1]["cases"]
+        self.assertEqual((case["count"], case["error"]), (len((self.out / "lesions.csv").read_text().splitlines()) - 1, ""))
+        self.assertEqual({Path(path).name for path in case["paths"]}, FILES)
+        self.assertIn("few_slices", [finding["code"] for finding in case["findings"]])
         self.assertEqual([line["stage"] for line in lines].count("done"), 1)
         self.assertRegex(done.stderr, "warning.*few_slices.*2 slices")
         report = json.loads((self.out / "report.json").read_text(encoding="utf-8"))
@@ -186,7 +191,11 @@ class TestSegment(CommandTestCase):
         done = segment(*inputs, "--output", self.out, "--json-progress")
         self.assertEqual(done.returncode, 2, done.stderr)
         self.assertNotIn("Traceback", done.stderr)
-        self.assertEqual(sorted(os.listdir(self.out)), ["a_ct", "b_ct"])
+        self.assertEqual(sorted(os.listdir(self.out)), ["a_ct", "b_ct", "lesions.csv"])
+        # Every table says of which CT it is, and one holds all.
+        own = (self.out / "a_ct" / "lesions.csv").read_text().splitlines()
+        self.assertEqual([row.split(",")[0] for row in own], ["case", "a_ct", "a_ct"])
+        self.assertEqual((self.out / "lesions.csv").read_text().splitlines(), own)
         self.assertEqual(len((self.out / "a_ct" / "lesions.csv").read_text().splitlines()), 3)
         # No lesion at all is a result like any other.
         self.assertEqual(len((self.out / "b_ct" / "lesions.csv").read_text().splitlines()), 1)
@@ -308,6 +317,97 @@ class TestSegment(CommandTestCase):
         self.assertLess(total - at_signal, 1.0)
 
 
+class TestManyInputs(CommandTestCase):
+    """Folders, several patients, and the same call again."""
+
+    def chest_in(self, path: Path) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(small_chest().to_image(), str(path))
+        return path
+
+    def test_folder_of_files_is_done_and_goes_on_when_one_is_added(self):
+        folder = self.folder / "cts"
+        self.chest_in(folder / "a.nrrd")
+        arguments = (folder, "-o", self.out, "--skip-existing", "--format", "nifti")
+        done = segment(*arguments)
+        self.assert_done(done)
+        self.assertEqual(sorted(os.listdir(self.out)), ["a", "lesions.csv"])
+        self.assertIn("labels.nii.gz", os.listdir(self.out / "a"))
+        before = {path: path.stat().st_mtime_ns for path in (self.out / "a").iterdir()}
+
+        self.chest_in(folder / "b.nii.gz")
+        done = segment(*arguments, "--json-progress", "--quiet")
+        self.assert_done(done)
+        self.assertEqual({path: path.stat().st_mtime_ns for path in (self.out / "a").iterdir()}, before)
+        lines = self.progress_of(done.stdout)
+        self.assertEqual([line["message"] for line in lines if line["stage"] == "skipped"], ["1 of 2 skipped, 50%"])
+        self.assertEqual([(case["case"], case["count"]) for case in lines[-1]["cases"]], [("a", 2), ("b", 2)])
+        table = (self.out / "lesions.csv").read_text().splitlines()
+        self.assertEqual([row.split(",")[0] for row in table], ["case", "a", "a", "b", "b"])
+
+        # What is there was made with other options: nothing is replaced unasked.
+        done = segment(*arguments, "--threshold", "0.7")
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, "result of another CT, model or options; only --force")
+        self.assertEqual({path: path.stat().st_mtime_ns for path in (self.out / "a").iterdir()}, before)
+
+    def test_folder_with_dicom_and_image_files_is_refused(self):
+        write_series(self.folder / "mixed", small_chest().hu[:3], spacing_ijk_mm=(3, 3, 3))
+        self.chest_in(self.folder / "mixed" / "labels.nrrd")
+        self.assert_refused(segment(self.folder / "mixed", "-o", self.out), 2, "holds DICOM and image files .labels.nrrd")
+
+    def test_several_patients_are_a_warning_or_all_are_done(self):
+        ct = small_chest()
+        shared = {"orientation": (-1, 0, 0, 0, -1, 0), "origin_lps_mm": ct.origin_lps_mm, "spacing_ijk_mm": (3, 3, 3)}
+        for n, patient in enumerate(("A-1", "B-2"), start=1):
+            uid = f"1.2.826.{n}"
+            write_series(self.folder / "dicom" / patient, ct.hu, PatientID=patient, SeriesInstanceUID=uid, **shared)
+        done = segment(self.folder / "dicom", "-o", self.out)
+        self.assert_done(done)
+        self.assertRegex(
+            done.stderr, "(?s)warning: the folder holds CTs of 2 patients, and ONE.*taken: patient 1, .*there: patient 2"
+        )
+        every = self.folder / "all"
+        done = segment(self.folder / "dicom", "-o", every, "--all-series", "--quiet")
+        self.assert_done(done)
+        self.assertEqual(done.stdout, "")
+        names = sorted(os.listdir(every))
+        self.assertEqual((len(names), names[0]), (3, "lesions.csv"))
+        for name in names[1:]:
+            self.assertRegex(name, "^series-[0-9a-f]{8}$")
+            labels = sitk.GetArrayFromImage(sitk.ReadImage(str(every / name / "labels.nrrd")))
+            np.testing.assert_array_equal(labels > 0, ct.hu == LESION_HU)
+        self.assertEqual(len((every / "lesions.csv").read_text().splitlines()), 5)
+
+    def test_label_map_alone_is_one_file(self):
+        target = self.folder / "lesions.nii.gz"
+        done = segment(DATA / "chest.nrrd", "--labels-only", target, "--verbose")
+        self.assert_done(done)
+        self.assertRegex(done.stdout, "model dense 1, lung field auto, CPU.*\n.*network \\d")
+        self.assertEqual(os.listdir(self.folder), [target.name])
+        image, ct = sitk.ReadImage(str(target)), small_chest()
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image) > 0, ct.hu == LESION_HU)
+        np.testing.assert_allclose(image.GetDirection(), ct.direction_lps, atol=1e-6)
+        self.assert_refused(segment(DATA / "chest.nrrd", "--labels-only", target), 2, "is there already; only --force")
+
+    def test_several_are_checked_and_one_that_is_refused_does_not_stop_the_rest(self):
+        done = nlstseg("check", DATA / "text.nii.gz", DATA / "chest.nrrd")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("112 x 112 x 40 voxels", done.stdout)
+        self.assertRegex(done.stderr, "text.nii.gz(?s:.*)1 of 2 inputs would be refused")
+
+    def test_missing_package_is_named_with_its_extra(self):
+        for package, pattern in (
+            ("lightning", r"pip install 'nlstseg\[train\]'"),
+            ("nonesuch", "install the program's requirements"),
+        ):
+            lines = ("from NLSTSegLib.cli.run import exit_on_errors", "with exit_on_errors(False):")
+            code = "\n".join((*lines, f"    raise ModuleNotFoundError(name='{package}.x')"))
+            done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+            self.assertRegex(done.stderr, f"nlstseg: error: .*'{package}'.*{pattern}")
+            self.assertNotIn("unexpected", done.stderr)
+
+
 class TestRefusals(CommandTestCase):
     """Exit codes and messages; all but the damaged weights are found before the network's library is loaded."""
 
@@ -336,9 +436,28 @@ class TestRefusals(CommandTestCase):
             ("--min-volume", "-1", "minimum volume.*-1"),
         ):
             self.assert_refused(segment(DATA / "chest.nrrd", "-o", self.out, option, value), 2, pattern)
-        done = segment(DATA / "chest.nrrd", "-o", self.out, "--device", "abacus")
-        self.assertEqual(done.returncode, 2)
-        self.assertIn("abacus", done.stderr)
+        for option, value, pattern in (
+            ("--device", "abacus", "device must be one of auto, cpu, gpu.*abacus"),
+            ("--threshold", "high", "--threshold: it must be a number; see 'nlstseg segment --help'"),
+            ("--threads", "1.5", "--threads: it must be a whole number; see"),
+            ("--format", "tiff", "--format: 'tiff' is none of 'nrrd', 'nifti'"),
+            ("--treshold", "0.5", "no option --treshold; did you mean --threshold"),
+        ):
+            self.assert_refused(segment(DATA / "chest.nrrd", "-o", self.out, option, value), 2, pattern)
+        self.assert_refused(nlstseg("segment"), 2, "INPUTS is missing")
+        self.assert_refused(nlstseg("segmnt"), 2, "no command 'segmnt'")
+
+    def test_outputs_that_are_meant_for_a_file_are_refused_with_a_hint(self):
+        for arguments, pattern in (
+            (("-o", self.folder / "x.nii.gz"), "names a folder.*--labels-only '.*x.nii.gz'"),
+            (("-o", self.folder / "x.csv"), "names a folder.*x.csv"),
+            (("-o", "-"), "stdout"),
+            ((), "--output, or one file with --labels-only"),
+            (("-o", self.out, "--labels-only", self.folder / "x.nrrd"), "either"),
+            (("--labels-only", self.folder / "x.png"), ".nrrd or .nii.gz"),
+        ):
+            self.assert_refused(segment(DATA / "chest.nrrd", *arguments), 2, pattern)
+        self.assertEqual(os.listdir(self.folder), [])
 
     def test_unknown_model(self):
         done = nlstseg("segment", DATA / "chest.nrrd", "-o", self.out, "--model", "nonesuch")
@@ -381,9 +500,9 @@ class TestRefusals(CommandTestCase):
         (self.folder / "x" / "c.nrrd").mkdir()
 
         def names(*inputs: str) -> list[str]:
-            return [path.relative_to("out").as_posix() for path in output_folders([self.folder / i for i in inputs], Path("out"))]
+            return [case.name for case in find_cases([self.folder / i for i in inputs])[0]]
 
-        self.assertEqual(names("x/a/ct.nrrd"), ["."])
+        self.assertFalse(find_cases([self.folder / "x/a/ct.nrrd"])[1])
         # The ending of a folder belongs to its name.
         self.assertEqual(names("x/a/ct.nrrd", "x/b/ct.nii.gz", "x/c.nrrd"), ["a_ct", "b_ct", "c.nrrd"])
         # Some file systems take upper and lower case for the same.
@@ -402,10 +521,11 @@ class TestOtherCommands(CommandTestCase):
             "try: main()\n"
             "except SystemExit as end: print(end.code, *sorted(sys.modules), sep='\\n')"
         )
-        options = "output model threshold min-volume lung-field series device threads save-probability json-progress"
-        options += " keep-identity force debug"
+        options = "output labels-only model threshold min-volume lung-field series all-series device threads save-probability"
+        options += " format skip-existing json-progress keep-identity force quiet verbose debug"
         for arguments, words in (
-            (["--help"], ["segment", "check", "models", "phantom", "demo"]),
+            (["--help"], ["segment", "check", "models", "phantom", "demo", "--version", "--install-completion"]),
+            (["-h"], ["Measure how long a run takes here: prints seconds to start, and per", "slice of 512 x 512, as JSON."]),
             (["segment", "--help"], [f"--{option}" for option in options.split()]),
         ):
             done = subprocess.run(
@@ -413,7 +533,7 @@ class TestOtherCommands(CommandTestCase):
             )
             text, _, rest = done.stdout.rpartition("\n0\n")
             for word in words:
-                self.assertRegex(text, rf"\s{word}\b")
+                self.assertIn(" ".join(word.split()), " ".join(text.split()))
             loaded = set(rest.splitlines())
             self.assertEqual(loaded & {"torch", "SimpleITK", "numpy", "pydicom", "PIL"}, set())
 
@@ -440,6 +560,12 @@ class TestOtherCommands(CommandTestCase):
         self.assertRegex(bundled, rf"^lidc-25d \S+ \(bundled, {size_mb:.1f} MB\)")
         for heading in ("what", "trained on", "spacing", "use", "licence", "attribution"):
             self.assertRegex(bundled, rf"\n  {heading}: \S")
+        self.assertRegex(bundled, r"\n  measured: validation: Dice per lesion.* \(95 %\s+interval 0\.\d+ to 0\.\d+\)")
+        for word in ("{", "commit", "made_with", "sha256"):
+            self.assertNotIn(word, bundled)
+        told = json.loads(nlstseg("models", "--json").stdout)
+        self.assertEqual([model["card"]["name"] for model in told["models"]], ["lidc-25d", "dense"])
+        self.assertEqual((told["models"][0]["bytes"], told["broken"]), (weights.stat().st_size, []))
         self.assertIn("LIDC-IDRI", bundled)
         self.assertIn("not for clinical use", bundled)
         self.assertRegex(installed, r"^dense 1 \(installed, 0.0 MB\)")

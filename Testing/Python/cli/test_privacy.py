@@ -81,7 +81,7 @@ class TestNoNetwork(unittest.TestCase):
         self.assert_runs("segment", self.folder / "ct.nrrd", "-o", out, "--model", "threshold", "--threads", 1)
         self.assertTrue((out / "report.json").exists())
         self.assert_runs("phantom", self.folder / "phantom")
-        self.assertEqual(self.assert_runs("version").stdout.count("."), 2)
+        self.assertEqual(self.assert_runs("--version").stdout.count("."), 2)
 
     def test_demo_with_the_bundled_model_opens_no_socket(self):
         self.assertIn("phantom lesions found", self.assert_runs("demo", "-o", self.folder / "demo").stdout)

@@ -15,7 +15,8 @@ from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.cli.app import app
 from NLSTSegLib.errors import ModelError
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, WEIGHTS_FILE, broken_models, find_model, list_models, load_model
-from NLSTSegLib.models.card import CARD_FILE, measured_lines
+from NLSTSegLib.models.card import CARD_FILE
+from NLSTSegLib.models.figures import measured_lines
 from NLSTSegLib.models.store import add_model, model_path, models_at, remove_model, weights_hash
 from NLSTSegLib.networks.published import PublishedUNet
 from NLSTSegLib.resources import MODELS_VARIABLE
@@ -218,12 +219,18 @@ class CardTest(StoreTestCase):
 
     def test_measured_figures_in_words(self):
         by_size = {"0-6 mm": {"dice": 0.7}, "more": {"dice": 0.9, "deep": {"x": 1}}, "to\x1b": 1, "list": [1]}
-        metrics = {"dice": 0.6, "validation": {"matched_dice": 0.8, "by_size": by_size}, "empty": {}}
+        figure = {"value": 0.8, "low": 0.7, "high": 0.9}
+        made = {"made_with": {"commit": "0123abcd"}, "seed": 4}
+        validation = {"cases": 9, "threshold": 0.2, "dice_per_lesion": figure, "by_size": by_size, **made}
+        metrics = {"matched_dice": 0.6, "validation": validation, "empty": {}, "cpm": {"value": 1.0}}
         expected = [
-            "dice 0.6",
-            "validation: matched dice 0.8",
+            "matched dice 0.6",
+            "mean sensitivity of the FROC curve (CPM) 1.0",
+            "validation: 9 cases, threshold 0.2",
+            "validation: Dice per lesion, 0 for a missed one 0.8 (95 % interval 0.7 to 0.9)",
             "validation, by size: to  1",
-            "validation, by size, 0-6 mm: dice 0.7",
+            "validation, by size, 0-6 mm: Dice of all that is marked in a case 0.7",
+            "validation, by size, more: Dice of all that is marked in a case 0.9",
         ]
         self.assertEqual(measured_lines(metrics), expected)
 

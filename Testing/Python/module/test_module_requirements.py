@@ -210,7 +210,7 @@ class InstallTest(RequirementsTestCase):
         self.site.install("pydicom", "2.4.4")
         self.talk.answer(True)
         self.ensure()
-        self.assertEqual(self.calls, [("pip_ensure", ["pydicom>=3.0", "typer>=0.12"], False, False)])
+        self.assertEqual(self.calls, [("pip_ensure", ["pydicom>=3.0", "typer>=0.16"], False, False)])
         self.assertNotIn("torch", self.talk.texts("question")[0])
 
     def test_slicer_5_10_has_no_packaging(self):
@@ -292,7 +292,7 @@ class RefusalTest(RequirementsTestCase):
         self.site.is_online = False
         self.talk.answer(True)
         with self.assertLogs(level="ERROR"):
-            self.refused("typer>=0.12 could not be installed", "CalledProcessError", "connection to the internet")
+            self.refused("typer>=0.16 could not be installed", "CalledProcessError", "connection to the internet")
         # Once there is a connection it can be tried again.
         self.site.is_online = True
         self.talk.answer(True)

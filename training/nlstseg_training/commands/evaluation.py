@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from nlstseg_training.commands.common import Cache, Debug, SplitFile
-from NLSTSegLib.cli.app import DeviceName
+from NLSTSegLib.cli.app import Device
 
 
 class PartName(StrEnum):
@@ -29,7 +29,7 @@ def evaluate(
     threshold: Annotated[
         float | None, typer.Option(help="Probability above which a voxel is lesion (default: the model's; chosen on validation).")
     ] = None,
-    device: Annotated[DeviceName, typer.Option(help="Where the network runs.")] = DeviceName.auto,
+    device: Device = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")] = None,
     debug: Debug = False,
 ) -> None:
@@ -52,7 +52,7 @@ def evaluate(
                 part.value,
                 out,
                 threshold=threshold,
-                device=DeviceRequest(device.value, threads),
+                device=DeviceRequest(device, threads),
                 progress=progress,
             )
         _show(content)
