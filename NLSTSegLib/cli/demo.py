@@ -15,7 +15,7 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, find_model, load_model
 from NLSTSegLib.phantom.folder import CT_FILE, PHANTOM_FILES, write_phantom
 from NLSTSegLib.phantom.make import Phantom, make_phantom
-from NLSTSegLib.pipeline import SegmentOptions
+from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions
 from NLSTSegLib.results.folder import PREVIEW_FILE, RESULT_FILES, SEGMENTATION_FILE
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def run_demo(output: Path, seed: int) -> None:
             with progress_display("", (0, 1), as_json=False) as progress:
                 model = load_model(find_model(job.model))
                 result = run_one(Case(partial / PHANTOM_FOLDER / CT_FILE, "ct"), job.output, job, model, progress)
+            assert isinstance(result, SegmentationResult), "nothing is skipped"
     show_findings(result.findings)
     show_lesions(result)
     show_place(output / RESULT_FOLDER)

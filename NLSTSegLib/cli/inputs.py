@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -72,9 +71,9 @@ def _all_series_in(folder: Path, skip_unreadable: bool) -> list[Case]:
     if not found:
         raise InputError(f"no DICOM series in '{folder}' is a CT volume")
     cases = []
-    for series in found:
-        # Neither UID nor description, which lead to the patient, and the same name at every call.
-        name = f"series-{hashlib.sha256(series.key.encode()).hexdigest()[:8]}"
+    for number, series in enumerate(found, start=1):
+        # Neither UID, nor a hash of it, nor description: they lead to the patient.
+        name = f"series-{number:03d}"
         print(f"{name}: {printable(str(series))}", file=sys.stderr)
         cases.append(Case(folder, name, series))
     return cases

@@ -16,7 +16,7 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.rows import Row
 from NLSTSegLib.models.card import ModelCard, ModelIdentity
 from NLSTSegLib.pipeline import SegmentOptions
-from NLSTSegLib.results.report import input_identity
+from NLSTSegLib.results.report import voxels_sha256
 from NLSTSegLib.volume.ct import CtVolume, Grid
 
 LABELS_FILE = "labels.nrrd"
@@ -116,7 +116,7 @@ def same_result(
     threshold = card.threshold if options.threshold is None else options.threshold
     minimum = card.min_volume_mm3 if options.min_volume_mm3 is None else options.min_volume_mm3
     same = (
-        (there.voxels_sha256, there.grid) == (input_identity(ct)["voxels_sha256"], ct.grid)
+        (there.voxels_sha256, there.grid) == (voxels_sha256(ct), ct.grid)
         and there.card.weights_sha256 == card.weights_sha256
         and (there.threshold, there.min_volume_mm3) == (threshold, minimum)
         and there.lung_field_note.partition(":")[0] == options.lung_field

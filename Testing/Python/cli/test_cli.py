@@ -317,97 +317,6 @@ class TestSegment(CommandTestCase):
         self.assertLess(total - at_signal, 1.0)
 
 
-class TestManyInputs(CommandTestCase):
-    """Folders, several patients, and the same call again."""
-
-    def chest_in(self, path: Path) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sitk.WriteImage(small_chest().to_image(), str(path))
-        return path
-
-    def test_folder_of_files_is_done_and_goes_on_when_one_is_added(self):
-        folder = self.folder / "cts"
-        self.chest_in(folder / "a.nrrd")
-        arguments = (folder, "-o", self.out, "--skip-existing", "--format", "nifti")
-        done = segment(*arguments)
-        self.assert_done(done)
-        self.assertEqual(sorted(os.listdir(self.out)), ["a", "lesions.csv"])
-        self.assertIn("labels.nii.gz", os.listdir(self.out / "a"))
-        before = {path: path.stat().st_mtime_ns for path in (self.out / "a").iterdir()}
-
-        self.chest_in(folder / "b.nii.gz")
-        done = segment(*arguments, "--json-progress", "--quiet")
-        self.assert_done(done)
-        self.assertEqual({path: path.stat().st_mtime_ns for path in (self.out / "a").iterdir()}, before)
-        lines = self.progress_of(done.stdout)
-        self.assertEqual([line["message"] for line in lines if line["stage"] == "skipped"], ["1 of 2 skipped, 50%"])
-        self.assertEqual([(case["case"], case["count"]) for case in lines[-1]["cases"]], [("a", 2), ("b", 2)])
-        table = (self.out / "lesions.csv").read_text().splitlines()
-        self.assertEqual([row.split(",")[0] for row in table], ["case", "a", "a", "b", "b"])
-
-        # What is there was made with other options: nothing is replaced unasked.
-        done = segment(*arguments, "--threshold", "0.7")
-        self.assertEqual(done.returncode, 2)
-        self.assertRegex(done.stderr, "result of another CT, model or options; only --force")
-        self.assertEqual({path: path.stat().st_mtime_ns for path in (self.out / "a").iterdir()}, before)
-
-    def test_folder_with_dicom_and_image_files_is_refused(self):
-        write_series(self.folder / "mixed", small_chest().hu[:3], spacing_ijk_mm=(3, 3, 3))
-        self.chest_in(self.folder / "mixed" / "labels.nrrd")
-        self.assert_refused(segment(self.folder / "mixed", "-o", self.out), 2, "holds DICOM and image files .labels.nrrd")
-
-    def test_several_patients_are_a_warning_or_all_are_done(self):
-        ct = small_chest()
-        shared = {"orientation": (-1, 0, 0, 0, -1, 0), "origin_lps_mm": ct.origin_lps_mm, "spacing_ijk_mm": (3, 3, 3)}
-        for n, patient in enumerate(("A-1", "B-2"), start=1):
-            uid = f"1.2.826.{n}"
-            write_series(self.folder / "dicom" / patient, ct.hu, PatientID=patient, SeriesInstanceUID=uid, **shared)
-        done = segment(self.folder / "dicom", "-o", self.out)
-        self.assert_done(done)
-        self.assertRegex(
-            done.stderr, "(?s)warning: the folder holds CTs of 2 patients, and ONE.*taken: patient 1, .*there: patient 2"
-        )
-        every = self.folder / "all"
-        done = segment(self.folder / "dicom", "-o", every, "--all-series", "--quiet")
-        self.assert_done(done)
-        self.assertEqual(done.stdout, "")
-        names = sorted(os.listdir(every))
-        self.assertEqual((len(names), names[0]), (3, "lesions.csv"))
-        for name in names[1:]:
-            self.assertRegex(name, "^series-[0-9a-f]{8}$")
-            labels = sitk.GetArrayFromImage(sitk.ReadImage(str(every / name / "labels.nrrd")))
-            np.testing.assert_array_equal(labels > 0, ct.hu == LESION_HU)
-        self.assertEqual(len((every / "lesions.csv").read_text().splitlines()), 5)
-
-    def test_label_map_alone_is_one_file(self):
-        target = self.folder / "lesions.nii.gz"
-        done = segment(DATA / "chest.nrrd", "--labels-only", target, "--verbose")
-        self.assert_done(done)
-        self.assertRegex(done.stdout, "model dense 1, lung field auto, CPU.*\n.*network \\d")
-        self.assertEqual(os.listdir(self.folder), [target.name])
-        image, ct = sitk.ReadImage(str(target)), small_chest()
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(image) > 0, ct.hu == LESION_HU)
-        np.testing.assert_allclose(image.GetDirection(), ct.direction_lps, atol=1e-6)
-        self.assert_refused(segment(DATA / "chest.nrrd", "--labels-only", target), 2, "is there already; only --force")
-
-    def test_several_are_checked_and_one_that_is_refused_does_not_stop_the_rest(self):
-        done = nlstseg("check", DATA / "text.nii.gz", DATA / "chest.nrrd")
-        self.assertEqual(done.returncode, 2)
-        self.assertIn("112 x 112 x 40 voxels", done.stdout)
-        self.assertRegex(done.stderr, "text.nii.gz(?s:.*)1 of 2 inputs would be refused")
-
-    def test_missing_package_is_named_with_its_extra(self):
-        for package, pattern in (
-            ("lightning", r"pip install 'nlstseg\[train\]'"),
-            ("nonesuch", "install the program's requirements"),
-        ):
-            lines = ("from NLSTSegLib.cli.run import exit_on_errors", "with exit_on_errors(False):")
-            code = "\n".join((*lines, f"    raise ModuleNotFoundError(name='{package}.x')"))
-            done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
-            self.assertRegex(done.stderr, f"nlstseg: error: .*'{package}'.*{pattern}")
-            self.assertNotIn("unexpected", done.stderr)
-
-
 class TestRefusals(CommandTestCase):
     """Exit codes and messages; all but the damaged weights are found before the network's library is loaded."""
 
@@ -485,6 +394,17 @@ class TestRefusals(CommandTestCase):
             self.assert_refused(nlstseg(*arguments, "-o", self.folder), 2, "holds other files")
         self.assert_refused(nlstseg("phantom", self.folder), 2, "not empty")
         self.assertEqual(os.listdir(self.folder), ["thesis.txt"])
+
+    def test_missing_package_is_named_with_its_extra(self):
+        for package, pattern in (
+            ("lightning", r"pip install 'nlstseg\[train\]'"),
+            ("nonesuch", "install the program's requirements"),
+        ):
+            lines = ("from NLSTSegLib.cli.run import exit_on_errors", "with exit_on_errors(False):")
+            code = "\n".join((*lines, f"    raise ModuleNotFoundError(name='{package}.x')"))
+            done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+            self.assertRegex(done.stderr, f"nlstseg: error: .*'{package}'.*{pattern}")
+            self.assertNotIn("unexpected", done.stderr)
 
     def test_errors_of_the_program_are_one_line_too(self):
         code = "from NLSTSegLib.cli.run import exit_on_errors\nwith exit_on_errors({}):\n    raise TypeError('a\\nbug')"

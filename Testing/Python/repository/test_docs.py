@@ -1,0 +1,55 @@
+"""The pages of the reference say what the program does: commands, columns, exit codes; the site's list of pages is complete."""
+
+import re
+import runpy
+import unittest
+from pathlib import Path
+
+from NLSTSegLib.cli.run import STOPPED, UNEXPECTED
+from NLSTSegLib.errors import InputError, ModelError
+from NLSTSegLib.lesions.rows import COLUMNS as RESULT_COLUMNS
+from NLSTSegLib.phantom.folder import COLUMNS as PHANTOM_COLUMNS
+from NLSTSegLib.review.folder import AUDIT_COLUMNS, TABLE_COLUMNS
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCS = ROOT / "docs"
+
+
+def tables_of(page: Path) -> list[list[str]]:
+    """The names in the first column of every table of a page that begins with ``column`` or ``code``."""
+    found = []
+    for table in re.findall(r"(?m)^\| (?:column|code) \|.*\n\|[-|]+\n((?:\|.*\n?)+)", page.read_text(encoding="utf-8")):
+        found.append([row.split("|")[1].strip().strip("`") for row in table.splitlines()])
+    return found
+
+
+class TestReference(unittest.TestCase):
+    def test_command_line_is_that_of_the_commands(self):
+        made = runpy.run_path(str(DOCS / "tools" / "command_line.py"))["page"]()
+        there = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
+        self.assertEqual(there, made, "run: python docs/tools/command_line.py")
+
+    def test_every_column_of_every_table_is_described(self):
+        tables = tables_of(DOCS / "reference" / "files.md")
+        for columns in (RESULT_COLUMNS, TABLE_COLUMNS, AUDIT_COLUMNS, PHANTOM_COLUMNS):
+            self.assertIn(list(columns), tables)
+
+    def test_exit_codes_are_those_of_the_program(self):
+        (codes,) = tables_of(DOCS / "reference" / "exit-codes.md")
+        self.assertEqual([int(code) for code in codes], [0, UNEXPECTED, InputError.exit_code, ModelError.exit_code, STOPPED])
+
+    def test_readme_is_short_and_begins_with_the_picture(self):
+        lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        self.assertLess(len(lines), 120)
+        self.assertTrue(any(line.startswith("![") for line in lines[:10]))
+
+
+class TestSite(unittest.TestCase):
+    def test_every_page_is_in_the_navigation_and_every_entry_a_page(self):
+        listed = re.findall(r"(?m)^ +- .*?([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+        pages = [page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")]
+        self.assertEqual(sorted(listed), sorted(pages))
+
+
+if __name__ == "__main__":
+    unittest.main()
