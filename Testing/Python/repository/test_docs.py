@@ -5,8 +5,7 @@ import runpy
 import unittest
 from pathlib import Path
 
-from NLSTSegLib.cli.run import STOPPED, UNEXPECTED
-from NLSTSegLib.errors import InputError, ModelError
+from NLSTSegLib.errors import OWNER_GONE, STOPPED, UNEXPECTED, InputError, ModelError
 from NLSTSegLib.lesions.rows import COLUMNS as RESULT_COLUMNS
 from NLSTSegLib.phantom.folder import COLUMNS as PHANTOM_COLUMNS
 from NLSTSegLib.review.folder import AUDIT_COLUMNS, TABLE_COLUMNS
@@ -36,7 +35,8 @@ class TestReference(unittest.TestCase):
 
     def test_exit_codes_are_those_of_the_program(self):
         (codes,) = tables_of(DOCS / "reference" / "exit-codes.md")
-        self.assertEqual([int(code) for code in codes], [0, UNEXPECTED, InputError.exit_code, ModelError.exit_code, STOPPED])
+        known = [0, UNEXPECTED, InputError.exit_code, ModelError.exit_code, STOPPED, OWNER_GONE]
+        self.assertEqual([int(code) for code in codes], known)
 
     def test_readme_is_short_and_begins_with_the_picture(self):
         lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
