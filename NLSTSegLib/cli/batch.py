@@ -205,9 +205,7 @@ def _check_place(place: Path, job: SegmentJob) -> None:
         raise InputError(f"'{place}' {what}")
 
 
-def check_inputs(
-    inputs: Sequence[Path], series_uid: str | None, *, skip_unreadable: bool, quiet: bool, debug: bool
-) -> None:
+def check_inputs(inputs: Sequence[Path], series_uid: str | None, *, skip_unreadable: bool, quiet: bool, debug: bool) -> None:
     """Print what each CT is and what was found in it; one that would be refused does not keep the others from being looked at.
 
     Raises :class:`InputError` for a single CT that would be refused, and :class:`typer.Exit` where one of several would.

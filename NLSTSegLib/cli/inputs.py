@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from NLSTSegLib.errors import InputError, printable
 
 if TYPE_CHECKING:
-    from NLSTSegLib.reading.dicom_headers import DicomSeries
+    from NLSTSegLib.reading.dicom_series import DicomSeries
     from NLSTSegLib.volume.ct import CtVolume
 
 
@@ -67,7 +67,11 @@ def images_in(path: Path) -> list[Path]:
 def _all_series_in(folder: Path, skip_unreadable: bool) -> list[Case]:
     from NLSTSegLib.reading.dicom_folder import list_series
 
-    found = [series for series in list_series(folder, skip_unreadable=skip_unreadable) if series.modality == "CT" and not series.is_localizer]
+    found = [
+        series
+        for series in list_series(folder, skip_unreadable=skip_unreadable)
+        if series.modality == "CT" and not series.is_localizer
+    ]
     if not found:
         raise InputError(f"no DICOM series in '{folder}' is a CT volume")
     cases = []

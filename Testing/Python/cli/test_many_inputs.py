@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from helpers.dicom_files import write_series
 from helpers.placed_chest import LESIONS, chest_ct
+from helpers.threshold_model import THRESHOLD_HU
 from helpers.whole_command import WholeCommandTest
 from NLSTSegLib.reading.read import read_ct
 
@@ -59,7 +60,7 @@ class TestManyInputs(WholeCommandTest):
         # What is there was made with other options, or of another CT: nothing is replaced unasked, and with --force it is.
         done = self.segment(*arguments, "--threshold", "0.7", exit_code=2)
         self.assertRegex(done.stderr, "result of another CT, model or options; only --force")
-        self.ct.hu[self.ct.hu > 0] = -850
+        self.ct.hu[self.ct.hu > THRESHOLD_HU] = -850
         self.chest_in(folder / "a.nrrd")
         done = self.segment(*arguments, exit_code=2)
         self.assertIn("1 of 2 inputs failed", done.stderr)
