@@ -119,7 +119,7 @@ def load_case(
     skip_unreadable: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> CtVolume:
-    """Read the CT of a case; of a DICOM folder, say on stderr which series there are, which is taken, and which files are left out."""
+    """Read the CT of a case; of a DICOM folder, say on stderr which series there are and which is taken, and what is left out."""
     from NLSTSegLib.reading.dicom_choice import choose_chest_series
     from NLSTSegLib.reading.dicom_folder import list_series
     from NLSTSegLib.reading.dicom_series import read_series
@@ -131,18 +131,9 @@ def load_case(
         return read_ct(case.path, series_uid=series_uid, skip_unreadable=skip_unreadable, progress=progress)
     series = list_series(case.path, skip_unreadable=skip_unreadable)
     chosen = choose_chest_series(series, series_uid)
-    patients = list(dict.fromkeys(one.slices[0].patient_id for one in series))
-    if len(patients) > 1 and series_uid is None:
-        print(
-            f"warning: the folder holds CTs of {len(patients)} patients, and ONE series is segmented; "
-            "--all-series segments all, --series UID the one you choose",
-            file=sys.stderr,
-        )
     if len(series) > 1:
         for one in series:
-            # Patients by number: whose CT it was is nobody's business who reads a log.
-            whose = f"patient {patients.index(one.slices[0].patient_id) + 1}, " if len(patients) > 1 else ""
-            print(printable(f"{'taken' if one is chosen else 'there'}: {whose}{one}"), file=sys.stderr)
+            print(printable(f"{'taken' if one is chosen else 'there'}: {one}"), file=sys.stderr)
     if skip_unreadable:
         for file in chosen.unreadable:
             print(f"left out: {printable(file.name)}", file=sys.stderr)

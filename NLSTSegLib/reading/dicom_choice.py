@@ -48,7 +48,9 @@ def choose_chest_series(series: Sequence[DicomSeries], uid: str | None = None) -
         if not candidates:
             raise InputError(f"none of the DICOM series in {_common_folder(series)} is a CT volume, only: {there}")
     if len({s.slices[0].patient_id for s in candidates} - {""}) > 1:
-        raise InputError(f"{_common_folder(series)} holds CTs of several patients; choose one with --series: {there}")
+        raise InputError(
+            f"{_common_folder(series)} holds CTs of several patients; choose one with --series, or all with --all-series: {there}"
+        )
     if len(candidates) == 1:
         return candidates[0]
     shown_ml = {s.key: _lung_ml(s) for s in candidates}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -348,11 +349,12 @@ class TestRefusals(CommandTestCase):
         for option, value, pattern in (
             ("--device", "abacus", "device must be one of auto, cpu, gpu.*abacus"),
             ("--threshold", "high", "--threshold: it must be a number; see 'nlstseg segment --help'"),
-            ("--threads", "1.5", "--threads: it must be a whole number; see"),
             ("--format", "tiff", "--format: 'tiff' is none of 'nrrd', 'nifti'"),
             ("--treshold", "0.5", "no option --treshold; did you mean --threshold"),
         ):
             self.assert_refused(segment(DATA / "chest.nrrd", "-o", self.out, option, value), 2, pattern)
+        threads = nlstseg("segment", DATA / "chest.nrrd", "-o", self.out, "--threads", "1.5")
+        self.assert_refused(threads, 2, "--threads: it must be a whole number; see")
         self.assert_refused(nlstseg("segment"), 2, "INPUTS is missing")
         self.assert_refused(nlstseg("segmnt"), 2, "no command 'segmnt'")
 
@@ -383,7 +385,8 @@ class TestRefusals(CommandTestCase):
         self.assertFalse(self.out.exists())
 
     def test_output_that_cannot_be_made(self):
-        for output, pattern in ((DATA / "text.nii.gz", "not a folder"), (DATA / "text.nii.gz" / "below", "not a folder")):
+        shutil.copy(DATA / "text.nii.gz", self.folder / "text")
+        for output, pattern in ((self.folder / "text", "not a folder"), (self.folder / "text" / "below", "not a folder")):
             self.assert_refused(segment(DATA / "chest.nrrd", "-o", output), 2, pattern)
             self.assert_refused(nlstseg("phantom", output), 2, pattern)
             self.assert_refused(nlstseg("demo", "-o", output), 2, pattern)

@@ -79,14 +79,14 @@ class TestManyInputs(WholeCommandTest):
         self.chest_in(self.folder / "mixed" / "labels.nrrd")
         self.assert_refused(self.folder / "mixed", "holds DICOM and image files (labels.nrrd)")
 
-    def test_several_patients_are_a_warning_or_all_are_done(self):
+    def test_several_patients_are_refused_or_all_are_done(self):
         dicom, every = self.folder / "dicom", self.out / "all"
         for n, patient in enumerate(("A-1", "B-2"), start=1):
             made = {"PatientID": patient, "SeriesInstanceUID": f"1.2.826.{n}"}
             write_series(dicom / patient, self.ct.hu, self.ct.spacing_ijk_mm, **made)
-        done = self.segment(dicom, "-o", self.out / "one")
-        pattern = "(?s)warning: the folder holds CTs of 2 patients, and ONE.*taken: patient 1, .*there: patient 2"
-        self.assertRegex(done.stderr, pattern)
+        done = self.segment(dicom, "-o", self.out / "one", exit_code=2)
+        self.assertRegex(done.stderr, "several patients; choose one with --series, or all with --all-series: CT .*1; CT .*2")
+        self.segment(dicom, "-o", self.out / "one", "--series", "1.2.826.1")
         done = self.segment(dicom, "-o", every, "--all-series", "--quiet")
         self.assertEqual(done.stdout, "")
         self.assertEqual(sorted(os.listdir(every)), ["lesions.csv", "series-001", "series-002"])
