@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test docs bench install clean
+.PHONY: demo test docs bench pictures install clean
 
 demo: install
 	$(BIN)/nlstseg demo
@@ -25,6 +25,13 @@ docs: install
 bench: install
 	$(BIN)/python Testing/benchmarks/bench.py bench-output
 
+# The pictures of README and tutorial, from the phantom, and from LIDC-IDRI-0001 where NLSTSEG_DATA or ../shared/data has it.
+pictures: install
+	$(BIN)/nlstseg phantom pictures-output/phantom
+	$(BIN)/nlstseg segment pictures-output/phantom/ct.nrrd --output pictures-output/result --force
+	cp pictures-output/result/preview.png docs/pictures/phantom-preview.png
+	$(BIN)/python Testing/slicer_stand_in/pictures.py docs/pictures
+
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -38,4 +45,4 @@ endif
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) demo-output bench-output site
+	rm -rf $(VENV) demo-output bench-output pictures-output site

@@ -65,15 +65,17 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.logic = NLSTSegLogic()
         self.input = InputPanel(self.onInputChanged)
-        self.run = RunPanel(self.input.reasons, self.request, ensure_requirements, self.onResult)
+        self.run = RunPanel(self.input.reasons, self.request, ensure_requirements, self.onResult, self.onShow)
+        self.run.ui.modelsOwnButton.connect("clicked()", self.input.take_models_own)
         self.lesions = LesionPanel()
         self.export = ExportPanel()
         self.segmentations = NodeSelector(self.makeSegmentationSelector(), self.onSegmentationChanged)
         self.panels = (self.input, self.run, self.lesions, self.export, self.segmentations)
-        self.addSection(_("CT and model"), self.input.widget, self.run.widget)
-        self.addSection(_("Lesions"), self.segmentations.widget, self.lesions.widget)
+        self.inputSection = self.addSection(_("CT and model"), self.input.widget)
+        self.layout.addWidget(self.run.widget)
+        # The table takes what is free.
+        self.layout.setStretchFactor(self.addSection(_("Lesions"), self.segmentations.widget, self.lesions.widget), 1)
         self.addSection(_("Export"), self.export.widget)
-        self.layout.addStretch(1)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
@@ -87,12 +89,15 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for widget in widgets:
             column.addWidget(widget)
         self.layout.addWidget(section)
+        return section
 
     def makeSegmentationSelector(self):
         selector = slicer.qMRMLNodeComboBox()
         selector.nodeTypes = ["vtkMRMLSegmentationNode"]
         selector.noneEnabled, selector.addEnabled, selector.removeEnabled = True, False, False
-        selector.noneDisplay = _("No segmentation: run the model, or choose one")
+        selector.noneDisplay = _("No segmentation")
+        # A long name must not widen the panel.
+        selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
         selector.toolTip = _("The segmentation whose lesions are reviewed")
         selector.setMRMLScene(slicer.mrmlScene)
         return selector
@@ -125,15 +130,26 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return self.input.volume_node, self.input.options()
 
     def onInputChanged(self):
-        from NLSTSegLib.scene.review import reviews_of
-
         volume = self.input.volume_node
         node = self.logic.getParameterNode()
         if volume is not node.GetNodeReference(VOLUME_ROLE):
             node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID() if volume else None)
             # Lesions of another CT are not reviewed on this one.
-            self.segmentations.select(next(reversed(reviews_of(volume)), None) if volume else None)
+            self.openReview(volume)
+        own = self.input.own_options()
+        self.run.ui.ownOptionsLabel.text = _("Not the model's own: {options}").format(options=own)
+        self.run.ui.ownOptionsLabel.visible = self.run.ui.modelsOwnButton.visible = bool(own)
         self.run.refresh()
+
+    def openReview(self, volume):
+        """Show the review of a CT, and beside it a later run that nobody has touched; returns that review, or None."""
+        from NLSTSegLib.scene.rerun import review_and_later_run
+
+        review, later_run = review_and_later_run(volume, self.lesions.segmentation_node) if volume else (None, None)
+        self.segmentations.select(review)
+        if later_run is not None:
+            self.lesions.offer_run(later_run)
+        return review
 
     def onSegmentationChanged(self, segmentation):
         from NLSTSegLib.errors import NLSTSegError
@@ -142,7 +158,10 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         try:
             if segmentation is not None:
                 self.logic.bringToReview(segmentation, self.input.volume_node)
-                self.input.select_volume(segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole()))
+                volume = segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())
+                # First noted, so that its CT opens no other review.
+                self.logic.getParameterNode().SetNodeReferenceID(VOLUME_ROLE, volume.GetID())
+                self.input.select_volume(volume)
                 shown = segmentation
         except NLSTSegError as error:
             slicer.util.errorDisplay(str(error))
@@ -151,18 +170,22 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for panel in (self.lesions, self.export):
             panel.show(shown)
 
-    def onResult(self, segmentation):
-        from NLSTSegLib.scene.review import is_touched
+    def onResult(self, segmentation, volume):
+        if volume is not self.input.volume_node:
+            # Another CT is read just now: its views stay as they are.
+            segmentation.GetDisplayNode().SetVisibility(False)
+            return
+        self.inputSection.collapsed = True
+        slicer.util.setSliceViewerLayers(background=volume)
+        if self.openReview(volume) is segmentation:
+            self.lesions.arrive()
 
-        shown = self.lesions.segmentation_node
-        if shown is not None and is_touched(shown):
-            self.lesions.offer_run(segmentation)
-        else:
-            self.segmentations.select(segmentation)
-        slicer.util.setSliceViewerLayers(background=self.input.volume_node)
+    def onShow(self, volume):
+        self.input.select_volume(volume)
+        self.lesions.arrive()
 
     def onSceneStartClose(self, caller=None, event=None):
-        self.run.stop(_("The scene was closed, so the run was stopped."))
+        self.run.forget(_("The scene was closed, so the run was stopped."))
         self.segmentations.select(None)
 
     def onSceneChanged(self, caller=None, event=None):
@@ -170,7 +193,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         volume, segmentation = node.GetNodeReference(VOLUME_ROLE), node.GetNodeReference(SEGMENTATION_ROLE)
         self.input.select_volume(volume)
         self.segmentations.select(segmentation)
-        self.run.refresh()
+        self.onInputChanged()
 
 
 class NLSTSegLogic(ScriptedLoadableModuleLogic):

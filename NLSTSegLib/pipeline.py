@@ -22,9 +22,10 @@ from NLSTSegLib.checks.preflight import (
 from NLSTSegLib.checks.training_overlap import check_trained_on
 from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory
 from NLSTSegLib.inference.devices import check_device, choose_device, shortcoming
-from NLSTSegLib.inference.lung_field import lung_field
+from NLSTSegLib.inference.lung_field import find_lungs
 from NLSTSegLib.inference.predict import predict_on
 from NLSTSegLib.lesions.find import Lesion, find_lesions, label_map, measure_lesions, outline_lesions
+from NLSTSegLib.lesions.place import LungExtent
 from NLSTSegLib.lesions.rows import Row, lesion_row
 from NLSTSegLib.models.bundle import Model, ModelCard
 from NLSTSegLib.progress import Fraction, Progress, silent, stage_of
@@ -91,6 +92,8 @@ class SegmentationResult:
     """Wall time of each stage."""
     lung_mask: np.ndarray | None = None
     """bool ``[k, j, i]`` on ``canonical``: where lesions were looked for; ``None`` is everywhere."""
+    lungs: LungExtent | None = None
+    """Where the lungs lie, by which side and third are told; ``None`` where they were not looked for or not made out."""
 
     @property
     def grid(self) -> Grid:
@@ -125,7 +128,7 @@ class SegmentationResult:
 
     def row(self, lesion: Lesion) -> Row:
         """One lesion's numbers as they are shown and written, see :func:`NLSTSegLib.lesions.rows.lesion_row`."""
-        return lesion_row(lesion, self.ct, self.regular)
+        return lesion_row(lesion, self.ct, self.regular, self.lungs)
 
     def to_rows(self) -> list[Row]:
         """One row a lesion, by descending volume: the columns of ``lesions.csv`` (``pandas.DataFrame(result.to_rows())``)."""
@@ -178,7 +181,7 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         findings += [finding for finding in known if finding.code not in {found.code for found in findings}]
     with _timed(seconds, "lung field"):
         progress(0.02, "lung field")
-        lung_mask, lung_findings, field_note = _lung_mask(ct, stack, canonical, options)
+        lung_mask, lungs, lung_findings, field_note = _lung_mask(ct, stack, canonical, options)
         findings += lung_findings
     with _timed(seconds, "network", ModelError):
         progress(NETWORK, "network")
@@ -205,24 +208,26 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
         device_note=device_note,
         seconds=seconds,
         lung_mask=lung_mask,
+        lungs=lungs,
     )
 
 
 def _lung_mask(
     ct: CtVolume, stack: SliceStack, canonical: CtVolume, options: SegmentOptions
-) -> tuple[np.ndarray | None, list[Finding], str]:
+) -> tuple[np.ndarray | None, LungExtent | None, list[Finding], str]:
     if isinstance(options.lung_field, np.ndarray):
         if options.lung_field.shape != ct.hu.shape:
             raise InputError(f"the lung field of shape {options.lung_field.shape} does not fit the CT's {ct.hu.shape}")
         if not options.lung_field.any():
             raise InputError("the lung field is empty, so nothing would be searched; give one with the lungs, or 'none'")
         mask = replace(ct, hu=(options.lung_field != 0).astype(np.int16))
-        return to_canonical(to_regular(mask, stack)).hu > 0, [], "given"
+        return to_canonical(to_regular(mask, stack)).hu > 0, None, [], "given"
     if options.lung_field == "none":
-        return None, [], "none"
-    lung_mask = lung_field(canonical)
-    note = "auto" if lung_mask is not None else "auto: no lungs found, everything was searched"
-    return lung_mask, check_lungs(canonical, lung_mask), note
+        return None, None, [], "none"
+    lungs = find_lungs(canonical)
+    if lungs is None:
+        return None, None, check_lungs(canonical, None), "auto: no lungs found, everything was searched"
+    return lungs.mask, lungs.extent, check_lungs(canonical, lungs.mask), "auto"
 
 
 def _predict(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from NLSTSegLib.lesions.place import LungExtent
 from NLSTSegLib.volume.ct import CtVolume
 
 if TYPE_CHECKING:
@@ -70,13 +72,38 @@ MIDLINE_MM = 35.0
 GRID_MM = 2.5
 """In-plane sampling of the search; the field is smooth, and a whole chest takes a second or two."""
 
+UPRIGHT = 0.05
+"""The axes of a CT in which sides and heights are told deviate no more than this from the patient's (3 degrees)."""
+
+LUNG_AREA_MM2 = 100.0
+"""A lung ends in the last slice with so much of its air."""
+
+SEEN_SHARE, SPREAD_MM = 0.1, 15.0
+"""Where the skin is seen on both sides in fewer of the rows with lung, or the middles of the half of them in the middle
+lie farther apart (gas in the bowel, a turned body), the middle of the body is not told."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lungs:
+    """The lungs of a CT."""
+
+    mask: np.ndarray
+    """Boolean ``[k, j, i]`` on the CT's voxels: where lesions are looked for."""
+    extent: LungExtent | None
+    """``None`` where the CT is not upright, or the body's sides are not in it."""
+
 
 def lung_field(ct: CtVolume) -> np.ndarray | None:
-    """Boolean ``[k, j, i]`` of ``ct``'s shape (canonical axes expected): where lesions are looked for.
+    """:attr:`Lungs.mask` alone."""
+    lungs = find_lungs(ct)
+    return None if lungs is None else lungs.mask
 
-    The large components of air that are not the room are the lungs, also where the field of view cuts them. They are
-    closed by :data:`CLOSING_MM` and grown by :data:`MARGIN_MM`, and the trachea is taken out. Returns ``None`` when no
-    lungs are found.
+
+def find_lungs(ct: CtVolume) -> Lungs | None:
+    """The lungs of ``ct`` (canonical axes expected); ``None`` when there are none.
+
+    The large components of air that are not the room are the lungs, also where the field of view cuts them. For the mask
+    they are closed by :data:`CLOSING_MM` and grown by :data:`MARGIN_MM`, and the trachea is taken out.
     """
     steps = [max(1, int(GRID_MM / s)) for s in ct.spacing_ijk_mm[::-1]]
     # The middle voxel of every block, so that the field is not shifted by half a block.
@@ -90,7 +117,15 @@ def lung_field(ct: CtVolume) -> np.ndarray | None:
     trachea = _trachea(lungs & (coarse < AIRWAY_BELOW_HU), spacing_kji)
     lung_mask = _close_and_grow(lungs & ~trachea, spacing_kji) & ~trachea
     k, j, i = (np.minimum(np.arange(n) // step, m - 1) for n, step, m in zip(ct.hu.shape, steps, lung_mask.shape, strict=True))
-    return lung_mask[np.ix_(k, j, i)]
+    at_lps_mm = tuple(
+        origin_mm + np.arange(n)[taken] * step_mm
+        for origin_mm, step_mm, n, taken in zip(
+            ct.origin_lps_mm, ct.spacing_ijk_mm, ct.hu.shape[::-1], middles[::-1], strict=True
+        )
+    )
+    is_upright = np.abs(ct.direction_matrix - np.eye(3)).max() < UPRIGHT
+    extent = _extent(lungs & ~trachea, coarse, at_lps_mm) if is_upright else None
+    return Lungs(lung_mask[np.ix_(k, j, i)], extent)
 
 
 def _inner_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray | None:
@@ -219,6 +254,38 @@ def _trachea(air: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:
     # A short tube is the tip of a lung, which must stay in the field.
     long_enough = trachea.any(axis=(1, 2)).sum() * spacing_kji[0] >= TRACHEA_LENGTH_MM
     return trachea if long_enough else np.zeros_like(air)
+
+
+def _extent(lungs: np.ndarray, coarse: np.ndarray, at_lps_mm: tuple[np.ndarray, ...]) -> LungExtent | None:
+    """``at_lps_mm`` are the places of the voxels of ``lungs`` (bool ``[k, j, i]``) along i, j and k."""
+    left_mm, posterior_mm, superior_mm = at_lps_mm
+    middle_left_mm = _middle_left_mm(lungs, (coarse < AIR_BELOW_HU) & ~lungs, left_mm)
+    if middle_left_mm is None:
+        return None
+    pixel_mm2 = abs(float((left_mm[1] - left_mm[0]) * (posterior_mm[1] - posterior_mm[0])))
+    ends: list[tuple[float, float] | None] = []
+    for side in (left_mm < middle_left_mm, left_mm > middle_left_mm):
+        slices = np.flatnonzero(lungs[:, :, side].sum(axis=(1, 2)) * pixel_mm2 >= LUNG_AREA_MM2)
+        is_whole = len(slices) > 1 and slices[0] > 0 and slices[-1] < len(lungs) - 1
+        ends.append((float(superior_mm[slices[0]]), float(superior_mm[slices[-1]])) if is_whole else None)
+    return LungExtent(middle_left_mm, *ends)
+
+
+def _middle_left_mm(lungs: np.ndarray, other_air: np.ndarray, left_mm: np.ndarray) -> float | None:
+    """Halfway from skin to skin: in every row with lung, the nearest air of the room to either side. Median of all rows."""
+    rows = lungs.any(axis=2)
+    lungs, other_air = lungs[rows], other_air[rows]
+    columns = np.arange(lungs.shape[1])
+    first, last = lungs.argmax(axis=1), lungs.shape[1] - 1 - lungs[:, ::-1].argmax(axis=1)
+    right_skin = np.where(other_air & (columns < first[:, None]), columns, -1).max(axis=1)
+    left_skin = np.where(other_air & (columns > last[:, None]), columns, lungs.shape[1]).min(axis=1)
+    # Where the field of view cuts the body there is no room to a side.
+    seen = (right_skin >= 0) & (left_skin < lungs.shape[1])
+    if seen.mean() < SEEN_SHARE:
+        return None
+    middles_mm = (left_mm[right_skin[seen]] + left_mm[left_skin[seen]]) / 2
+    quarter_mm, middle_mm, three_quarters_mm = np.percentile(middles_mm, (25, 50, 75)).tolist()
+    return middle_mm if three_quarters_mm - quarter_mm <= SPREAD_MM else None
 
 
 def _close_and_grow(lungs: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:

@@ -72,6 +72,8 @@ class ModelCard:
     None: they are shown every CT as it is."""
     slice_range_mm: tuple[float, float] | None = None
     """Distances of slices that they know."""
+    title: str = ""
+    """What a person calls the model, "Lung nodules and masses"; ``name`` and ``version`` tell it from others."""
     refinement: RefinementSpec | None = field(default=None, metadata={FORMERLY: "second_look"})
     """For a model with a second network, which scores and outlines what the first finds (false-positive reduction)."""
 

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ def make_report(
             "lung_field": result.lung_field_note,
             "device": result.device_note,
         },
+        "lungs": None if result.lungs is None else asdict(result.lungs),
         "seconds": {**stages, "total": round(sum(stages.values()), 3)},
         "peak_memory_mb": peak_memory_mb(),
         "lesions": result.to_rows(),

@@ -13,6 +13,7 @@ import numpy as np
 from NLSTSegLib.checks.preflight import Finding
 from NLSTSegLib.disk.number_locale import point_in_numbers
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.lesions.place import LungExtent
 from NLSTSegLib.lesions.rows import Row
 from NLSTSegLib.models.card import ModelCard, ModelIdentity
 from NLSTSegLib.pipeline import SegmentOptions
@@ -48,6 +49,8 @@ class SavedResult:
     lesions: tuple[SavedLesion, ...]
     card: ModelIdentity
     threshold: float
+    min_volume_mm3: float
+    lungs: LungExtent | None
     findings: tuple[Finding, ...]
     device_note: str
     seconds: dict[str, float]
@@ -143,6 +146,8 @@ def read_result(folder: Path) -> SavedResult:
             lesions=tuple(_lesion(label, row) for label, row in enumerate(report["lesions"], start=1)),
             card=_identity(report),
             threshold=float(report["options"]["threshold"]),
+            min_volume_mm3=float(report["options"]["min_volume_mm3"]),
+            lungs=LungExtent.of_values(report.get("lungs")),
             findings=tuple(Finding(**finding) for finding in report["findings"]),
             device_note=str(report["options"]["device"]),
             seconds={stage: float(value) for stage, value in report["seconds"].items()},

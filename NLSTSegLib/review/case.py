@@ -9,6 +9,7 @@ import numpy as np
 
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.measure import Measurements, round_half_up, shown_sizes
+from NLSTSegLib.lesions.place import Side, Third
 from NLSTSegLib.review.state import LesionState, Status
 from NLSTSegLib.volume.ct import CtVolume
 from NLSTSegLib.volume.regions import Region
@@ -26,6 +27,10 @@ class ReviewedLesion:
     """``None`` for a lesion without voxels."""
     proposal: Region | None
     """What the model proposed for it; ``None`` for an added lesion, and where the proposals are not kept."""
+    slice: int | None = None
+    """Of the axes: index of the CT's voxels, from 0, along that axis which runs nearest to the body's long axis."""
+    side: Side = ""
+    third: Third = ""
 
     @property
     def is_counted(self) -> bool:
@@ -59,6 +64,11 @@ class ReviewedCase:
         """The lesions that count; the first has label 1 in :attr:`labels`, and so on."""
         return tuple(lesion for lesion in self.lesions if lesion.is_counted)
 
+    @property
+    def undecided(self) -> tuple[ReviewedLesion, ...]:
+        """The lesions that nobody has decided on; they count."""
+        return tuple(lesion for lesion in self.lesions if lesion.state.status == Status.NEW)
+
     @cached_property
     def labels(self) -> np.ndarray:
         """uint8 or uint16 ``[k, j, i]`` on the voxels of ``ct``: the counted lesions. A voxel of two belongs to the first.
@@ -77,7 +87,7 @@ class ReviewedCase:
 def lesion_row(lesion: ReviewedLesion) -> dict[str, str | int | float]:
     """The lesion's numbers as they are shown; "" for none.
 
-    ``seconds`` are those in focus; ``counted`` is 1 or 0.
+    ``seconds`` are those in focus; ``counted`` is 1 or 0; ``slice``, ``side`` and ``third`` say where it lies.
     """
     state = lesion.state
     return {
@@ -87,6 +97,9 @@ def lesion_row(lesion: ReviewedLesion) -> dict[str, str | int | float]:
         "counted": int(lesion.is_counted),
         "origin": state.origin.value,
         "score": "" if state.score is None else round_half_up(state.score, 3),
+        "slice": "" if lesion.slice is None else lesion.slice,
+        "side": lesion.side,
+        "third": lesion.third,
         **shown_sizes(lesion.sizes),
         "reader": state.reader,
         "seconds": int(round_half_up(state.seconds, 0)),

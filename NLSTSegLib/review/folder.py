@@ -9,16 +9,19 @@ from NLSTSegLib.disk.atomic_folder import held, prepare_place, whole_folder
 from NLSTSegLib.disk.csv_table import write_table
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.measure import round_half_up
+from NLSTSegLib.progress import Progress, silent
 from NLSTSegLib.reading.write import check_written, write_image
 from NLSTSegLib.review.case import ReviewedCase, lesion_row
+from NLSTSegLib.review.state import Status
 
 SEGMENTATION_FILE = "segmentation.seg.nrrd"
 TABLE_FILE = "lesions.csv"
 AUDIT_FILE = "audit.csv"
 
 TABLE_COLUMNS = (
-    *("label", "lesion", "segment", "status", "counted", "origin", "score", "volume_mm3", "equivalent_diameter_mm"),
-    *("long_axis_mm", "short_axis_mm", "mean_diameter_mm", "mean_hu", "solid_volume_mm3", "reader", "seconds"),
+    *("label", "lesion", "segment", "status", "counted", "origin", "score", "slice", "side", "third", "volume_mm3"),
+    *("equivalent_diameter_mm", "long_axis_mm", "short_axis_mm", "mean_diameter_mm", "mean_hu", "solid_volume_mm3"),
+    *("reader", "seconds"),
 )
 """Columns of ``lesions.csv``: ``label`` is the value in the label map, empty for a lesion that is not ``counted`` (1 or 0)."""
 
@@ -34,12 +37,19 @@ def labels_file(case: ReviewedCase) -> str:
     return "labels.nii.gz" if case.ct.is_orthogonal else "labels.nrrd"
 
 
-def write_review(case: ReviewedCase, folder: Path, write_segmentation: Callable[[Path], None]) -> None:
+NOTES = "ITK_FileNotes"
+"""Where an image file keeps a remark: ``descrip`` of NIfTI, a field of NRRD."""
+
+
+def write_review(
+    case: ReviewedCase, folder: Path, write_segmentation: Callable[[Path], None], progress: Progress = silent
+) -> None:
     """Write the case into ``folder``, new or empty: whole or not at all.
 
     ``write_segmentation(path)`` writes ``segmentation.seg.nrrd`` with every lesion and its state
     (:func:`NLSTSegLib.scene.segmentation_file.write_segmentation_node`). The label map holds the lesions that are counted:
-    rejected ones are in the tables, but not counted.
+    rejected ones are in the tables, but not counted. Every file tells the status: the label map in its header, in numbers
+    (:func:`status_note`), the others of each lesion.
 
     Raises :class:`InputError` when the folder holds something or cannot be written, or a lesion lies wholly in another.
     """
@@ -47,11 +57,23 @@ def write_review(case: ReviewedCase, folder: Path, write_segmentation: Callable[
         check_new_folder(folder)
         labels = case.ct.image_like(case.labels)
         with whole_folder(folder) as partial:
+            labels.SetMetaData(NOTES, status_note(case))
+            progress(0.0, "label map")
             write_image(labels, partial / labels_file(case))
+            progress(0.4, "tables")
             write_table(partial / TABLE_FILE, TABLE_COLUMNS, table_rows(case))
             write_table(partial / AUDIT_FILE, AUDIT_COLUMNS, audit_rows(case))
+            progress(0.5, "segmentation")
             write_segmentation(partial / SEGMENTATION_FILE)
             check_written(partial / SEGMENTATION_FILE)
+            progress(1.0, "done")
+
+
+def status_note(case: ReviewedCase) -> str:
+    """How many lesions have each status: "2 new (undecided), 1 accepted"; no longer than NIfTI's 79 characters."""
+    words = {Status.NEW: "new (undecided)", Status.ACCEPTED: "accepted", Status.EDITED: "edited", Status.REJECTED: "rejected"}
+    numbers = {status: sum(lesion.state.status == status for lesion in case.lesions) for status in words}
+    return ", ".join(f"{number} {words[status]}" for status, number in numbers.items() if number) or "no lesions"
 
 
 def check_new_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ from NLSTSegLib.review.state import Status
 Row = Mapping[str, str | int | float]
 """A lesion as in :func:`NLSTSegLib.review.case.lesion_row`."""
 
-Column = Literal["lesion", "status", "score", "volume_mm3", "long_axis_mm", "mean_hu"]
+Column = Literal["lesion", "status", "score", "mean_diameter_mm", "volume_mm3", "slice", "long_axis_mm", "mean_hu"]
 """What the list can be sorted by: keys of a row."""
 
 Action = Literal["accept", "reject", "reopen", "split", "merge", "delete"]
@@ -29,6 +29,16 @@ def sorted_rows(rows: Sequence[Row], column: Column, *, descending: bool) -> lis
     known = [row for row in rows if row[column] != ""]
     known.sort(key=rank, reverse=descending)
     return known + [row for row in rows if row[column] == ""]
+
+
+def is_decided(row: Row) -> bool:
+    """Whether a reader has accepted, edited or rejected the lesion."""
+    return row["status"] != Status.NEW
+
+
+def is_folded(row: Row, lowest_score: float) -> bool:
+    """Whether a lesion that nobody has decided on is scored below ``lowest_score``; one without a score never is."""
+    return not is_decided(row) and row["score"] != "" and float(row["score"]) < lowest_score
 
 
 def neighbour(ids: Sequence[str], current: str | None, step: Literal[1, -1]) -> str | None:

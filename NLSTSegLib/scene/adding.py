@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +36,8 @@ class Candidate:
     """``PROBABILITY``, or ``MANUAL`` where the model sees nothing: ask before adding that one."""
     score: float | None
     threshold: float | None
+    beside: str | None = None
+    """The segment of the lesion under review that it touches most; ``None`` where it stands alone."""
 
 
 def find_lesion_at(segmentation_node: vtkMRMLSegmentationNode, point_ras_mm: Sequence[float]) -> Candidate:
@@ -53,11 +55,29 @@ def find_lesion_at(segmentation_node: vtkMRMLSegmentationNode, point_ras_mm: Seq
     _refuse_on_a_lesion(segmentation_node, seed_kji)
     found = _in_probability(segmentation_node, volume_node, seed_kji)
     if found is not None:
-        return found
+        return replace(found, beside=_beside(segmentation_node, found.region))
     box, inner_kji = _box_about(volume_node, seed_kji, GROWTH_RADIUS_MM)
     ct = cut_out(volume_node, box)
     taken = other_voxels(segmentation_node, [], box)
-    return Candidate(Region.of(grow_from(ct.hu, ct.spacing_ijk_mm, inner_kji, taken), box), Origin.MANUAL, None, None)
+    region = Region.of(grow_from(ct.hu, ct.spacing_ijk_mm, inner_kji, taken), box)
+    return Candidate(region, Origin.MANUAL, None, None, _beside(segmentation_node, region))
+
+
+def _beside(segmentation_node: vtkMRMLSegmentationNode, region: Region) -> str | None:
+    import SimpleITK as sitk
+
+    k, j, i = (slice(side.start - 1, side.stop + 1) for side in region.box)
+    around = (k, j, i)
+    dilated = sitk.BinaryDilate(sitk.GetImageFromArray(region.within(around).astype(np.uint8)), (1, 1, 1), sitk.sitkBox)
+    rim = Region(around, sitk.GetArrayFromImage(dilated).astype(bool))
+    lesions = segment_regions(segmentation_node)
+    touched = {each: lesion.common_voxels(rim) for each, lesion in lesions.items()}
+    kept = {
+        each: voxels
+        for each, voxels in touched.items()
+        if voxels and lesion_state(segmentation_node, each, lesions[each]).status != Status.REJECTED
+    }
+    return max(kept, key=lambda each: kept[each], default=None)
 
 
 def _in_probability(
@@ -105,6 +125,17 @@ def add_lesion(editor: LesionEditor, candidate: Candidate, reader: str = "") -> 
     )
     editor.save_state()
     return editor.add(candidate.region, state)
+
+
+def grow_lesion(editor: LesionEditor, segment_id: str, candidate: Candidate, reader: str = "") -> str:
+    """Take a candidate into a lesion, as one undo step; it counts as edited. Returns the lesion's identifier."""
+    region = segment_regions(editor.segmentation_node, [segment_id])[segment_id]
+    state = lesion_state(editor.segmentation_node, segment_id, region)
+    editor.save_state()
+    grown = Region.union([region, candidate.region])
+    editor.set_region(segment_id, grown)
+    editor.write(segment_id, replace(state, status=Status.EDITED, reader=reader or state.reader), grown)
+    return segment_id
 
 
 def _voxel_at(volume_node: vtkMRMLScalarVolumeNode, point_ras_mm: Sequence[float]) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from NLSTSegLib.lesions.coding import TERMINOLOGY, TERMINOLOGY_TAG, segment_color
 from NLSTSegLib.review.state import FIRST_RUN, LesionState, Status
 from NLSTSegLib.scene.review import PROPOSAL_ROLE, lesion_state, show_by_status, write_state
-from NLSTSegLib.scene.voxels import own_layer, region_image, segment_region, volume_of
+from NLSTSegLib.scene.voxels import own_layer, region_image, segment_region, segment_regions, volume_of
 from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
@@ -97,17 +97,19 @@ class LesionEditor:
 
         ``reader`` is noted with them; without one an earlier reader stays.
         """
-        states = {segment_id: lesion_state(self.segmentation_node, segment_id) for segment_id in segment_ids}
+        regions = segment_regions(self.segmentation_node, segment_ids)
+        states = {each: lesion_state(self.segmentation_node, each, region) for each, region in regions.items()}
         self.save_state()
         for segment_id, state in states.items():
-            self.write(segment_id, replace(state, status=status, reader=reader or state.reader))
+            decided = replace(state, status=status, reader=reader or state.reader)
+            self.write(segment_id, decided, regions[segment_id])
         show_by_status(self.segmentation_node)
 
     # What follows changes the lesions within a step; save_state comes first.
 
-    def write(self, segment_id: str, state: LesionState) -> None:
-        """Set the state of a lesion, whose voxels now are what its status holds for."""
-        region = segment_region(self.segmentation_node, segment_id)
+    def write(self, segment_id: str, state: LesionState, region: Region | None = None) -> None:
+        """Set the state of a lesion, whose voxels now are what its status holds for; ``region``, if known, are they."""
+        region = region or segment_region(self.segmentation_node, segment_id)
         write_state(self.segmentation_node, segment_id, replace(state, voxels=region.fingerprint))
 
     def set_region(self, segment_id: str, region: Region) -> None:

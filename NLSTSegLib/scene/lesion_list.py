@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from NLSTSegLib.lesions.measure import Measurements
-from NLSTSegLib.review.case import ReviewedLesion, lesion_row
+from NLSTSegLib.review.case import lesion_row
 from NLSTSegLib.review.worklist import Row
-from NLSTSegLib.scene.review import lesion_state
-from NLSTSegLib.scene.sizes import measure_region
+from NLSTSegLib.scene.sizes import lesion_now, measure_region
 from NLSTSegLib.scene.voxels import segment_regions, volume_of
 from NLSTSegLib.volume.regions import Region
 
@@ -24,30 +24,34 @@ class LesionList:
     def __init__(self, segmentation_node: vtkMRMLSegmentationNode) -> None:
         self._node = segmentation_node
         self._voxels_changed_at = -1
-        self._measured: dict[str, tuple[Region, Measurements | None]] = {}
         self.rows: list[Row] = []
+        self.regions: dict[str, Region] = {}
+        """The voxels of every lesion at the last :meth:`update`."""
+        self.sizes: dict[str, Measurements | None] = {}
+        """Of every lesion; ``None`` for one without voxels."""
+        self.proposals: dict[str, Mapping[str, Region]] = {}
+        """Of the runs that were asked for, see :func:`NLSTSegLib.scene.review.proposals_of`; they never change."""
 
     def update(self) -> set[str]:
         """Look at all lesions anew, whoever changed them; returns the identifiers of those that were measured again.
 
-        Raises :class:`NLSTSegLib.errors.InputError` where the CT is not in the scene or the lesions do not lie on it.
+        Raises :class:`NLSTSegLib.errors.InputError` where the CT is not in the scene or the lesions do not lie on it; then
+        there are no rows.
         """
+        self.rows = []
         volume_node = volume_of(self._node)
         changed_at = volume_node.GetImageData().GetMTime()
-        old = self._measured if changed_at == self._voxels_changed_at else {}
-        measured: dict[str, tuple[Region, Measurements | None]] = {}
+        known = self.regions if changed_at == self._voxels_changed_at else {}
+        regions, sizes = segment_regions(self._node), {}
         again: set[str] = set()
         rows: list[Row] = []
-        for segment_id, region in segment_regions(self._node).items():
-            known = old.get(segment_id)
-            if known is not None and known[0].box == region.box and np.array_equal(known[0].mask, region.mask):
-                measured[segment_id] = known
+        for segment_id, region in regions.items():
+            old = known.get(segment_id)
+            if old is not None and old.box == region.box and np.array_equal(old.mask, region.mask):
+                sizes[segment_id] = self.sizes[segment_id]
             else:
-                measured[segment_id] = region, measure_region(region, volume_node)
+                sizes[segment_id] = measure_region(region, volume_node)
                 again.add(segment_id)
-            name = self._node.GetSegmentation().GetSegment(segment_id).GetName()
-            state = lesion_state(self._node, segment_id, region)
-            # What was proposed does not show in a row.
-            rows.append(lesion_row(ReviewedLesion(segment_id, name, state, region, measured[segment_id][1], None)))
-        self._voxels_changed_at, self._measured, self.rows = changed_at, measured, rows
+            rows.append(lesion_row(lesion_now(self._node, segment_id, region, sizes[segment_id], volume_node)))
+        self._voxels_changed_at, self.regions, self.sizes, self.rows = changed_at, regions, sizes, rows
         return again

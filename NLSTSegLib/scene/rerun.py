@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.review.state import FIRST_RUN, LesionState, Status
 from NLSTSegLib.scene.editor import LesionEditor
-from NLSTSegLib.scene.review import PROBABILITY_ROLE, PROPOSAL_ROLE, lesion_state
+from NLSTSegLib.scene.review import PROBABILITY_ROLE, PROPOSAL_ROLE, is_touched, lesion_state, reviews_of
 from NLSTSegLib.scene.voxels import segment_regions, volume_of
 from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLDisplayableNode, vtkMRMLSegmentationNode
+    from slicer import vtkMRMLDisplayableNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,21 @@ class RunChanges:
     """Lesions of the later run that were rejected in the review."""
     gone: tuple[str, ...]
     """Lesions under review that the later run does not overlap; rejected ones are not counted."""
+
+
+def review_and_later_run(
+    volume_node: vtkMRMLScalarVolumeNode, shown_node: vtkMRMLSegmentationNode | None = None
+) -> tuple[vtkMRMLSegmentationNode | None, vtkMRMLSegmentationNode | None]:
+    """The review of a CT to go on with, and a later run to be put beside it; ``None`` for what there is not.
+
+    It is the one that is shown, or the newest, of those that a reader has touched; else the newest. The later run is the
+    newest review, where nobody has touched it and it is not that one.
+    """
+    reviews = reviews_of(volume_node)
+    touched = [each for each in reviews if is_touched(each)]
+    newest = reviews[-1] if reviews else None
+    review = next((each for each in touched if each is shown_node), touched[-1] if touched else newest)
+    return review, None if newest is review or newest in touched else newest
 
 
 def compare_runs(reviewed_node: vtkMRMLSegmentationNode, later_node: vtkMRMLSegmentationNode) -> RunChanges:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.lesions.place import LungExtent
 from NLSTSegLib.models.card import ModelCard, ModelIdentity
 from NLSTSegLib.review.state import FIRST_RUN, STATE_TAGS, LesionState, Origin, Status, state_of_tags, tags_of_state
 from NLSTSegLib.scene.voxels import check_grid, region_image, segment_region, segment_regions
@@ -33,6 +34,12 @@ CARD_FIELDS = tuple(field.name for field in fields(ModelIdentity))
 RUN_THRESHOLD_ATTRIBUTE = "NLSTSeg.Threshold"
 """Node attribute with the threshold of the run."""
 
+RUN_MIN_VOLUME_ATTRIBUTE = "NLSTSeg.MinVolume"
+"""Node attribute with the smallest volume of the run's lesions, in mm3."""
+
+LUNGS_ATTRIBUTE = "NLSTSeg.Lungs"
+"""Node attribute with the :class:`NLSTSegLib.place.LungExtent` of the CT."""
+
 HIDDEN_ATTRIBUTE = "NLSTSeg.Hidden"
 """Attribute of the display node: the segments that were hidden because they were rejected, and by nobody's wish."""
 
@@ -48,6 +55,8 @@ def start_review(
     probability: np.ndarray,
     card: ModelCard | ModelIdentity,
     threshold: float,
+    min_volume_mm3: float = 0.0,
+    lungs: LungExtent | None = None,
 ) -> None:
     """Begin the review of a run's result: all its lesions are new, and its map and proposals are kept in the scene.
 
@@ -71,6 +80,8 @@ def start_review(
     for field in CARD_FIELDS:
         segmentation_node.SetAttribute(CARD_ATTRIBUTE + field, str(getattr(card, field)))
     segmentation_node.SetAttribute(RUN_THRESHOLD_ATTRIBUTE, repr(float(threshold)))
+    segmentation_node.SetAttribute(RUN_MIN_VOLUME_ATTRIBUTE, repr(float(min_volume_mm3)))
+    segmentation_node.SetAttribute(LUNGS_ATTRIBUTE, lungs.as_text() if lungs is not None else None)
     for segment_id, region in segment_regions(segmentation_node).items():
         state = LesionState(
             status=Status.NEW,
@@ -134,6 +145,19 @@ def run_threshold(segmentation_node: vtkMRMLSegmentationNode) -> float:
     return float(segmentation_node.GetAttribute(RUN_THRESHOLD_ATTRIBUTE) or 0.5)
 
 
+def run_options_text(segmentation_node: vtkMRMLSegmentationNode) -> str:
+    """Threshold and smallest volume of the run, as they are said; "" before a review has begun."""
+    threshold, volume = (segmentation_node.GetAttribute(a) for a in (RUN_THRESHOLD_ATTRIBUTE, RUN_MIN_VOLUME_ATTRIBUTE))
+    parts = [f"threshold {float(threshold):g}"] if threshold else []
+    parts += [f"smallest volume {float(volume):g} mm³"] if volume else []
+    return ", ".join(parts)
+
+
+def lung_extent_of(segmentation_node: vtkMRMLSegmentationNode) -> LungExtent | None:
+    """Where the lungs of its CT lie; ``None`` where the run did not tell."""
+    return LungExtent.of_text(segmentation_node.GetAttribute(LUNGS_ATTRIBUTE))
+
+
 def probability_of(segmentation_node: vtkMRMLSegmentationNode, run: str = FIRST_RUN) -> np.ndarray | None:
     """The probability map of a run, uint8 ``[k, j, i]`` on the voxels of the CT, not a copy; ``None`` if not in the scene."""
     import slicer
@@ -142,15 +166,25 @@ def probability_of(segmentation_node: vtkMRMLSegmentationNode, run: str = FIRST_
     return None if node is None or node.GetImageData() is None else slicer.util.arrayFromVolume(node)
 
 
-def proposals_of(segmentation_node: vtkMRMLSegmentationNode, proposals: Iterable[str]) -> Region | None:
-    """All voxels of these proposals (``run/segment``); ``None`` for none, or where one is not in the scene."""
+def proposals_of(
+    segmentation_node: vtkMRMLSegmentationNode,
+    proposals: Iterable[str],
+    known: dict[str, Mapping[str, Region]] | None = None,
+) -> Region | None:
+    """All voxels of these proposals (``run/segment``); ``None`` for none, or where one is not in the scene.
+
+    ``known`` keeps the proposals of whole runs from one call to the next, which all lie in one labelmap.
+    """
+    known = {} if known is None else known
     regions = []
     for proposal in proposals:
         run, _, segment_id = proposal.partition("/")
         node = segmentation_node.GetNodeReference(PROPOSAL_ROLE + run)
         if node is None or node.GetSegmentation().GetSegment(segment_id) is None:
             return None
-        regions.append(segment_region(node, segment_id))
+        if run not in known:
+            known[run] = segment_regions(node)
+        regions.append(known[run][segment_id])
     return Region.union(regions) if regions else None
 
 

@@ -81,6 +81,8 @@ class SceneRun:
             probability=self.result.probability,
             card=self.result.card,
             threshold=self.result.threshold,
+            min_volume_mm3=self.result.min_volume_mm3,
+            lungs=self.result.lungs,
         )
         return node
 

@@ -1,18 +1,20 @@
-"""The lesions as they are now, with their sizes: one by one, and the whole case for export."""
+"""The lesions as they are now, with their sizes and places: one by one, and the whole case for export."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from NLSTSegLib.lesions.measure import Measurements, measure
+from NLSTSegLib.progress import Progress, silent
 from NLSTSegLib.review.case import LostProposal, ReviewedCase, ReviewedLesion
 from NLSTSegLib.review.state import FIRST_RUN
-from NLSTSegLib.scene.review import PROPOSAL_ROLE, lesion_state, proposals_of
-from NLSTSegLib.scene.volumes import ct_from_volume_node
-from NLSTSegLib.scene.voxels import cut_out, segment_region, segment_regions, volume_of
+from NLSTSegLib.scene.review import PROPOSAL_ROLE, lesion_state, lung_extent_of, proposals_of
+from NLSTSegLib.scene.volumes import LPS_FROM_RAS, ct_from_volume_node
+from NLSTSegLib.scene.voxels import cut_out, segment_regions, volume_of
 from NLSTSegLib.volume.ct import to_canonical
 from NLSTSegLib.volume.regions import Region, grown_box
 from NLSTSegLib.volume.regular_grid import slice_stack, to_regular
@@ -38,25 +40,49 @@ def measure_region(region: Region, volume_node: vtkMRMLScalarVolumeNode) -> Meas
     return measure(share >= min(0.5, float(share.max())), to_canonical(to_regular(ct, stack)), (0, 0, 0))
 
 
-def reviewed_lesion(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> ReviewedLesion:
-    """A lesion as it is now, with its state, sizes and proposal."""
-    return _reviewed(segmentation_node, segment_id, segment_region(segmentation_node, segment_id))
+def lesion_now(
+    segmentation_node: vtkMRMLSegmentationNode,
+    segment_id: str,
+    region: Region,
+    sizes: Measurements | None,
+    volume_node: vtkMRMLScalarVolumeNode,
+) -> ReviewedLesion:
+    """A lesion with its state and place; ``region`` and ``sizes`` are its own. Its proposal is left out."""
+    extent = lung_extent_of(segmentation_node)
+    side, third = extent.side_and_third(sizes.centroid_lps_mm) if extent is not None and sizes is not None else ("", "")
+    return ReviewedLesion(
+        segment_id=segment_id,
+        name=segmentation_node.GetSegmentation().GetSegment(segment_id).GetName(),
+        state=lesion_state(segmentation_node, segment_id, region),
+        region=region,
+        sizes=sizes,
+        proposal=None,
+        slice=None if sizes is None else _slice_of(sizes, volume_node),
+        side=side,
+        third=third,
+    )
 
 
-def reviewed_lesions(segmentation_node: vtkMRMLSegmentationNode) -> list[ReviewedLesion]:
-    """All lesions as they are now, in the order of the segments."""
-    regions = segment_regions(segmentation_node)
-    return [_reviewed(segmentation_node, segment_id, region) for segment_id, region in regions.items()]
+def reviewed_lesions(segmentation_node: vtkMRMLSegmentationNode, progress: Progress = silent) -> list[ReviewedLesion]:
+    """All lesions as they are now, in the order of the segments; ``progress`` is told after each."""
+    volume_node, regions = volume_of(segmentation_node), segment_regions(segmentation_node)
+    proposed: dict[str, Mapping[str, Region]] = {}
+    lesions = []
+    for number, (segment_id, region) in enumerate(regions.items()):
+        progress(number / len(regions), "lesions")
+        lesion = lesion_now(segmentation_node, segment_id, region, measure_region(region, volume_node), volume_node)
+        lesions.append(replace(lesion, proposal=proposals_of(segmentation_node, lesion.state.proposals, proposed)))
+    return lesions
 
 
-def reviewed_case(segmentation_node: vtkMRMLSegmentationNode) -> ReviewedCase:
-    """The CT and its lesions as the reader left them, copied out of the scene.
+def reviewed_case(segmentation_node: vtkMRMLSegmentationNode, progress: Progress = silent) -> ReviewedCase:
+    """The CT and its lesions as the reader left them, copied out of the scene; ``progress`` is told after each lesion.
 
     Raises :class:`InputError` where the CT is not in the scene, or cannot be used (see
     :func:`NLSTSegLib.scene.volumes.ct_from_volume_node`).
     """
     ct = ct_from_volume_node(volume_of(segmentation_node))
-    lesions = reviewed_lesions(segmentation_node)
+    lesions = reviewed_lesions(segmentation_node, progress)
     proposal_node = segmentation_node.GetNodeReference(PROPOSAL_ROLE + FIRST_RUN)
     kept = {proposal for lesion in lesions for proposal in lesion.state.proposals}
     replaced = {proposal for lesion in lesions for proposal in lesion.state.replaces}
@@ -70,13 +96,15 @@ def reviewed_case(segmentation_node: vtkMRMLSegmentationNode) -> ReviewedCase:
     return ReviewedCase(segmentation_node.GetName(), ct, tuple(lesions), tuple(lost))
 
 
-def _reviewed(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, region: Region) -> ReviewedLesion:
-    state = lesion_state(segmentation_node, segment_id, region)
-    return ReviewedLesion(
-        segment_id=segment_id,
-        name=segmentation_node.GetSegmentation().GetSegment(segment_id).GetName(),
-        state=state,
-        region=region,
-        sizes=measure_region(region, volume_of(segmentation_node)),
-        proposal=proposals_of(segmentation_node, state.proposals),
-    )
+def _slice_of(sizes: Measurements, volume_node: vtkMRMLScalarVolumeNode) -> int:
+    """See :attr:`NLSTSegLib.review.ReviewedLesion.slice`."""
+    import slicer
+    import vtk
+
+    ras_from_ijk, ijk_from_ras = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(ras_from_ijk)
+    volume_node.GetRASToIJKMatrix(ijk_from_ras)
+    steps = slicer.util.arrayFromVTKMatrix(ras_from_ijk)[:3, :3]
+    axis = int(np.argmax(np.abs(steps[2]) / np.linalg.norm(steps, axis=0)))
+    middle_ras_mm = LPS_FROM_RAS @ np.mean(sizes.long_axis_ends_lps_mm, axis=0)  # its own inverse
+    return int(np.rint(slicer.util.arrayFromVTKMatrix(ijk_from_ras) @ [*middle_ras_mm, 1.0])[axis])

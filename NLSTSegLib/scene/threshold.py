@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from NLSTSegLib.errors import InputError
@@ -9,10 +11,10 @@ from NLSTSegLib.lesions.find import BOX_MARGIN_MM
 from NLSTSegLib.review.state import THRESHOLD_TAG, threshold_text
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.review import lesion_state, probability_of, proposals_of, run_threshold
-from NLSTSegLib.scene.voxels import other_voxels, own_layer, segment_region, volume_of
+from NLSTSegLib.scene.voxels import own_layer, segment_region, segment_regions, volume_of
 from NLSTSegLib.volume.components import touching
 from NLSTSegLib.volume.probability import lowest_level
-from NLSTSegLib.volume.regions import Region, grown_box
+from NLSTSegLib.volume.regions import Region, covered, grown_box
 
 LEAST_PROBABILITY = 0.1
 """Where the model is nowhere surer than this, its map tells nothing about a lesion."""
@@ -29,23 +31,32 @@ class ThresholdDrag:
     Raises :class:`InputError` where the map is not in the scene, or the model sees nothing there.
     """
 
-    def __init__(self, editor: LesionEditor, segment_id: str) -> None:
+    def __init__(
+        self,
+        editor: LesionEditor,
+        segment_id: str,
+        regions: Mapping[str, Region] | None = None,
+        proposals: dict[str, Mapping[str, Region]] | None = None,
+    ) -> None:
+        """``regions``, the voxels of all lesions now, and ``proposals`` (see :func:`NLSTSegLib.scene.review.proposals_of`)
+        spare reading them again."""
         self._editor, self.segment_id = editor, segment_id
         node = editor.segmentation_node
         volume_node = volume_of(node)
-        region = segment_region(node, segment_id)
+        regions = segment_regions(node) if regions is None else regions
+        region = regions[segment_id] if segment_id in regions else segment_region(node, segment_id)  # raises
         state = lesion_state(node, segment_id, region)
         self._threshold = run_threshold(node) if state.threshold is None else state.threshold
         name = node.GetSegmentation().GetSegment(segment_id).GetName()
         probability = probability_of(node, state.run)
         if probability is None:
             raise InputError(f"the probability map of '{name}' is not in the scene, so it cannot grow or shrink; use paint")
-        proposal = proposals_of(node, state.proposals)
+        proposal = proposals_of(node, state.proposals, proposals)
         around = Region.union([region, proposal] if proposal else [region])
         if not around.voxels:
             raise InputError(f"'{name}' has no voxels to grow from; delete it, or use paint")
         self._box = grown_box(around.box, BOX_MARGIN_MM, volume_node.GetSpacing(), probability.shape)
-        self._free = ~other_voxels(node, [segment_id], self._box)
+        self._free = ~covered((other for each, other in regions.items() if each != segment_id), self._box)
         self._level = np.where(self._free, probability[self._box], 0)
         self._seed = (proposal or region).within(self._box) & self._free
         if not self._seed.any():

@@ -13,7 +13,7 @@ from NLSTSegLib.scene.volumes import LPS_FROM_RAS
 from NLSTSegLib.scene.voxels import segment_region, volume_of, world_from_ras
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLMarkupsLineNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLSegmentEditorNode
+    from slicer import vtkMRMLMarkupsLineNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
 Axis = Literal["long", "short"]
 
@@ -25,24 +25,19 @@ SURFACE = "Closed surface"
 
 
 def jump_to_lesion(
-    segmentation_node: vtkMRMLSegmentationNode,
-    segment_id: str,
-    segment_editor_node: vtkMRMLSegmentEditorNode | None = None,
+    segmentation_node: vtkMRMLSegmentationNode, segment_id: str, sizes: Measurements | None = None
 ) -> tuple[float, float, float]:
     """Centre every slice view of the scene on a lesion: on the middle of its long axis, in the slice where that was taken.
 
-    With ``segment_editor_node``, the parameters of the embedded segment editor, the lesion's segment is selected in it.
-    Returns the point, in the world's RAS. Raises :class:`InputError` for a lesion without voxels.
+    ``sizes``, where they are known, spare measuring it. Returns the point, in the world's RAS. Raises :class:`InputError` for
+    a lesion without voxels.
     """
     import slicer
 
-    sizes = _sizes(segmentation_node, segment_id)
+    sizes = sizes or _sizes(segmentation_node, segment_id)
     right, anterior, superior = _world_ras_mm(segmentation_node, np.mean(sizes.long_axis_ends_lps_mm, axis=0))
     scene = segmentation_node.GetScene()
     slicer.vtkMRMLSliceNode.JumpAllSlices(scene, right, anterior, superior, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
-    if segment_editor_node is not None:
-        segment_editor_node.SetAndObserveSegmentationNode(segmentation_node)
-        segment_editor_node.SetSelectedSegmentID(segment_id)
     return right, anterior, superior
 
 
@@ -81,13 +76,16 @@ def show_surfaces(segmentation_node: vtkMRMLSegmentationNode, on: bool) -> None:
         segmentation_node.RemoveClosedSurfaceRepresentation()
 
 
-def show_rulers(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> tuple[vtkMRMLMarkupsLineNode, ...]:
+def show_rulers(
+    segmentation_node: vtkMRMLSegmentationNode, segment_id: str, sizes: Measurements | None = None
+) -> tuple[vtkMRMLMarkupsLineNode, ...]:
     """Draw the long and the short axis of a lesion; rulers of the segmentation that are there already move to it.
 
     They lie in the world where the lesion lies, are locked, hidden from Slicer's lists and not saved with the scene. Call it
-    again after an edit. Raises :class:`InputError` for a lesion without voxels.
+    again after an edit. ``sizes``, where they are known, spare measuring it. Raises :class:`InputError` for a lesion without
+    voxels.
     """
-    sizes = _sizes(segmentation_node, segment_id)
+    sizes = sizes or _sizes(segmentation_node, segment_id)
     rulers = []
     axis: Axis
     for axis, length_mm, ends_lps_mm in (

@@ -11,7 +11,7 @@ import numpy as np
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.scene.volumes import grid_lps_mm
 from NLSTSegLib.volume.ct import CtVolume
-from NLSTSegLib.volume.regions import Box, Region
+from NLSTSegLib.volume.regions import Box, Region, covered
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkOrientedImageData
@@ -57,10 +57,12 @@ def check_grid(segmentation_node: vtkMRMLSegmentationNode, volume_node: vtkMRMLS
     expected, own = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     volume_node.GetIJKToRASMatrix(expected)
     segmentation = segmentation_node.GetSegmentation()
+    checked = set()
     for segment_id in segmentation.GetSegmentIDs():
         layer = _layer(segmentation_node, segment_id)
-        if layer.GetPointData().GetScalars() is None:
+        if layer in checked or layer.GetPointData().GetScalars() is None:
             continue
+        checked.add(layer)
         layer.GetImageToWorldMatrix(own)
         off_mm = corners_ijk @ (slicer.util.arrayFromVTKMatrix(own) - slicer.util.arrayFromVTKMatrix(expected)).T
         first, last = np.reshape(layer.GetExtent(), (3, 2)).T
@@ -117,10 +119,7 @@ def other_voxels(segmentation_node: vtkMRMLSegmentationNode, segment_ids: Iterab
     """bool ``[k, j, i]`` of the shape of ``box``: what belongs to segments other than these."""
     own = set(segment_ids)
     others = [other for other in segmentation_node.GetSegmentation().GetSegmentIDs() if other not in own]
-    taken = np.zeros([side.stop - side.start for side in box], bool)
-    for region in segment_regions(segmentation_node, others).values():
-        taken |= region.within(box)
-    return taken
+    return covered(segment_regions(segmentation_node, others).values(), box)
 
 
 def region_image(region: Region, ras_from_ijk: vtkMatrix4x4) -> vtkOrientedImageData:

@@ -67,6 +67,14 @@ class Region:
         return 2 * self.common_voxels(other) / total if total else 1.0
 
 
+def covered(regions: Iterable[Region], box: Box) -> np.ndarray:
+    """bool ``[k, j, i]`` of the shape of ``box``: what belongs to any of ``regions``."""
+    taken = np.zeros([side.stop - side.start for side in box], bool)
+    for region in regions:
+        taken |= region.within(box)
+    return taken
+
+
 def box_around(boxes: Iterable[Box]) -> Box:
     """The smallest box that holds all ``boxes``."""
     k, j, i = (slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*boxes, strict=True))

@@ -9,13 +9,14 @@ import slicer
 from slicer.i18n import tr as _
 
 from NLSTSegLib.review.state import Origin
-from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
+from NLSTSegLib.scene.adding import add_lesion, find_lesion_at, grow_lesion
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.widgets.point_placing import PointPlacing
 
 
 class AddButton:
-    """While ``button`` is down, the next click in a slice view adds the lesion there; it asks before it adds one by density."""
+    """While ``button`` is down, the next click in a slice view adds the lesion there; it asks before it adds one by density, and
+    whether one that it touches shall grow instead."""
 
     def __init__(
         self,
@@ -51,6 +52,12 @@ class AddButton:
         if editor is None:
             return
         candidate = find_lesion_at(editor.segmentation_node, point_ras_mm)
+        if candidate.beside is not None:
+            name = editor.segmentation_node.GetSegmentation().GetSegment(candidate.beside).GetName()
+            grow = _("The place touches {name}. Grow {name} to take it in? With No it becomes a lesion of its own.")
+            if slicer.util.confirmYesNoDisplay(grow.format(name=name)):
+                self._on_added(grow_lesion(editor, candidate.beside, candidate, reader))
+                return
         question = _("The model sees no lesion there. Add the tissue around the point, marked as manual?")
         if candidate.origin != Origin.MANUAL or slicer.util.confirmYesNoDisplay(question):
             self._on_added(add_lesion(editor, candidate, reader))

@@ -14,10 +14,12 @@ from slicer.i18n import tr as _
 
 from NLSTSegLib.disk.free_name import new_folder
 from NLSTSegLib.errors import NLSTSegError
+from NLSTSegLib.progress import Progress
 from NLSTSegLib.review.folder import write_review
 from NLSTSegLib.review.training_case import check_training_case, write_training_case
 from NLSTSegLib.scene.segmentation_file import write_segmentation_node
 from NLSTSegLib.scene.sizes import reviewed_case
+from NLSTSegLib.widgets.fitting import lay_out
 from NLSTSegLib.widgets.panel import Panel
 from NLSTSegLib.widgets.settings import save_setting, setting
 
@@ -37,6 +39,8 @@ class ExportPanel(Panel):
         self.ui.reviewButton.connect("clicked()", self._export_review)
         self.ui.trainingCaseButton.connect("clicked()", self._export_training_case)
         self.ui.caseIdEdit.connect("textChanged(QString)", self._refresh)
+        self.ui.progressBar.visible = False
+        lay_out(self.ui.trainingCaseLayout, [self.ui.caseIdEdit, self.ui.trainingCaseButton], most_columns=2)
         self._say("")
         self._refresh()
 
@@ -65,24 +69,29 @@ class ExportPanel(Panel):
         node = self._segmentation_node
         with self._errors_told():
             with self._busy():
-                case = reviewed_case(node)
+                case = reviewed_case(node, self._progress(0.0))
+            undecided = len(case.undecided)
+            if undecided and not slicer.util.confirmYesNoDisplay(
+                _("{number} of {all} lesions are undecided. Export them as they are? Every file says so.").format(
+                    number=undecided, all=len(case.lesions)
+                )
+            ):
+                return
             parent = self._ask_for_folder(_("Where to make the folder of the review"))
             if parent is None:
                 return
             with self._busy():
                 folder = new_folder(parent, case.name)
-                write_review(case, folder, partial(write_segmentation_node, node))
-            self._say(
-                _("The review (lesions: {counted}, rejected or empty: {others}) is in {folder}").format(
-                    counted=len(case.counted), others=len(case.lesions) - len(case.counted), folder=folder
-                )
-            )
+                write_review(case, folder, partial(write_segmentation_node, node), self._progress(0.5))
+            numbers = {"counted": len(case.counted), "undecided": undecided, "others": len(case.lesions) - len(case.counted)}
+            text = _("The review (lesions: {counted}, undecided: {undecided}, rejected or empty: {others}) is in {folder}")
+            self._say(text.format(**numbers, folder=folder))
 
     def _export_training_case(self) -> None:
         node, case_id = self._segmentation_node, self.ui.caseIdEdit.text
         with self._errors_told():
             with self._busy():
-                case = reviewed_case(node)
+                case = reviewed_case(node, self._progress(0.0))
                 check_training_case(case, case_id)
             parent = self._ask_for_folder(_("Where to make the folder of the training case"))
             if parent is None:
@@ -103,11 +112,23 @@ class ExportPanel(Panel):
     def _busy(self) -> Iterator[None]:
         # The wait cursor lets events through, and a second click must not find its button.
         self.widget.enabled = False
+        self.ui.progressBar.visible = True
         try:
             with slicer.util.WaitCursor():
                 yield
         finally:
+            self.ui.progressBar.visible = False
             self.widget.enabled = True
+
+    def _progress(self, start: float) -> Progress:
+        """Moves the bar from ``start`` on by a half."""
+
+        def tell(fraction: float, stage: str) -> None:
+            self.ui.progressBar.value = round(100 * (start + fraction / 2))
+            # At once, and without letting anything else happen meanwhile.
+            self.ui.progressBar.repaint()
+
+        return tell
 
     @contextmanager
     def _errors_told(self) -> Iterator[None]:

@@ -76,6 +76,23 @@ class InputPanel(Panel):
             lung_field="auto" if self.ui.lungsOnlyCheckBox.checked else "none",
         )
 
+    def own_options(self) -> str:
+        """The options that are not the model's own, in words; empty where all are."""
+        parts = []
+        if self._boxes["threshold"].value > MODELS_OWN["threshold"]:
+            parts.append(_("threshold {value}").format(value=f"{self._boxes['threshold'].value:.2f}"))
+        if self._boxes["minimumVolume"].value > MODELS_OWN["minimumVolume"]:
+            parts.append(_("smallest lesion {value} mm³").format(value=f"{self._boxes['minimumVolume'].value:.0f}"))
+        if not self.ui.lungsOnlyCheckBox.checked:
+            parts.append(_("outside the lungs too"))
+        return ", ".join(parts)
+
+    def take_models_own(self) -> None:
+        """Back to what the model's card says."""
+        for key, box in self._boxes.items():
+            box.value = MODELS_OWN[key]
+        self.ui.lungsOnlyCheckBox.checked = True
+
     def reasons(self) -> list[str]:
         """Why no run is possible now, in whole sentences; empty where one is."""
         volume_node = self.volume_node
@@ -141,8 +158,8 @@ class InputPanel(Panel):
 
     def _show_models_own(self) -> None:
         card = self._model.card
-        threshold = _("the model's own ({value:g})").format(value=card.threshold) if card else _("the model's own")
-        volume = _("the model's own ({value:g} mm³)").format(value=card.min_volume_mm3) if card else _("the model's own")
+        threshold = _("own ({value:g})").format(value=card.threshold) if card else _("own")
+        volume = _("own ({value:g} mm³)").format(value=card.min_volume_mm3) if card else _("own")
         self.ui.thresholdSpinBox.specialValueText = threshold
         self.ui.minimumVolumeSpinBox.specialValueText = volume
 

@@ -8,10 +8,17 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from NLSTSegLib.review.lesion_text import diameter_text, place_text, score_text, volume_text
+from NLSTSegLib.review.worklist import Row
 from NLSTSegLib.scene.editor import LesionEditor
+from NLSTSegLib.scene.lesion_list import LesionList
 from NLSTSegLib.scene.rerun import RunChanges, compare_runs, remove_run, take_over
 from NLSTSegLib.scene.review import lesion_state
 from NLSTSegLib.scene.views import jump_to_lesion
+from NLSTSegLib.widgets.fitting import lay_out
+
+WIDTH_PX, LATER_RUN_WIDTH_PX = 1, 3
+"""Of the outlines of the lesions under review, and of a later run beside them."""
 
 
 class LaterRunBox:
@@ -22,10 +29,14 @@ class LaterRunBox:
         self._ui, self._act = ui, act
         self._editor: LesionEditor | None = None
         self._changes: RunChanges | None = None
+        self._lesions: LesionList | None = None
         # Whether it is of the later run, its segment, what there is to say, and whether it can be taken over.
         self._rows: list[tuple[bool, str, str, bool]] = []
         self.node: Any = None
         ui.laterRunBox.visible = False
+        lay_out(
+            ui.laterRunButtons, [ui.showRunButton, ui.takeAddedButton, ui.takeSelectedButton, ui.removeRunButton], most_columns=2
+        )
         ui.showRunButton.connect("toggled(bool)", self._show)
         ui.takeAddedButton.connect("clicked()", lambda: self._act(self._take_added))
         ui.takeSelectedButton.connect("clicked()", lambda: self._act(self._take_selected))
@@ -40,7 +51,7 @@ class LaterRunBox:
         """
         changes = compare_runs(editor.segmentation_node, later_node)
         self.close()
-        self._editor, self.node = editor, later_node
+        self._editor, self.node, self._lesions = editor, later_node, LesionList(later_node)
         self._ui.laterRunBox.visible = True
         self._show(False)
         self._list(changes)
@@ -53,9 +64,7 @@ class LaterRunBox:
     def close(self) -> None:
         """Hide the box, and the run, which stays in the scene."""
         self._ui.showRunButton.checked = False
-        if self.node is not None and self.node.GetDisplayNode() is not None:
-            self.node.GetDisplayNode().SetVisibility2DFill(True)
-        self._editor = self.node = self._changes = None
+        self._editor = self.node = self._changes = self._lesions = None
         self._rows = []
         self._ui.laterRunBox.visible = False
 
@@ -67,25 +76,26 @@ class LaterRunBox:
             remove_run(node)
 
     def _list(self, changes: RunChanges) -> None:
+        if self._editor is None or self._lesions is None:
+            return
         self._changes = changes
-        self._ui.laterRunBox.title = _("New run: {added} added, {changed} changed, {gone} gone").format(
+        self._lesions.update()
+        later = {str(row["segment"]): row for row in self._lesions.rows}
+        self._ui.laterRunLabel.text = _("{added} added, {changed} changed, {gone} gone").format(
             added=len(changes.added), changed=len(changes.changed), gone=len(changes.gone)
         )
-        rows = [(True, each, _("added"), True) for each in changes.added]
-        for later, reviewed in changes.changed.items():
-            name = self._name(False, reviewed)
-            state = lesion_state(self._editor.segmentation_node, reviewed) if self._editor else None
-            if state is not None and state.is_reviewed:
-                rows.append((True, later, _("changes {name}, which was reviewed and stays").format(name=name), False))
-            else:
-                rows.append((True, later, _("changes {name}").format(name=name), True))
-        rows += [(False, each, _("gone from the new run"), False) for each in changes.gone]
+        rows = [(True, each, _("added: {found}").format(found=_found(later[each])), True) for each in changes.added]
+        for each, reviewed in changes.changed.items():
+            is_free = not lesion_state(self._editor.segmentation_node, reviewed).is_reviewed
+            text = _("{name}: now {found}") if is_free else _("{name} was reviewed and stays; now {found}")
+            rows.append((True, each, text.format(name=self._name(reviewed), found=_found(later[each])), is_free))
+        rows += [(False, each, _("{name}: gone").format(name=self._name(each)), False) for each in changes.gone]
         if rows != self._rows:
             box = self._ui.laterRunList
             box.blockSignals(True)
             box.clear()
-            for is_later, segment_id, text, takeable in rows:
-                item = qt.QListWidgetItem(f"{self._name(is_later, segment_id)}: {text}")
+            for _is_later, _segment_id, text, takeable in rows:
+                item = qt.QListWidgetItem(text)
                 if not takeable:
                     item.setFlags(qt.Qt.ItemIsEnabled)
                 box.addItem(item)
@@ -93,9 +103,10 @@ class LaterRunBox:
             self._rows = rows
         self._update_buttons()
 
-    def _name(self, is_later: bool, segment_id: str) -> str:
-        node = self.node if is_later or self._editor is None else self._editor.segmentation_node
-        return node.GetSegmentation().GetSegment(segment_id).GetName()
+    def _name(self, segment_id: str) -> str:
+        """As in the table; the later run counts its lesions anew."""
+        assert self._editor is not None, "lesions are compared while a run is offered"
+        return str(self._editor.segmentation_node.GetSegmentation().GetSegment(segment_id).GetName())
 
     def _selected(self) -> list[str]:
         box = self._ui.laterRunList
@@ -108,8 +119,10 @@ class LaterRunBox:
     def _show(self, on: bool) -> None:
         display = self.node.GetDisplayNode() if self.node is not None else None
         if display is not None:
-            # Outlines alone, so that both can be told apart.
+            # Thick outlines, so that both can be told apart.
             display.SetVisibility2DFill(False)
+            display.SetVisibility2DOutline(True)
+            display.SetSliceIntersectionThickness(LATER_RUN_WIDTH_PX if on else WIDTH_PX)
             display.SetVisibility(on)
 
     def _jump(self, row: int) -> None:
@@ -124,3 +137,9 @@ class LaterRunBox:
     def _take_selected(self) -> None:
         if self._editor is not None:
             take_over(self._editor, self.node, self._selected())
+
+
+def _found(row: Row) -> str:
+    return _("{diameter} mm, {volume}, score {score}, {place}").format(
+        diameter=diameter_text(row), volume=volume_text(row), score=score_text(row), place=place_text(row)
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Any
 
 import qt
 import slicer
@@ -11,22 +11,25 @@ import vtk
 from slicer.i18n import tr as _
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.review.state import Status
-from NLSTSegLib.review.worklist import Action, neighbour, next_new, possible_actions
-from NLSTSegLib.scene.correction import delete_lesion, merge_lesions, split_lesion
+from NLSTSegLib.review.lesion_text import report_line
+from NLSTSegLib.review.worklist import Row
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.lesion_list import LesionList
 from NLSTSegLib.scene.review import add_seconds_in_focus, show_by_status
-from NLSTSegLib.scene.views import has_surfaces, hide_rulers, jump_to_lesion, show_on_its_ct, show_rulers, show_surfaces
+from NLSTSegLib.scene.views import show_on_its_ct
 from NLSTSegLib.scene.voxels import volume_of
 from NLSTSegLib.widgets.adding import AddButton
 from NLSTSegLib.widgets.focus_watch import FocusWatch
 from NLSTSegLib.widgets.later_run import LaterRunBox
-from NLSTSegLib.widgets.lesion_table import LesionTable, summary_text
+from NLSTSegLib.widgets.lesion_actions import LesionActions
+from NLSTSegLib.widgets.lesion_controls import LesionControls
+from NLSTSegLib.widgets.lesion_table import LesionTable
 from NLSTSegLib.widgets.panel import Panel
+from NLSTSegLib.widgets.reading_view import ReadingView
 from NLSTSegLib.widgets.segment_editor import EmbeddedSegmentEditor
 from NLSTSegLib.widgets.settings import save_setting, setting
 from NLSTSegLib.widgets.threshold_slider import ThresholdSlider
+from NLSTSegLib.widgets.worklist_filter import WorklistFilter, summary_of
 
 GATHER_MS = 50
 """Changes that follow each other faster are shown at once."""
@@ -43,18 +46,28 @@ class LesionPanel(Panel):
         self.segmentation_node: Any = None
         self._editor: LesionEditor | None = None
         self._lesions: LesionList | None = None
-        # Whether the views have been brought to a lesion, and whether the run in the box came after the last change.
-        self._jumped = self._run_came_last = False
+        # Whether the run in the box came after the last change.
+        self._run_came_last = False
         self._shown_id = ""
         self._undo_hint = self.ui.undoButton.toolTip
         self._observed, self._observed_scene = slicer.util.VTKObservationMixin(), slicer.util.VTKObservationMixin()
         self._gather = qt.QTimer()
         self._gather.setSingleShot(True)
         self._gather.setInterval(GATHER_MS)
-        self._gather.connect("timeout()", self._refresh)
+        self._gather.connect("timeout()", self._follow)
         self._segment_editor = EmbeddedSegmentEditor(self.ui.segmentEditorButton, self._segment_chosen_in_editor)
         self._table = LesionTable(self.ui.lesionTable, self._bring_views_to, self._selection_changed)
+        self._filter = WorklistFilter(self.ui, self._refresh)
+        self._view = ReadingView(self.ui, self._act)
         self._slider = ThresholdSlider(self.ui.thresholdSlider, self.ui.thresholdLabel, self._say)
+        self._actions = LesionActions(
+            self._table,
+            rows=self._all_rows,
+            reader=lambda: self._reader,
+            go_to=self._go_to,
+            refresh=self._refresh,
+            say=self._say,
+        )
         self._adding = AddButton(
             self.ui.addButton,
             target=lambda: (self._editor, self._reader),
@@ -64,41 +77,11 @@ class LesionPanel(Panel):
         )
         self._later_run = LaterRunBox(self.ui, self._act)
         self._focus = FocusWatch(self._keep_seconds)
-        self._connect()
+        self._controls = LesionControls(self.ui, self._actions, self._view, act=self._act, undo=self._undo)
+        self.ui.readerLineEdit.text = setting(READER_KEY, "")
+        self.ui.readerLineEdit.connect("editingFinished()", lambda: save_setting(READER_KEY, self._reader))
         self._observe_scene()
         self._refresh()
-
-    def _connect(self) -> None:
-        ui = self.ui
-        actions = (
-            (ui.acceptButton, lambda: self._decide(Status.ACCEPTED)),
-            (ui.rejectButton, lambda: self._decide(Status.REJECTED)),
-            (ui.reopenButton, lambda: self._decide(Status.NEW)),
-            (ui.splitButton, self._split),
-            (ui.mergeButton, self._merge),
-            (ui.deleteButton, self._delete),
-            (ui.undoButton, self._undo),
-            (ui.redoButton, self._redo),
-        )
-        for button, action in actions:
-            button.connect("clicked()", lambda action=action: self._act_by_button(action))
-        ui.rulersCheckBox.connect("toggled(bool)", lambda on: self._act(self._update_rulers))
-        ui.surfaceCheckBox.connect("toggled(bool)", lambda on: self._act(lambda: self._show_surfaces(on)))
-        ui.readerLineEdit.text = setting(READER_KEY, "")
-        ui.readerLineEdit.connect("editingFinished()", lambda: save_setting(READER_KEY, self._reader))
-        keys = (
-            ("N", lambda: self._step(1)),
-            ("P", lambda: self._step(-1)),
-            ("A", lambda: ui.acceptButton.click()),
-            ("R", lambda: ui.rejectButton.click()),
-            ("O", lambda: ui.reopenButton.click()),
-        )
-        self._shortcuts = []
-        for key, action in keys:
-            shortcut = qt.QShortcut(qt.QKeySequence(key), self.widget)
-            shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
-            shortcut.connect("activated()", action)
-            self._shortcuts.append(shortcut)
 
     def _observe_scene(self) -> None:
         scene = slicer.mrmlScene
@@ -127,7 +110,7 @@ class LesionPanel(Panel):
         if segmentation_node is not None:
             before = slicer.mrmlScene.GetNodeByID(self._shown_id) if self._shown_id else None
             self._shown_id = segmentation_node.GetID()
-            self._editor = LesionEditor(segmentation_node, self._segment_editor.widget)
+            self._editor = self._actions.editor = LesionEditor(segmentation_node, self._segment_editor.widget)
             self._lesions = LesionList(segmentation_node)
             try:
                 volume_node = volume_of(segmentation_node)
@@ -143,10 +126,13 @@ class LesionPanel(Panel):
                 segmentation.SourceRepresentationModified,
             ):
                 self._observed.addObserver(segmentation, event, self._changed)
-            self.ui.surfaceCheckBox.blockSignals(True)
-            self.ui.surfaceCheckBox.checked = has_surfaces(segmentation_node)
-            self.ui.surfaceCheckBox.blockSignals(False)
+        self._view.show(segmentation_node)
         self._refresh()
+
+    def arrive(self) -> None:
+        """Bring the views to the first lesion of the list, as after a run."""
+        if self._table.ids:
+            self._go_to(self._table.ids[0])
 
     def offer_run(self, later_node: Any) -> None:
         """Show a new run of the same CT beside the review; until something is changed, Undo takes it away again."""
@@ -161,15 +147,18 @@ class LesionPanel(Panel):
     def enter(self) -> None:
         """The module is shown."""
         self._segment_editor.enter()
+        self._controls.keys.enter()
         self._focus.enter()
 
     def exit(self) -> None:
         """Another module is shown."""
         self._adding.stop()
+        self._controls.keys.exit()
         self._segment_editor.exit()
         self._focus.exit()
 
     def close(self) -> None:
+        self._controls.keys.exit()
         self._focus.exit()
         self._let_go()
         self._observed_scene.removeObservers()
@@ -184,17 +173,17 @@ class LesionPanel(Panel):
         self._adding.stop()
         self._slider.show(None, None)
         self._focus.look_at(None)
+        self._view.show(None)
         self._gather.stop()
         self._observed.removeObservers()
         self._later_run.close()
         self._segment_editor.show(None, None)
-        if self.segmentation_node is not None and self.segmentation_node.GetScene() is not None:
-            hide_rulers(self.segmentation_node)
         if self._editor is not None:
             self._editor.close()
         self._table.show_rows((), {})
-        self.segmentation_node = self._editor = self._lesions = None
-        self._jumped = self._run_came_last = False
+        self.segmentation_node = self._editor = self._lesions = self._actions.editor = None
+        self._actions.seen = set()
+        self._run_came_last = False
         self._say("")
 
     # What the panel shows.
@@ -204,44 +193,51 @@ class LesionPanel(Panel):
         if not self._gather.active:
             self._gather.start()
 
+    def _follow(self) -> None:
+        """Show what somebody else has changed, such as the editor's own keys for undo."""
+        before = self._all_rows()
+        self._refresh()
+        if self._segment_editor.can_redo:
+            # There is something to do again: a step was taken back.
+            self._actions.tell_changes(before, _("Undo or redo"))
+
     def _refresh(self) -> None:
         self._gather.stop()
-        rows: Sequence = ()
-        if self.segmentation_node is not None and self._lesions is not None:
+        node, lesions = self.segmentation_node, self._lesions
+        if node is not None and lesions is not None:
             try:
+                lesions.update()
                 # Undo by the editor's own keys brings states back and forth too.
-                show_by_status(self.segmentation_node)
-                self._lesions.update()
-                rows = self._lesions.rows
+                show_by_status(node)
                 self._later_run.refresh()
             except InputError as error:
                 self._say(str(error))
-        segmentation = self.segmentation_node.GetSegmentation() if rows else None
-        self._table.show_rows(
-            rows, {row["segment"]: segmentation.GetSegment(row["segment"]).GetColor() for row in rows} if segmentation else {}
-        )
-        self.ui.summaryLabel.text = summary_text(self._table.rows)
+        rows = self._filter.listed(self._all_rows())
+        ids = [str(row["segment"]) for row in rows]
+        self._table.show_rows(rows, {each: node.GetSegmentation().GetSegment(each).GetColor() for each in ids})
+        self.ui.summaryLabel.text = summary_of(node, self._all_rows(), len(self._all_rows()) - len(rows))
+        self.ui.summaryLabel.visible = bool(self.ui.summaryLabel.text)
         self._selection_changed()
+
+    def _all_rows(self) -> list[Row]:
+        return [] if self._lesions is None else self._lesions.rows
 
     def _selection_changed(self) -> None:
         current, selected = self._table.current, self._table.selected
         if current is not None:
             self._segment_editor.select(current)
         single = selected[0] if len(selected) == 1 else None
-        self._slider.show(self._editor, single)
-        self._update_rulers_quietly()
-        self._enable_buttons(selected)
-
-    def _enable_buttons(self, selected: list[str]) -> None:
-        ui, under_review = self.ui, self._editor is not None
-        possible = possible_actions([row for row in self._table.rows if row["segment"] in selected])
-        for action in get_args(Action):
-            getattr(ui, f"{action}Button").enabled = action in possible
-        ui.undoButton.enabled = under_review and (self._run_came_last or self._segment_editor.can_undo)
-        ui.undoButton.toolTip = _("Remove the new run") if self._run_came_last else self._undo_hint
-        ui.redoButton.enabled = under_review and self._segment_editor.can_redo
-        for widget in (ui.addButton, ui.rulersCheckBox, ui.surfaceCheckBox):
-            widget.enabled = under_review
+        self._slider.show(self._editor, single, self._lesions)
+        self._view.look_at(current, self._lesions)
+        self._controls.enable(
+            [row for row in self._table.rows if row["segment"] in selected],
+            under_review=self._editor is not None,
+            can_undo=self._run_came_last or self._segment_editor.can_undo,
+            can_redo=self._segment_editor.can_redo,
+        )
+        self.ui.undoButton.toolTip = _("Remove the new run") if self._run_came_last else self._undo_hint
+        row = next((row for row in self._table.rows if row["segment"] == current), None)
+        self.ui.detailLabel.text = "" if row is None else report_line(row)
 
     def _say(self, sentence: str) -> None:
         self.ui.statusLabel.text = sentence
@@ -251,17 +247,13 @@ class LesionPanel(Panel):
 
     def _act(self, action: Callable[[], None]) -> None:
         self._slider.end()
+        self._focus.keep()
         self._say("")
         try:
             action()
         except InputError as error:
             self._say(str(error))
         self._refresh()
-
-    def _act_by_button(self, action: Callable[[], None]) -> None:
-        self._act(action)
-        # Keys of the panel go on working where the button was disabled, or takes no focus, as on macOS.
-        self.ui.lesionTable.setFocus()
 
     @property
     def _reader(self) -> str:
@@ -273,99 +265,38 @@ class LesionPanel(Panel):
         self._bring_views_to(segment_id)
 
     def _bring_views_to(self, segment_id: str) -> None:
-        self._segment_editor.select(segment_id)
-        self._jumped = True
+        if self._lesions is None:
+            return
+        self._actions.seen.add(segment_id)
         self._focus.look_at(segment_id)
         self._say("")
         try:
-            jump_to_lesion(self.segmentation_node, segment_id)
+            self._view.arrive(segment_id, self._lesions)
         except InputError as error:
             self._say(str(error))
         self._selection_changed()
 
-    def _step(self, step: Literal[1, -1]) -> None:
-        current = self._table.current
-        # At first a lesion is selected that nobody has seen yet.
-        goal = neighbour(self._table.ids, current, step) if self._jumped else current
-        if goal is not None:
-            self._go_to(goal)
-
     def _segment_chosen_in_editor(self, segment_id: str) -> None:
-        current = self._table.current
+        current, segmentation = self._table.current, self.segmentation_node and self.segmentation_node.GetSegmentation()
+        there = [each for each in self._table.ids if segmentation is not None and segmentation.GetSegment(each) is not None]
         # Where the current lesion has gone, the editor turns to the first one by itself, and the table to the next.
-        if current in (None, segment_id) or not self._is_there(current) or not self._is_there(segment_id):
+        if current == segment_id or current not in there or segment_id not in there:
             return
         self._table.select(segment_id)
-        self._focus.look_at(segment_id if self._jumped else None)
+        self._focus.look_at(segment_id if self._actions.seen else None)
         # In the middle of an undo the segments are not yet what they will be.
         self._gather.start()
-
-    def _is_there(self, segment_id: str) -> bool:
-        node = self.segmentation_node
-        return node is not None and segment_id in self._table.ids and node.GetSegmentation().GetSegment(segment_id) is not None
-
-    def _decide(self, status: Status) -> None:
-        if self._editor is None:
-            return
-        self._focus.keep()
-        chosen, current = self._table.selected, self._table.current
-        others = [{**row, "status": status} if row["segment"] in chosen else row for row in self._table.rows]
-        self._editor.decide(chosen, status, self._reader)
-        following = next_new(others, current)
-        if status != Status.NEW:
-            if following is not None:
-                self._go_to(following)
-            else:
-                self._say(_("No lesion is new any more."))
-
-    def _split(self) -> None:
-        if self._editor is not None:
-            split_lesion(self._editor, self._table.selected[0])
-
-    def _merge(self) -> None:
-        if self._editor is not None:
-            kept = merge_lesions(self._editor, self._table.selected)
-            self._refresh()
-            self._go_to(kept)
-
-    def _delete(self) -> None:
-        if self._editor is not None:
-            delete_lesion(self._editor, self._table.selected[0])
 
     def _undo(self) -> None:
         if self._run_came_last:
             self._run_came_last = False
             self._later_run.remove()
-        elif self._editor is not None:
-            self._editor.undo()
-
-    def _redo(self) -> None:
-        if self._editor is not None:
-            self._editor.redo()
+        else:
+            self._actions.undo()
 
     def _added(self, segment_id: str) -> None:
         self._refresh()
         self._go_to(segment_id)
-
-    def _update_rulers(self) -> None:
-        if self.segmentation_node is None:
-            return
-        current = self._table.current
-        if self.ui.rulersCheckBox.checked and current is not None:
-            show_rulers(self.segmentation_node, current)
-        else:
-            hide_rulers(self.segmentation_node)
-
-    def _update_rulers_quietly(self) -> None:
-        try:
-            self._update_rulers()
-        except InputError:
-            # A lesion without voxels, which its row shows.
-            hide_rulers(self.segmentation_node)
-
-    def _show_surfaces(self, on: bool) -> None:
-        if self.segmentation_node is not None:
-            show_surfaces(self.segmentation_node, on)
 
     def _keep_seconds(self, segment_id: str, seconds: float) -> None:
         node = self.segmentation_node

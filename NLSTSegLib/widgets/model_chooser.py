@@ -14,8 +14,8 @@ from slicer.i18n import tr as _
 from NLSTSegLib.errors import ModelError, as_sentence
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, BrokenModel, ModelFiles, broken_models, list_models
 from NLSTSegLib.models.card import ModelCard
-from NLSTSegLib.models.figures import measured_lines
 from NLSTSegLib.models.store import add_model, model_path, models_at, remove_model, weights_hash
+from NLSTSegLib.widgets.fitting import lay_out
 from NLSTSegLib.widgets.settings import save_setting, setting
 
 ACCEPTED = "acceptedModels"
@@ -34,6 +34,7 @@ class ModelChooser:
         ui.addModelFolderButton.connect("clicked()", self._add_folder)
         ui.addModelFileButton.connect("clicked()", self._add_file)
         ui.removeModelButton.connect("clicked()", self._remove)
+        lay_out(ui.modelButtons, [ui.addModelFolderButton, ui.addModelFileButton, ui.removeModelButton], most_columns=3)
         self._list(setting("model", DEFAULT_MODEL))
 
     @property
@@ -102,6 +103,7 @@ class ModelChooser:
         ui.modelCardButton.visible = self.card is not None
         if self.card is not None:
             ui.modelCardLabel.text = _card_html(self.card)
+            ui.modelDetailsLabel.text = _details_html(self.card)
             ui.modelCardButton.collapsed = self._is_accepted
         ui.acceptModelButton.visible = self.card is not None and not self._fault and not self._is_accepted
         ui.removeModelButton.enabled = model is not None and model.origin == "installed"
@@ -179,19 +181,43 @@ def _title(model: ModelFiles | BrokenModel) -> str:
         return _("{name} (cannot be used)").format(name=model.name)
     size_mb = model.weights.stat().st_size / 1e6 if model.weights.is_file() else 0.0
     text = _("{name} {version} ({size:.1f} MB)") if model.origin == "bundled" else _("{name} {version} ({size:.1f} MB, yours)")
-    return text.format(name=model.card.name, version=model.card.version, size=size_mb)
+    text = text.format(name=model.card.name, version=model.card.version, size=size_mb)
+    return f"{model.card.title}: {text}" if model.card.title else text
 
 
 def _card_html(card: ModelCard) -> str:
     """What a reader must know before the first use; the texts of a card are not trusted."""
-    lines = [f"<b>{html.escape(card.intended_use)}</b>", html.escape(card.description)]
+    lines = [f"<b>{html.escape(card.intended_use)}</b>", f"<b>{html.escape(_('Licence'))}:</b> {html.escape(card.licence)}"]
+    measured = _measured_text(card.metrics.get("validation"))
+    return "".join(f"<p>{line}</p>" for line in [*lines, *([html.escape(measured)] if measured else [])])
+
+
+def _details_html(card: ModelCard) -> str:
+    """What it is and what it was made from."""
+    lines = [html.escape(card.description)]
     for heading, text in (
-        (_("Licence"), card.licence),
         (_("Trained on"), card.training_data),
         (_("Voxels"), card.spacing_note),
         (_("Attribution"), card.attribution),
     ):
         lines.append(f"<b>{html.escape(heading)}:</b> {html.escape(text)}")
-    measured = "".join(f"<li>{html.escape(line)}</li>" for line in measured_lines(card.metrics))
-    text = "".join(f"<p>{line}</p>" for line in lines)
-    return text + (f"<p><b>{html.escape(_('Measured'))}:</b></p><ul>{measured}</ul>" if measured else "")
+    return "".join(f"<p>{line}</p>" for line in lines)
+
+
+def _measured_text(validation: Any) -> str:
+    """The figures that a reader asks for, of patients that were not trained on; "" where the card has none of them."""
+    if not isinstance(validation, dict):
+        return ""
+    parts = []
+    for key, text in (
+        ("lesions_found", _("{value:.0%} of the lesions found")),
+        ("marks_outside_per_case", _("{value:.2g} other marks a case")),
+        ("dice", _("Dice {value:.2f}")),
+    ):
+        figure = validation.get(key)
+        value = figure.get("value") if isinstance(figure, dict) else figure
+        if isinstance(value, int | float):
+            parts.append(text.format(value=value))
+    patients = validation.get("patients")
+    where = _("On {number} patients that were not trained on: ").format(number=patients) if isinstance(patients, int) else ""
+    return where + ", ".join(parts) if parts else ""

@@ -30,7 +30,10 @@ DIAGNOSTICS_FILE = "NLSTSeg-last-run.txt"
 
 
 class RunPanel(Panel):
-    """Runs what ``request`` gives, a CT and options, after ``prepare``; hands the segmentation to ``on_result``.
+    """Runs what ``request`` gives, a CT and options, after ``prepare``; hands segmentation and CT to ``on_result``.
+
+    What came of a run is said while its CT is the one of ``request``. The result of another one waits: a button says that it
+    is ready, and hands the CT to ``on_show``.
 
     ``reasons`` are whole sentences why no run is possible now. ``prepare`` may ask the user and takes its time; it raises
     :class:`NLSTSegError` where the run cannot begin. All of it runs on the main thread, the work in a child process.
@@ -41,11 +44,17 @@ class RunPanel(Panel):
         reasons: Callable[[], list[str]],
         request: Callable[[], tuple[vtkMRMLScalarVolumeNode, RunOptions]],
         prepare: Callable[[], None],
-        on_result: Callable[[vtkMRMLSegmentationNode], None],
+        on_result: Callable[[vtkMRMLSegmentationNode, vtkMRMLScalarVolumeNode], None],
+        on_show: Callable[[vtkMRMLScalarVolumeNode], None],
     ) -> None:
         super().__init__("RunPanel")
-        self._reasons, self._request, self._prepare, self._on_result = reasons, request, prepare, on_result
+        self._reasons, self._request, self._prepare = reasons, request, prepare
+        self._on_result, self._on_show = on_result, on_show
         self._run: SceneRun | None = None
+        # Sentence and log of the last run of every CT, by the identifier of its node; "" is what belongs to none.
+        self._ends: dict[str, tuple[str, str | None]] = {}
+        self._ready_ids: list[str] = []
+        self._said: object = None
         self._is_preparing = self._is_closed = False
         self.diagnostics = ""
         self._times = RunTimes(self.refresh)
@@ -54,7 +63,8 @@ class RunPanel(Panel):
         self.ui.applyButton.connect("clicked()", self._apply)
         self.ui.cancelButton.connect("clicked()", self._cancel)
         self.ui.copyButton.connect("clicked()", self._copy)
-        self._show_end("", log=None)
+        self.ui.readyButton.connect("clicked()", self._show_ready)
+        self._show_end()
 
     @property
     def is_running(self) -> bool:
@@ -77,11 +87,20 @@ class RunPanel(Panel):
             self._times.measure(options)
         self.ui.estimateLabel.text = estimate
         self.ui.estimateLabel.visible = bool(estimate)
+        self._show_end()
 
     def stop(self, sentence: str) -> None:
         """Kill the run if there is one, and say ``sentence``. The scene stays as it is, nothing of the run is left."""
         if self._run is not None:
             self._leave(self._run, sentence, is_failed=False)
+
+    def forget(self, sentence: str) -> None:
+        """The scene is closed: stop the run, if there is one, for the reason ``sentence``, and forget all CTs."""
+        if self._run is not None:
+            self._leave(self._run, sentence, is_failed=False, volume_id="")
+        self._ends = {key: end for key, end in self._ends.items() if not key}
+        self._ready_ids = []
+        self._show_end()
 
     def close(self) -> None:
         """The panel goes away, and with it a run that is under way."""
@@ -94,7 +113,8 @@ class RunPanel(Panel):
             return
         self._times.stop()
         self._is_preparing = True
-        self._show_end("", log=None)
+        self._ends.pop("", None)
+        self._ends.pop(self._chosen_id, None)
         self.refresh()
         names: list[str] = []
         try:
@@ -109,7 +129,7 @@ class RunPanel(Panel):
                 self._run = SceneRun(volume_node, options)
         except NLSTSegError as error:
             self._keep_diagnostics(None, str(error), names)
-            self._show_end(str(error), log="")
+            self._ends[self._chosen_id] = str(error), ""
         else:
             if self._run is not None:
                 self._show_progress(self._run)
@@ -124,7 +144,7 @@ class RunPanel(Panel):
             return
         if not run.volume_is_there:
             sentence = _("The run was stopped, because the CT '{name}' is no longer in the scene.")
-            self._leave(run, sentence.format(name=run.volume_name), is_failed=False)
+            self._leave(run, sentence.format(name=run.volume_name), is_failed=False, volume_id="")
         elif run.child.update():
             self._finish(run)
         else:
@@ -143,17 +163,32 @@ class RunPanel(Panel):
         result = run.result
         assert result is not None, "a finished run has a result"
         self._times.learn(run.options, elapsed_s, result.seconds["total"], run.ct_facts.size_ijk)
-        self._leave(run, _end_text(result, elapsed_s), is_failed=False)
-        self._on_result(node)
+        if run.volume_node.GetID() != self._chosen_id:
+            self._ready_ids.append(run.volume_node.GetID())
+        self._leave(run, _end_text(run.volume_name, result, elapsed_s), is_failed=False)
+        self._on_result(node, run.volume_node)
 
-    def _leave(self, run: SceneRun, sentence: str, *, is_failed: bool) -> None:
-        """The run is over, however it ended."""
+    def _leave(self, run: SceneRun, sentence: str, *, is_failed: bool, volume_id: str | None = None) -> None:
+        """The run is over, however it ended; ``volume_id`` is that of its CT, "" where it is not in the scene any more."""
         self._timer.stop()
         self._run = None
         run.cancel()
         self._keep_diagnostics(run, sentence, [run.volume_name])
-        self._show_end(sentence, log=run.child.details if is_failed else None)
+        key = (run.volume_node.GetID() if run.volume_is_there else "") if volume_id is None else volume_id
+        self._ends[key] = sentence, run.child.details if is_failed else None
         self.refresh()
+
+    @property
+    def _chosen_id(self) -> str:
+        """Of the node of the CT that is chosen, "" for none."""
+        volume_node, _options = self._request()
+        return volume_node.GetID() if volume_node is not None and volume_node.GetScene() is not None else ""
+
+    def _show_ready(self) -> None:
+        volume_node = slicer.mrmlScene.GetNodeByID(self._ready_ids[0]) if self._ready_ids else None
+        if volume_node is not None:
+            self._on_show(volume_node)
+        self._show_end()
 
     def _cancel(self) -> None:
         self.stop(_("The run was cancelled; the scene is as it was."))
@@ -198,8 +233,19 @@ class RunPanel(Panel):
         self.ui.progressBar.maximum = 0 if child.stage == "start" else 1000
         self.ui.progressBar.value = round(1000 * child.fraction)
 
-    def _show_end(self, sentence: str, log: str | None) -> None:
-        """``log`` is ``None`` where there is nothing to look into."""
+    def _show_end(self) -> None:
+        """What came of the last run of the CT that is chosen, and which other CT has a result that waits."""
+        chosen_id, scene = self._chosen_id, slicer.mrmlScene
+        self._ready_ids = [each for each in self._ready_ids if each != chosen_id and scene.GetNodeByID(each) is not None]
+        self.ui.readyButton.visible = bool(self._ready_ids)
+        if self._ready_ids:
+            name = scene.GetNodeByID(self._ready_ids[0]).GetName()
+            self.ui.readyButton.text = _("{name} is ready: show").format(name=name)
+        # A log is None where there is nothing to look into.
+        sentence, log = self._ends.get(chosen_id) or ("", None)
+        if (sentence, log) == self._said:
+            return
+        self._said = sentence, log
         self.ui.statusLabel.text = sentence
         self.ui.statusLabel.visible = bool(sentence)
         self.ui.reportWidget.visible = log is not None
@@ -215,11 +261,12 @@ class RunPanel(Panel):
         return _("about {time} on this computer").format(time=duration_text(seconds))
 
 
-def _end_text(result: SavedResult, elapsed_s: float) -> str:
+def _end_text(ct_name: str, result: SavedResult, elapsed_s: float) -> str:
     count, time = len(result.lesions), duration_text(elapsed_s)
-    text = _("No lesions were found ({time}).") if count == 0 else _("{count} lesions were found ({time}).")
-    text = _("One lesion was found ({time}).") if count == 1 else text
-    lines = [text.format(count=count, time=time)]
+    number = {0: _("no lesions were found"), 1: _("one lesion was found")}.get(count, _("{count} lesions were found"))
+    options = _("threshold {threshold:g}, smallest volume {volume:g} mm³, {time}")
+    options = options.format(threshold=result.threshold, volume=result.min_volume_mm3, time=time)
+    lines = [f"{ct_name}: {number.format(count=count)} ({options})."]
     lines += [f"• {f.message} {f.fix}".strip() for f in result.findings if f.severity == "warning"]
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.scene.editor import LesionEditor
+from NLSTSegLib.scene.lesion_list import LesionList
 from NLSTSegLib.scene.threshold import ThresholdDrag
 
 STEPS = 100
@@ -37,7 +38,7 @@ class ThresholdSlider:
         slider.connect("valueChanged(int)", self._moved)
         slider.connect("sliderReleased()", self.end)
 
-    def show(self, editor: LesionEditor | None, segment_id: str | None) -> None:
+    def show(self, editor: LesionEditor | None, segment_id: str | None, lesions: LesionList | None = None) -> None:
         """Stand at the threshold of a lesion; for none, or one that cannot grow, be disabled and say why in the tooltip."""
         if self._drag is not None and (editor, segment_id) == (self._editor, self._segment_id):
             return
@@ -46,7 +47,8 @@ class ThresholdSlider:
         threshold, reason = None, _("Select one lesion to grow or shrink it.")
         if editor is not None and segment_id is not None:
             try:
-                threshold = ThresholdDrag(editor, segment_id).threshold
+                regions, proposals = (lesions.regions, lesions.proposals) if lesions else (None, None)
+                threshold = ThresholdDrag(editor, segment_id, regions, proposals).threshold
             except InputError as error:
                 reason = str(error)
         self._slider.enabled = threshold is not None

@@ -52,9 +52,9 @@ What passes here and may fail in Slicer
     and 6, when and how often signals fire: test end states. Qt's enum values are no integers here.
 
 What is not here
-    A main window (``slicer.util.mainWindow()`` is None), 3D views, Segment Editor effects (edit with
-    ``vtkSlicerSegmentEditorLogic``), ``slicer.parameterNodeWrapper``, ``slicer.packaging``, other scripted modules
-    (``SampleData``, ``PyTorchUtils``), panels of Slicer's own modules, translations.
+    The main window's bars and docks (``slicer.util.mainWindow()`` is the window of an opened module), 3D views, Segment
+    Editor effects (edit with ``vtkSlicerSegmentEditorLogic``), ``slicer.parameterNodeWrapper``, ``slicer.packaging``, other
+    scripted modules (``SampleData``, ``PyTorchUtils``), panels of Slicer's own modules, translations.
 
 Another widget: a class in ``ctk_widgets.py`` or ``mrml_widgets.py`` with the name of the real one, signals as
 :class:`PySide6.QtCore.Signal` (MRML nodes are ``object``), properties as :class:`PySide6.QtCore.Property`, and otherwise only

@@ -25,6 +25,9 @@ SYSTEM_PACKAGES = (
 )
 """Debian packages that Qt and offscreen drawing need; ``.ci/system-packages.sh`` installs them."""
 
+MAIN_WINDOW = "qSlicerMainWindow"
+"""Name of the window that ``slicer.util.mainWindow()`` finds."""
+
 PANEL_SIZE = (480, 900)
 """Width and height of a module's panel in pixels."""
 
@@ -130,7 +133,7 @@ def open_module(path: str | os.PathLike[str]) -> Any:
 
         _show_in_window(load_module(str(Path(path).resolve())))
     widget = slicer.util.getModuleWidget(name)
-    if slicer.util.mainWindow():
+    if inside_slicer() and slicer.util.mainWindow():
         slicer.util.selectModule(name)
     elif not widget.parent.isEntered:
         widget.parent.enter()
@@ -146,6 +149,7 @@ def _show_in_window(module: Any) -> None:
     if module.window is not None:
         return
     module.window = window = QtWidgets.QWidget()
+    window.setObjectName(MAIN_WINDOW)
     scroll, views = QtWidgets.QScrollArea(), QtWidgets.QVBoxLayout()
     scroll.setWidgetResizable(True)
     scroll.setMinimumWidth(PANEL_SIZE[0])
@@ -263,6 +267,29 @@ def press_key(widget: Any, key: str, modifiers: str = "") -> None:
     QtTest.QTest.qWaitForWindowActive(widget.window())
     QtTest.QTest.keyClick(widget, pressed.key(), pressed.keyboardModifiers())
     process_events()
+
+
+@contextmanager
+def held_key(widget: Any, key: str) -> Iterator[None]:
+    """Hold a key during the block while ``widget`` has the focus.
+
+    Raises :class:`unittest.SkipTest` inside Slicer, which has no such means.
+    """
+    if inside_slicer():
+        raise SkipTest("Slicer's Python cannot press keys")
+    from PySide6 import QtGui, QtTest
+
+    pressed = QtGui.QKeySequence(key)[0]
+    widget.window().activateWindow()
+    widget.setFocus()
+    QtTest.QTest.qWaitForWindowActive(widget.window())
+    QtTest.QTest.keyPress(widget, pressed.key())
+    process_events()
+    try:
+        yield
+    finally:
+        QtTest.QTest.keyRelease(widget, pressed.key())
+        process_events()
 
 
 def click_slice(view: str, ras_mm: tuple[float, float, float]) -> None:

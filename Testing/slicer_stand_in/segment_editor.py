@@ -336,9 +336,10 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             name = button.widget().text
             self.setActiveEffectByName("" if self.activeEffect() and self.activeEffect().objectName == name else name)
 
-    def installKeyboardShortcuts(self, parent: Any) -> None:
-        """In ``parent``, the main window."""
+    def installKeyboardShortcuts(self, parent: Any = None) -> None:
+        """In ``parent``, or in the main window."""
         self.uninstallKeyboardShortcuts()
+        parent = parent or slicer.util.mainWindow()
         actions: dict[str, Callable[[], None]] = {
             "Escape": lambda: None if self.readOnly else self.setActiveEffect(None),
             "Z": self.undo,

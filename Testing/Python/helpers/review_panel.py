@@ -17,7 +17,7 @@ from slicer_stand_in.case import ModuleTestCase
 LATER = LARGE, NEIGHBOUR._replace(radius_mm=4.6), FAINT._replace(peak=1.0)
 """What a later run sees: the first lesion as before, the second larger, not the third, and one more."""
 
-NAME, STATUS, SCORE, VOLUME, AXES, DENSITY = range(6)
+NAME, STATUS, SCORE, DIAMETER, VOLUME, PLACE, AXES, DENSITY = range(8)
 """Columns of the table."""
 
 
@@ -54,6 +54,9 @@ class PanelTestCase(ModuleTestCase):
         window = qt.QWidget()
         column = qt.QVBoxLayout(window)
         column.addWidget(widget)
+        if not self.windows:
+            window.name = host.MAIN_WINDOW
+            self.addCleanup(setattr, window, "name", "")
         window.resize(480, 900)
         window.show()
         self.windows.append(window)
@@ -75,13 +78,16 @@ class PanelTestCase(ModuleTestCase):
     def row_of(self, name: str) -> int:
         return self.column().index(name)
 
+    def volume_mm3(self, name: str) -> int:
+        return next(row["volume_mm3"] for row in self.panel._table.rows if row["lesion"] == name)
+
     def selected(self) -> list[str]:
         rows = {item.row() for item in self.ui.lesionTable.selectedItems()}
         return [self.cell(row, NAME) for row in sorted(rows)]
 
     def statuses(self) -> list[str]:
-        """Of the lesions by name, without the signs."""
-        return [self.cell(row, STATUS).split()[1] for row in np.argsort(self.column())]
+        """Of the lesions by name, in words."""
+        return [self.ui.lesionTable.item(row, STATUS).toolTip() for row in np.argsort(self.column())]
 
     # What a reader does.
 

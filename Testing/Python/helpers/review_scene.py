@@ -10,9 +10,11 @@ from helpers.mrml_host import MrmlTestCase
 from helpers.mrml_nodes import add_volume, ras_from_ijk, world_from_node
 from NLSTSegLib.lesions.find import find_lesions
 from NLSTSegLib.pipeline import SegmentationResult
+from NLSTSegLib.review.case import ReviewedLesion
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.review import start_review
 from NLSTSegLib.scene.segmentations import segmentation_from_result
+from NLSTSegLib.scene.sizes import reviewed_lesions
 from NLSTSegLib.volume.ct import CtVolume, to_canonical
 
 FLIPPED = oblique_direction((1, 0, 2), (1, -1, -1))
@@ -91,6 +93,11 @@ def voxels_of(segmentation_node, shape_kji: tuple[int, int, int]) -> dict[str, n
             whole[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1] = part > 0
         found[segment_id] = whole
     return found
+
+
+def lesion_of(segmentation_node, segment_id: str) -> ReviewedLesion:
+    """One of the lesions as they are now."""
+    return next(each for each in reviewed_lesions(segmentation_node) if each.segment_id == segment_id)
 
 
 def tags_of(segmentation_node, segment_id: str) -> dict[str, str]:

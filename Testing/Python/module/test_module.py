@@ -96,6 +96,7 @@ class JourneyTest(WholeModuleTestCase):
         node = self.run_on(ct)
         self.assertEqual(len(self.rows), len(LESIONS))
         self.assertIs(self.widget.segmentations.widget.currentNode(), node)
+        self.assertTrue(self.widget.inputSection.collapsed, "the table takes its place")
         # The largest is selected; its centre is where the chest has it.
         lesions = self.widget.lesions
         first = self.rows[0]
@@ -105,7 +106,8 @@ class JourneyTest(WholeModuleTestCase):
         host.click(lesions.ui.rejectButton)
         host.process_events(until=lambda: "rejected" in lesions.ui.summaryLabel.text)
         self.assertEqual([row["status"] for row in self.rows], ["accepted", "rejected", "new"])
-        self.talk.answer(str(self.folder))
+        self.assertEqual([row["side"] for row in self.rows], ["right", "left", "left"])
+        self.talk.answer(True, str(self.folder))
         host.click(self.widget.export.ui.reviewButton)
         written = sorted(path.name for path in next(self.folder.glob("*lesions*")).iterdir())
         self.assertEqual(written, ["audit.csv", "labels.nii.gz", "lesions.csv", "segmentation.seg.nrrd"])
@@ -117,6 +119,19 @@ class JourneyTest(WholeModuleTestCase):
         self.assertIs(self.widget.lesions.segmentation_node, node)
         self.assertTrue(self.widget.lesions.ui.laterRunBox.isVisible())
         self.assertEqual(self.rows[0]["status"], "accepted")
+
+    def test_options_that_are_not_the_models_own_are_said_beside_apply_and_taken_back_by_a_click(self):
+        self.choose_ct(self.add_ct())
+        self.choose_model()
+        run, inputs = self.widget.run.ui, self.widget.input.ui
+        self.assertFalse(run.ownOptionsLabel.isVisible() or run.modelsOwnButton.isVisible())
+        inputs.minimumVolumeSpinBox.value = 90000
+        inputs.thresholdSpinBox.value = 0.9
+        self.assertEqual(run.ownOptionsLabel.text, "Not the model's own: threshold 0.90, smallest lesion 90000 mm³")
+        host.click(run.modelsOwnButton)
+        options = self.widget.input.options()
+        self.assertEqual((options.threshold, options.min_volume_mm3), (None, None))
+        self.assertFalse(run.modelsOwnButton.isVisible())
 
     def test_a_second_run_replaces_the_view_of_an_untouched_one_and_keeps_it(self):
         first = self.run_on(self.add_ct())
@@ -140,6 +155,52 @@ class TwoCtsTest(WholeModuleTestCase):
         self.choose_ct(self.add_ct("third"))
         self.assertIsNone(selector.currentNode())
         self.assertIsNone(self.widget.lesions.segmentation_node)
+
+    def test_result_of_another_ct_waits_and_nothing_of_it_is_shown_before(self):
+        one, other = self.add_ct("one"), self.add_ct("other", (0.0, 0.0, 40.0))
+        of_other = self.run_on(other)
+        lesions, run = self.widget.lesions, self.widget.run.ui
+        self.choose_ct(one)
+        self.assertNotIn("other", run.statusLabel.text + lesions.ui.summaryLabel.text)
+        host.click(run.applyButton)
+        self.choose_ct(other)
+        host.process_events(until=lambda: not self.widget.run.is_running)
+        self.assertIs(lesions.segmentation_node, of_other)
+        self.assertIn("other: 3 lesions were found", run.statusLabel.text)
+        self.assertEqual(run.readyButton.text, "one is ready: show")
+        shown = self.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode().GetBackgroundVolumeID()
+        self.assertEqual(shown, other.GetID())
+        host.click(run.readyButton)
+        self.assertIs(self.widget.input.volume_node, one)
+        self.assertIn("one: 3 lesions were found", run.statusLabel.text)
+        self.assertIn("one: 3 lesions: 3 new", lesions.ui.summaryLabel.text)
+        self.assertFalse(run.readyButton.isVisible() or of_other.GetDisplayNode().GetVisibility())
+        host.click(lesions.ui.acceptButton)
+        self.assertEqual(self.rows[0]["status"], "accepted", "the first lesion is shown")
+
+    def test_later_run_that_ends_while_another_ct_is_read_comes_beside_the_touched_review(self):
+        one, other = self.add_ct("one"), self.add_ct("other", (0.0, 0.0, 40.0))
+        touched = self.run_on(one)
+        host.click(self.widget.lesions.ui.acceptButton)
+        host.click(self.widget.run.ui.applyButton)
+        self.choose_ct(other)
+        host.process_events(until=lambda: not self.widget.run.is_running)
+        for _ in range(2):
+            self.choose_ct(one)
+            self.assertIs(self.widget.lesions.segmentation_node, touched)
+            self.assertEqual(self.rows[0]["status"], "accepted")
+            self.assertTrue(self.widget.lesions.ui.laterRunBox.isVisible())
+            self.choose_ct(other)
+
+    def test_sentence_on_a_result_goes_with_its_ct_and_with_the_scene(self):
+        self.run_on(self.add_ct("one"))
+        run, lesions = self.widget.run.ui, self.widget.lesions.ui
+        self.assertIn("one: 3 lesions were found (threshold 0.5, smallest volume 30 mm³", run.statusLabel.text)
+        self.choose_ct(self.add_ct("two"))
+        self.assertEqual((run.statusLabel.text, lesions.summaryLabel.text), ("", ""))
+        self.scene.Clear()
+        host.process_events()
+        self.assertEqual((run.statusLabel.text, lesions.summaryLabel.text), ("", ""))
 
     def test_a_segmentation_of_another_grid_is_refused_in_a_sentence(self):
         self.choose_ct(self.add_ct())

@@ -42,7 +42,7 @@ class TestThreshold(CorrectionTestCase):
             self.ui.thresholdSlider.value = value
             sizes.append(self.count("Lesion_01"))
             self.wait()
-            shown.append(int(self.cell(0, VOLUME)))
+            shown.append(self.volume_mm3("Lesion 01"))
         self.assertEqual(len(set(sizes)), 3)
         self.assertEqual(sizes, sorted(sizes))
         voxel_mm3 = self.ct.voxel_volume_mm3
@@ -268,7 +268,7 @@ class TestShape(CorrectionTestCase):
         self.paint("Lesion_03", (slice(29, 31), slice(52, 54), slice(22, 26)), value=False)
         self.assertEqual((self.column(VOLUME)[:2], self.column(AXES)[:2]), (before[0][:2], before[1][:2]))
         voxel_mm3 = self.ct.voxel_volume_mm3
-        self.assertEqual(self.cell(2, VOLUME), str(round(self.count("Lesion_03") * voxel_mm3)))
+        self.assertEqual(self.cell(2, VOLUME), f"{self.count('Lesion_03') * voxel_mm3:.0f} mm³")
         self.node.GetSegmentation().GetSegment("Lesion_03").SetName("Apex")
         self.node.GetSegmentation().AddEmptySegment("extra", "Extra")
         self.wait()
@@ -299,6 +299,7 @@ class TestShape(CorrectionTestCase):
             self.wait()
             states.append((self.voxels(), self.statuses()))
 
+        self.panel.arrive()
         host.click(self.ui.acceptButton)
         done()
         self.paint("Lesion_02", (slice(11, 14), slice(29, 31), slice(36, 40)))
@@ -320,6 +321,7 @@ class TestShape(CorrectionTestCase):
     def test_only_tools_that_correct_an_outline_are_offered_and_none_stays_on(self):
         import slicer
 
+        host.click(self.ui.segmentEditorButton)
         buttons = {each.text: each for each in slicer.util.findChildren(self.segment_editor, className="QToolButton")}
         self.assertLessEqual({"Paint", "Erase", "Scissors", "Draw", "Islands", "Smoothing"}, buttons.keys())
         self.assertNotIn("Threshold", buttons)
@@ -331,6 +333,10 @@ class TestShape(CorrectionTestCase):
 
 
 class TestSegmentEditor(CorrectionTestCase):
+    def setUp(self):
+        super().setUp()
+        host.click(self.ui.segmentEditorButton)
+
     def part(self, name: str):
         import slicer
 

@@ -49,8 +49,8 @@ class TestExportPanel(ModuleTestCase):
         self.addCleanup(self.window.close)
         self.addCleanup(self.panel.close)
 
-    def export_review(self) -> str:
-        self.talk.answer(str(self.folder))
+    def export_review(self, *answers: bool) -> str:
+        self.talk.answer(*(answers or (True,)), str(self.folder))
         host.click(self.ui.reviewButton)
         return self.ui.resultLabel.text
 
@@ -80,7 +80,7 @@ class TestExportPanel(ModuleTestCase):
         self.panel.show(self.node)
         text = self.export_review()
         folder = self.folder / "CT_ lesions"
-        self.assertEqual(text, f"The review (lesions: 2, rejected or empty: 1) is in {folder}")
+        self.assertEqual(text, f"The review (lesions: 2, undecided: 1, rejected or empty: 1) is in {folder}")
         self.assertTrue(self.ui.resultLabel.visible)
         self.assertEqual(
             {path.name for path in folder.iterdir()}, {"labels.nii.gz", "lesions.csv", "audit.csv", "segmentation.seg.nrrd"}
@@ -91,15 +91,42 @@ class TestExportPanel(ModuleTestCase):
         with open(folder / "audit.csv", newline="", encoding="utf-8") as file:
             rows = [(row["lesion"], row["status"], row["reader"]) for row in csv.DictReader(file)]
         self.assertEqual(rows, [("Lesion 01", "accepted", "Dr. A"), ("Lesion 02", "rejected", "Dr. A"), ("Lesion 03", "new", "")])
+        question = "1 of 3 lesions are undecided. Export them as they are? Every file says so."
+        self.assertEqual(self.talk.texts("question"), [question])
+        with open(folder / "lesions.csv", newline="", encoding="utf-8") as file:
+            self.assertEqual([row["status"] for row in csv.DictReader(file)], ["accepted", "rejected", "new"])
+        note = sitk.ReadImage(folder / "labels.nii.gz").GetMetaData("ITK_FileNotes")
+        self.assertEqual(note, "1 new (undecided), 1 accepted, 1 rejected")
+        header = (folder / "segmentation.seg.nrrd").read_bytes().partition(b"\n\n")[0]
+        self.assertEqual([header.count(b"NLSTSeg.Status:" + each) for each in (b"new", b"accepted", b"rejected")], [1, 1, 1])
+        self.assertFalse(self.ui.progressBar.visible)
+
+    def test_undecided_lesions_are_not_exported_against_the_readers_will(self):
+        self.panel.show(self.node)
+        self.talk.answer(False)
+        host.click(self.ui.reviewButton)
+        self.assertEqual((self.names(), self.ui.resultLabel.text), ([], ""))
+
+    def test_nothing_is_asked_where_all_are_decided_on_and_the_bar_moves(self):
+        self.editor.decide(["Lesion_03"], Status.ACCEPTED)
+        self.panel.show(self.node)
+        moved = []
+        self.ui.progressBar.connect("valueChanged(int)", moved.append)
+        self.talk.answer(str(self.folder))
+        host.click(self.ui.reviewButton)
+        self.assertEqual(self.talk.texts("question"), [])
+        self.assertEqual((moved, moved[-1]), (sorted(moved), 100))
+        self.assertGreater(len(moved), 4)
 
     def test_review_written_again_gets_a_folder_of_its_own(self):
         self.panel.show(self.node)
         self.export_review()
         before = {path: path.read_bytes() for path in self.folder.rglob("*.*")}
         self.editor.decide(["Lesion_03"], Status.REJECTED, "Dr. A")
-        self.assertEqual(
-            self.export_review(), f"The review (lesions: 1, rejected or empty: 2) is in {self.folder / 'CT_ lesions 2'}"
-        )
+        self.talk.answer(str(self.folder))
+        host.click(self.ui.reviewButton)
+        where = self.folder / "CT_ lesions 2"
+        self.assertEqual(self.ui.resultLabel.text, f"The review (lesions: 1, undecided: 0, rejected or empty: 2) is in {where}")
         self.assertEqual({path: path.read_bytes() for path in before}, before)
 
     def test_training_case_is_ct_and_mask(self):
@@ -132,7 +159,7 @@ class TestExportPanel(ModuleTestCase):
     def test_errors_are_one_sentence_and_the_panel_stays_usable(self):
         self.panel.show(self.node)
         (self.folder / "file").write_text("x")
-        self.talk.answer(str(self.folder / "file"))
+        self.talk.answer(True, str(self.folder / "file"))
         host.click(self.ui.reviewButton)
         self.assertRegex(self.ui.resultLabel.text, "cannot be made: .* is not a folder; choose another place$")
         self.assertTrue(self.panel.widget.enabled)
@@ -178,7 +205,7 @@ class TestInTheModule(ModuleTestCase):
         second.SetName("Second")
         for node in (second, first):
             widget.segmentations.widget.setCurrentNode(node)
-            self.talk.answer(str(folder))
+            self.talk.answer(True, str(folder))
             host.click(ui.reviewButton)
             self.assertIn(f"is in {folder / node.GetName()}", ui.resultLabel.text)
         self.scene.Clear()

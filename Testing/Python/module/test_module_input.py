@@ -321,10 +321,13 @@ class ModelTest(InputTestCase):
     def test_bundled_model_with_its_card(self):
         card = find_model(DEFAULT_MODEL).card
         self.assertEqual(len(self.titles()), len(list_models()))
-        self.assertRegex(self.titles()[0], rf"{DEFAULT_MODEL} {card.version} \([\d.]+ MB\)")
-        text = self.ui.modelCardLabel.text
-        for words in (card.intended_use, card.training_data, card.licence, card.attribution, card.description, "dice per lesion"):
-            self.assertIn(words, text)
+        self.assertRegex(self.titles()[0], rf"^{card.title and card.title + ': '}{DEFAULT_MODEL} {card.version} \([\d.]+ MB\)$")
+        for words in (card.intended_use, card.licence, "of the lesions found"):
+            self.assertIn(words, self.ui.modelCardLabel.text)
+        for words in (card.training_data, card.attribution, card.description):
+            self.assertIn(words, self.ui.modelDetailsLabel.text)
+        self.assertNotIn("seed", self.ui.modelCardLabel.text + self.ui.modelDetailsLabel.text)
+        self.assertTrue(self.ui.modelDetailsButton.collapsed)
         self.assertFalse(self.ui.modelCardButton.collapsed)
         self.assertFalse(self.ui.removeModelButton.enabled)
 

@@ -6,20 +6,22 @@ from unittest import mock
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from helpers.review_panel import AXES, DENSITY, NAME, SCORE, STATUS, VOLUME, PanelTestCase, host
+from helpers.review_panel import AXES, DENSITY, DIAMETER, NAME, PLACE, SCORE, STATUS, VOLUME, PanelTestCase, host
+from helpers.review_scene import lesion_of
 
 
 class TestTable(PanelTestCase):
     def test_it_shows_every_lesion_with_its_sizes_the_largest_first(self):
         from NLSTSegLib.review.case import lesion_row
-        from NLSTSegLib.scene.sizes import reviewed_lesion
 
         self.assertEqual(self.column(), ["Lesion 01", "Lesion 02", "Lesion 03"])
-        self.assertEqual(self.ui.summaryLabel.text, "3 lesions: 3 new")
-        row = lesion_row(reviewed_lesion(self.node, "Lesion_02"))
-        shown = [self.cell(1, column) for column in (STATUS, SCORE, VOLUME, AXES, DENSITY)]
+        self.assertEqual(self.ui.summaryLabel.text, "CT: 3 lesions: 3 new (threshold 0.5, smallest volume 0 mm³)")
+        row = lesion_row(lesion_of(self.node, "Lesion_02"))
+        shown = [self.cell(1, column) for column in (STATUS, SCORE, DIAMETER, VOLUME, PLACE, AXES, DENSITY)]
         axes = f"{row['long_axis_mm']:.1f} x {row['short_axis_mm']:.1f}"
-        self.assertEqual(shown, ["● new", f"{row['score']:.2f}", str(row["volume_mm3"]), axes, str(row["mean_hu"])])
+        numbers = [f"{row['score']:.2f}", f"{row['mean_diameter_mm']:.1f}", f"{row['volume_mm3']} mm³", str(row["slice"])]
+        self.assertEqual(shown, ["●", *numbers, axes, str(row["mean_hu"])])
+        self.assertGreater(row["volume_mm3"], 100)
 
     def test_swatch_has_the_colour_of_the_segment(self):
         import qt
@@ -34,7 +36,7 @@ class TestTable(PanelTestCase):
 
     def test_clicks_on_the_header_sort_and_turn_round(self):
         def numbers(column):
-            return [float(text) for text in self.column(column)]
+            return [float(text.split()[0]) * (1000 if text.endswith("ml") else 1) for text in self.column(column)]
 
         self.click_row("Lesion 02")
         self.click_header(VOLUME)
@@ -67,7 +69,7 @@ class TestTable(PanelTestCase):
 
     def test_nothing_is_shown_without_a_segmentation(self):
         self.panel.show(None)
-        self.assertEqual((self.column(), self.ui.summaryLabel.text), ([], "No lesions."))
+        self.assertEqual((self.column(), self.ui.summaryLabel.text, self.ui.detailLabel.text), ([], "", ""))
         for button in (
             self.ui.acceptButton,
             self.ui.deleteButton,
@@ -83,7 +85,22 @@ class TestDecisions(PanelTestCase):
     def visible(self, segment_id: str) -> bool:
         return bool(self.node.GetDisplayNode().GetSegmentVisibility(segment_id))
 
+    def test_lesion_that_was_not_shown_is_shown_before_it_is_accepted(self):
+        host.click(self.ui.acceptButton)
+        self.assertEqual((self.statuses(), self.selected()), (["new", "new", "new"], ["Lesion 01"]))
+        self.assert_views_at("Lesion_01")
+        self.assertEqual(self.ui.statusLabel.text, "Lesion 01 was not shown before: look at it, then accept it.")
+        host.click(self.ui.acceptButton)
+        self.assertEqual(self.statuses(), ["accepted", "new", "new"])
+        self.click_row("Lesion 03")
+        self.panel.show(None)
+        self.panel.show(self.node)
+        self.click_row("Lesion 02", "Shift+")
+        host.click(self.ui.acceptButton)
+        self.assertEqual(self.statuses(), ["accepted", "new", "new"], "shown before the panel went to another review")
+
     def test_accepting_goes_on_to_the_next_new_lesion(self):
+        self.panel.arrive()
         host.click(self.ui.acceptButton)
         self.assertEqual((self.statuses(), self.selected()), (["accepted", "new", "new"], ["Lesion 02"]))
         self.assert_views_at("Lesion_02")
@@ -91,8 +108,8 @@ class TestDecisions(PanelTestCase):
         host.click(self.ui.acceptButton)
         self.assertEqual(self.selected(), ["Lesion 02"], "round the end")
         host.click(self.ui.acceptButton)
-        self.assertEqual(self.ui.summaryLabel.text, "3 lesions: 3 accepted")
-        self.assertEqual(self.ui.statusLabel.text, "No lesion is new any more.")
+        self.assertIn("3 lesions: 3 accepted", self.ui.summaryLabel.text)
+        self.assertEqual(self.ui.statusLabel.text, "No lesion in the list is new any more.")
         self.assertFalse(self.ui.acceptButton.enabled)
 
     def test_rejected_lesion_is_hidden_and_grey_and_comes_back_when_reopened(self):
@@ -150,6 +167,7 @@ class TestDecisions(PanelTestCase):
         self.paint("Lesion_01", (slice(11, 13), slice(22, 24), slice(8, 11)))
         self.assertEqual(self.statuses(), ["edited", "new", "new"])
         self.assertFalse(self.ui.reopenButton.enabled)
+        self.panel.arrive()
         host.click(self.ui.acceptButton)
         self.assertEqual(self.statuses(), ["accepted", "new", "new"])
 
@@ -160,6 +178,7 @@ class TestDecisions(PanelTestCase):
         host.click(self.ui.settingsButton)
         self.ui.readerLineEdit.text = " Dr. Müller "
         host.press_key(self.ui.readerLineEdit, "Return")
+        self.panel.arrive()
         host.click(self.ui.acceptButton)
         self.assertEqual(lesion_state(self.node, "Lesion_01").reader, "Dr. Müller")
         other = LesionPanel()
@@ -191,29 +210,66 @@ class TestKeys(PanelTestCase):
     def test_keys_go_on_working_after_a_click_on_a_button(self):
         import qt
 
+        self.panel.arrive()
         for _ in range(3):
             host.click(self.ui.acceptButton)
         self.assertFalse(self.ui.acceptButton.enabled)
         host.press_key(qt.QApplication.focusWidget(), "N")
         self.assertEqual(self.selected(), ["Lesion 01"])
 
-    def test_keys_live_only_inside_the_panel_and_not_in_its_text_fields(self):
+    def test_keys_work_from_a_slice_view_after_the_grey_values_were_dragged_there(self):
+        import slicer
+
+        view = slicer.app.layoutManager().sliceWidget("Red")
+        self.windows[0].layout().addWidget(view)
+        self.addCleanup(view.setParent, None)
+        view.show()
+        self.press("N")
+        slicer.util.clickAndDrag(view, start=(20, 20), end=(60, 60), steps=3)
+        for key, wanted in (("A", ["accepted", "new", "new"]), ("R", ["accepted", "rejected", "new"])):
+            host.press_key(view.sliceView(), key)
+            self.assertEqual(self.statuses(), wanted)
+        host.press_key(view.sliceView(), "P")
+        self.assertEqual(self.selected(), ["Lesion 02"])
+        self.assert_views_at("Lesion_02")
+
+    def test_keys_are_those_of_the_main_window_and_not_of_its_text_fields_or_of_other_windows(self):
         import qt
 
-        beside, elsewhere = qt.QPushButton("beside"), qt.QPushButton("elsewhere")
-        self.windows[0].layout().addWidget(beside)
+        elsewhere = qt.QPushButton("elsewhere")
         self.show_in_window(elsewhere)
-        for outside in (beside, elsewhere):
-            for key in "NNA":
-                host.press_key(outside, key)
+        for key in "NNA":
+            host.press_key(elsewhere, key)
         host.click(self.ui.settingsButton)
         for key in "NAR":
             host.press_key(self.ui.readerLineEdit, key)
         self.assertEqual(self.ui.readerLineEdit.text.upper(), "NAR")
         self.assertEqual((self.selected(), self.statuses()), (["Lesion 01"], ["new", "new", "new"]))
+
+    def test_keys_are_gone_when_another_module_is_shown(self):
         self.press("N")
+        self.panel.exit()
+        self.press("N")
+        self.assertEqual(self.selected(), ["Lesion 01"])
+        self.panel.enter()
         self.press("N")
         self.assertEqual(self.selected(), ["Lesion 02"])
+
+    def test_another_shortcut_of_the_main_window_rests_meanwhile(self):
+        import qt
+
+        pressed = []
+        other = qt.QShortcut(qt.QKeySequence("N"), self.windows[0])
+        other.connect("activated()", lambda: pressed.append("other"))
+        self.panel.exit()
+        self.press("N")
+        self.panel.enter()
+        self.press("N")
+        self.assertEqual((pressed, self.selected()), (["other"], ["Lesion 01"]))
+        self.assert_views_at("Lesion_01")
+        self.panel.exit()
+        self.press("N")
+        self.assertEqual(pressed, ["other", "other"])
 
 
 class TestShown(PanelTestCase):

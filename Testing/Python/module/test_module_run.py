@@ -1,6 +1,7 @@
 """The run as a user sees it: Apply, progress, Cancel, errors, and a scene that changes meanwhile."""
 
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -68,7 +69,11 @@ class RunTestCase(ModuleTestCase):
         from NLSTSegLib.widgets.run_panel import RunPanel
 
         panel = RunPanel(
-            lambda: self.problems, lambda: (self.volume_node, self.options), lambda: self.prepare(), self.results.append
+            lambda: self.problems,
+            lambda: (self.volume_node, self.options),
+            lambda: self.prepare(),
+            lambda segmentation_node, volume_node: self.results.append(segmentation_node),
+            self.choose,
         )
         self.addCleanup(panel.close)
         self.window = qt.QWidget()
@@ -80,6 +85,10 @@ class RunTestCase(ModuleTestCase):
         self.window.show()
         panel.refresh()
         return panel
+
+    def choose(self, volume_node):
+        self.volume_node = volume_node
+        self.panel.refresh()
 
     def use_long_ct(self):
         self.volume_node = self.add_ct(long_ct())
@@ -128,7 +137,8 @@ class TestRun(RunTestCase):
         self.assertFalse(self.ui.applyButton.enabled)
         self.assertEqual(self.ui.applyButton.toolTip, "A run is under way.")
         self.wait(lambda: not self.panel.is_running)
-        self.assertRegex(self.ui.statusLabel.text, rf"^3 lesions were found \({DURATION}\)\.")
+        found = rf"^{re.escape(NAME)}: 3 lesions were found \(threshold 0\.5, smallest volume 30 mm³, {DURATION}\)\."
+        self.assertRegex(self.ui.statusLabel.text, found)
         (node,) = self.results
         self.assertEqual(node.GetSegmentation().GetNumberOfSegments(), 3)
         self.assertFalse(self.ui.progressWidget.visible)

@@ -42,8 +42,11 @@ class TestLaterRun(PanelTestCase):
         before = self.content()
         self.assertFalse(self.ui.laterRunBox.visible)
         later = self.offer()
-        self.assertEqual(self.ui.laterRunBox.title, "New run: 1 added, 1 changed, 1 gone")
-        self.assertEqual(self.listed(), ["Lesion 02: added", "Lesion 03: changes Lesion 02", "Lesion 03: gone from the new run"])
+        self.assertEqual(self.ui.laterRunLabel.text, "1 added, 1 changed, 1 gone")
+        self.assertEqual(
+            self.listed(),
+            ["added: 10.5 mm, 522 mm³, score 1.00, 10", "Lesion 02: now 9.5 mm, 404 mm³, score 0.98, 12", "Lesion 03: gone"],
+        )
         np.testing.assert_equal(self.content(), before)
         self.assertIs(self.panel.segmentation_node, self.node)
         self.assertFalse(later.GetDisplayNode().GetVisibility())
@@ -65,7 +68,7 @@ class TestLaterRun(PanelTestCase):
         host.click(self.ui.takeAddedButton)
         self.assertEqual(self.column(), ["Lesion 01", "Lesion 04", "Lesion 02", "Lesion 03"])
         np.testing.assert_array_equal(self.voxels()["Lesion_04"], self.voxels(later)["Lesion_02"])
-        self.assertEqual(self.ui.laterRunBox.title, "New run: 0 added, 1 changed, 1 gone")
+        self.assertEqual(self.ui.laterRunLabel.text, "0 added, 1 changed, 1 gone")
         self.assertFalse(self.ui.takeAddedButton.enabled or self.ui.takeSelectedButton.enabled)
         self.choose(0)
         host.click(self.ui.takeSelectedButton)
@@ -74,14 +77,14 @@ class TestLaterRun(PanelTestCase):
         host.click(self.ui.undoButton)
         host.click(self.ui.undoButton)
         np.testing.assert_equal(self.voxels(), before)
-        self.assertEqual(self.ui.laterRunBox.title, "New run: 1 added, 1 changed, 1 gone")
+        self.assertEqual(self.ui.laterRunLabel.text, "1 added, 1 changed, 1 gone")
 
     def test_reviewed_lesion_is_never_touched(self):
         self.click_row("Lesion 02")
         host.click(self.ui.acceptButton)
         before = self.content()
         self.offer()
-        self.assertIn("Lesion 03: changes Lesion 02, which was reviewed and stays", self.listed())
+        self.assertIn("Lesion 02 was reviewed and stays; now 9.5 mm, 404 mm³, score 0.98, 12", self.listed())
         self.choose(1)
         self.assertFalse(self.ui.takeSelectedButton.enabled)
         host.click(self.ui.takeAddedButton)
@@ -93,7 +96,7 @@ class TestLaterRun(PanelTestCase):
         self.offer()
         self.click_row("Lesion 02")
         host.click(self.ui.acceptButton)
-        self.assertIn("Lesion 03: changes Lesion 02, which was reviewed and stays", self.listed())
+        self.assertIn("Lesion 02 was reviewed and stays; now 9.5 mm, 404 mm³, score 0.98, 12", self.listed())
 
     def test_one_click_or_one_undo_takes_it_away(self):
         nodes, before = self.scene.GetNumberOfNodes(), self.content()
@@ -107,6 +110,7 @@ class TestLaterRun(PanelTestCase):
 
     def test_undo_after_an_edit_takes_back_the_edit_and_leaves_the_run(self):
         self.offer()
+        self.panel.arrive()
         host.click(self.ui.acceptButton)
         host.click(self.ui.undoButton)
         self.assertEqual(self.statuses(), ["new", "new", "new"])
@@ -117,7 +121,8 @@ class TestLaterRun(PanelTestCase):
         host.click(self.ui.showRunButton)
         self.panel.show(later)
         self.assertFalse(self.ui.laterRunBox.visible)
-        self.assertTrue(later.GetDisplayNode().GetVisibility() and later.GetDisplayNode().GetVisibility2DFill())
+        self.assertTrue(later.GetDisplayNode().GetVisibility() and later.GetDisplayNode().GetVisibility2DOutline())
+        self.assertEqual(later.GetDisplayNode().GetSliceIntersectionThickness(), 1)
         self.assertFalse(self.node.GetDisplayNode().GetVisibility())
 
     def test_run_of_another_ct_is_refused_in_the_panel(self):
@@ -148,15 +153,15 @@ class TestSaved(PanelTestCase):
 
         self.review()
         host.click(self.ui.rulersCheckBox)
-        shown = [self.column(column) for column in range(6)]
+        shown = [self.column(column) for column in range(8)]
         voxels, path = self.voxels(), self.temporary_folder() / "review.mrb"
         self.assertTrue(slicer.util.saveScene(str(path)))
         self.scene.Clear()
-        self.assertEqual((self.column(), self.ui.summaryLabel.text), ([], "No lesions."))
+        self.assertEqual((self.column(), self.ui.summaryLabel.text), ([], ""))
         slicer.util.loadScene(str(path))
         self.node, self.volume_node = slicer.util.getNode("CT lesions"), slicer.util.getNode("CT")
         self.panel.show(self.node)
-        self.assertEqual([self.column(column) for column in range(6)], shown)
+        self.assertEqual([self.column(column) for column in range(8)], shown)
         self.assertFalse(self.node.GetDisplayNode().GetSegmentVisibility("Lesion_02"))
         np.testing.assert_equal(self.voxels(), voxels)
         self.click_row("Lesion 03")
@@ -178,13 +183,13 @@ class TestSaved(PanelTestCase):
         from NLSTSegLib.scene.segmentation_file import write_segmentation_node
 
         tags, path = self.review(), self.temporary_folder() / "lesions.seg.nrrd"
-        shown = [self.column(column) for column in range(6)]
+        shown = [self.column(column) for column in range(8)]
         write_segmentation_node(self.node, path)
         self.panel.show(None)
         self.node = slicer.util.loadSegmentation(str(path), {})
         resume_review(self.node, self.volume_node)
         self.panel.show(self.node)
-        self.assertEqual([self.column(column) for column in range(6)], shown)
+        self.assertEqual([self.column(column) for column in range(8)], shown)
         self.assertEqual(tags_of(self.node, "Lesion_01")["NLSTSeg.Status"], tags["Lesion_01"]["NLSTSeg.Status"])
         self.assertFalse(self.node.GetDisplayNode().GetSegmentVisibility("Lesion_02"))
         self.assertIn("not in the scene", self.ui.thresholdSlider.toolTip)
@@ -210,7 +215,7 @@ class TestClosedScene(PanelTestCase):
     def assert_empty(self):
         host.process_events()
         self.assertIsNone(self.panel.segmentation_node)
-        self.assertEqual((self.column(), self.ui.summaryLabel.text), ([], "No lesions."))
+        self.assertEqual((self.column(), self.ui.summaryLabel.text), ([], ""))
         self.assertFalse(self.ui.laterRunBox.visible or self.ui.addButton.checked or self.ui.undoButton.enabled)
         self.assertIsNone(self.segment_editor.segmentationNode())
 

@@ -134,7 +134,7 @@ class TestTable(FolderTestCase):
         self.assertEqual(
             ",".join(header),
             "lesion,score,volume_mm3,equivalent_diameter_mm,long_axis_mm,short_axis_mm,mean_diameter_mm,mean_hu,"
-            "solid_volume_mm3,centroid_l_mm,centroid_p_mm,centroid_s_mm,slice",
+            "solid_volume_mm3,centroid_l_mm,centroid_p_mm,centroid_s_mm,slice,side,third",
         )
         self.assertEqual([row[0] for row in rows], ["Lesion 01", "Lesion 02", "Lesion 03"])
         volumes = [int(row[2]) for row in rows]
@@ -161,7 +161,7 @@ class TestTable(FolderTestCase):
         row = result.row(dataclasses.replace(lesion, score=0.0625, measurements=sizes))
         self.assertEqual(
             ",".join(map(str, row.values())),
-            "Lesion 01,0.063,3,2.3,5.5,0.1,2.7,0,0,-12.3,0.3,0.0,9",
+            "Lesion 01,0.063,3,2.3,5.5,0.1,2.7,0,0,-12.3,0.3,0.0,9,,",
         )
 
     def test_slice_counts_along_the_source_axis_that_runs_head_to_foot(self):

@@ -8,7 +8,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from helpers.review_scene import ReviewTestCase
+from helpers.review_scene import ReviewTestCase, lesion_of
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.review.case import lesion_row
 from NLSTSegLib.review.focus_clock import IDLE_S, FocusClock
@@ -16,7 +16,6 @@ from NLSTSegLib.review.state import Status
 from NLSTSegLib.review.worklist import counts, neighbour, next_new, possible_actions, sorted_rows
 from NLSTSegLib.scene.correction import delete_lesion
 from NLSTSegLib.scene.lesion_list import LesionList
-from NLSTSegLib.scene.sizes import reviewed_lesion
 
 
 def row(segment: str, status: str = "new", score: float | str = "", volume_mm3: int = 0) -> dict:
@@ -113,7 +112,7 @@ class LesionListTest(ReviewTestCase):
         self.assertEqual(self.list.update(), {"Lesion_01", "Lesion_02", "Lesion_03"})
         self.paint("Lesion_02", (slice(10, 14), slice(22, 26), slice(38, 44)))
         self.assertEqual(self.list.update(), {"Lesion_02"})
-        self.assertEqual(self.list.rows, [lesion_row(reviewed_lesion(self.node, each)) for each in self.voxels()])
+        self.assertEqual(self.list.rows, [lesion_row(lesion_of(self.node, each)) for each in self.voxels()])
         self.assertEqual(self.list.rows[1]["status"], "edited")
 
     def test_decisions_measure_nothing_again(self):

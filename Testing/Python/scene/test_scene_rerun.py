@@ -18,6 +18,7 @@ from helpers.review_scene import (
     ReviewTestCase,
     begin,
     ct_with_balls,
+    lesion_of,
     soft_probability,
     soft_result,
     tags_of,
@@ -28,7 +29,7 @@ from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
 from NLSTSegLib.scene.correction import delete_lesion
 from NLSTSegLib.scene.rerun import compare_runs, remove_run, take_over
 from NLSTSegLib.scene.review import lesion_state, probability_of, proposals_of, reviews_of
-from NLSTSegLib.scene.sizes import reviewed_case, reviewed_lesion
+from NLSTSegLib.scene.sizes import reviewed_case
 from NLSTSegLib.scene.threshold import ThresholdDrag
 from NLSTSegLib.volume.regions import Region
 
@@ -105,7 +106,7 @@ class RerunTest(ReviewTestCase):
         ThresholdDrag(self.editor, "Lesion_04").move(0.3)
         expected = soft_probability(self.ct, (LATER[2],)) / 255 > 0.3
         np.testing.assert_array_equal(self.voxels()["Lesion_04"], expected)
-        self.assertEqual(reviewed_lesion(self.node, "Lesion_04").proposal.voxels, found.sum())
+        self.assertEqual(lesion_of(self.node, "Lesion_04").proposal.voxels, found.sum())
 
     def test_what_a_reader_has_touched_is_never_replaced(self):
         for touch, word in (

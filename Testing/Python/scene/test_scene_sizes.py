@@ -13,7 +13,7 @@ import numpy as np
 from helpers.example_results import ct_with_spheres, oblique_direction, result_for
 from helpers.mrml_host import MrmlTestCase
 from helpers.mrml_nodes import add_transform, add_volume, rigid_motion, world_centroid_ras_mm, world_from_node
-from helpers.review_scene import FAINT, ReviewTestCase, begin, ct_with_balls, soft_result
+from helpers.review_scene import FAINT, ReviewTestCase, begin, ct_with_balls, lesion_of, soft_result
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.measure import Measurements
 from NLSTSegLib.review.case import lesion_row
@@ -22,7 +22,7 @@ from NLSTSegLib.review.worklist import sorted_rows
 from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
 from NLSTSegLib.scene.correction import delete_lesion
 from NLSTSegLib.scene.lesion_list import LesionList
-from NLSTSegLib.scene.sizes import measure_region, reviewed_lesion, reviewed_lesions
+from NLSTSegLib.scene.sizes import measure_region, reviewed_lesions
 from NLSTSegLib.scene.threshold import ThresholdDrag
 from NLSTSegLib.scene.views import hide_rulers, jump_to_lesion, show_rulers
 from NLSTSegLib.scene.voxels import segment_region
@@ -49,7 +49,7 @@ class MeasureTest(MrmlTestCase):
             result = result_for(ct)
             node = begin(result, add_volume(ct))
             for lesion in result.lesions:
-                sizes = reviewed_lesion(node, f"Lesion_{lesion.label:02d}").sizes
+                sizes = lesion_of(node, f"Lesion_{lesion.label:02d}").sizes
                 assert_same_sizes(self, sizes, lesion.measurements)
             self.scene.Clear()
 
@@ -81,7 +81,7 @@ class MeasureTest(MrmlTestCase):
         node = begin(soft_result(ct), add_volume(ct))
         node.GetSegmentation().AddEmptySegment("Empty", "Empty")
         self.assertEqual(segment_region(node, "Empty").voxels, 0)
-        lesion = reviewed_lesion(node, "Empty")
+        lesion = lesion_of(node, "Empty")
         self.assertIsNone(lesion.sizes)
         row = lesion_row(lesion)
         self.assertEqual((row["volume_mm3"], row["long_axis_mm"], row["counted"]), (0, "", 0))
@@ -106,7 +106,7 @@ class TableTest(ReviewTestCase):
         drag = ThresholdDrag(self.editor, "Lesion_01")
         for threshold in (0.2, 0.8):
             region = drag.move(threshold)
-            row = lesion_row(reviewed_lesion(self.node, "Lesion_01"))
+            row = lesion_row(lesion_of(self.node, "Lesion_01"))
             self.assertEqual(row["volume_mm3"], round(region.voxels * self.ct.voxel_volume_mm3))
             self.assertEqual(row["status"], "edited")
         self.assertLess(row["long_axis_mm"], before["Lesion_01"]["long_axis_mm"])
@@ -167,7 +167,7 @@ class RulerTest(ReviewTestCase):
         ThresholdDrag(self.editor, "Lesion_01").move(0.2)
         for segment_id in ("Lesion_01", "Lesion_03"):
             self.assertEqual(show_rulers(self.node, segment_id), rulers)
-            self.assert_on_axes(rulers, reviewed_lesion(self.node, segment_id).sizes)
+            self.assert_on_axes(rulers, lesion_of(self.node, segment_id).sizes)
         self.assertEqual(self.scene.GetNumberOfNodesByClass(LINES), 2)
 
     def test_hidden_rulers_leave_nothing_and_other_lines_stay(self):
@@ -220,12 +220,6 @@ class JumpTest(ReviewTestCase):
             axis = world_from_node(self.volume_node)[:3, :3] @ (self.result.canonical.direction_matrix[:, 2] * (-1, -1, 1))
             for n in range(2):
                 self.assertAlmostEqual(float((np.array(ruler.GetNthControlPointPositionWorld(n)) - point) @ axis), 0, places=6)
-
-    def test_lesion_is_selected_in_the_segment_editor(self):
-        parameters = self.scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
-        jump_to_lesion(self.node, "Lesion_02", parameters)
-        self.assertIs(parameters.GetSegmentationNode(), self.node)
-        self.assertEqual(parameters.GetSelectedSegmentID(), "Lesion_02")
 
     def test_lesion_that_is_gone_or_empty_is_named(self):
         self.node.GetSegmentation().AddEmptySegment("Empty", "Erased")
