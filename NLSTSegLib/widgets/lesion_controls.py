@@ -39,7 +39,8 @@ class LesionControls:
         )
         for button, action in buttons:
             button.connect("clicked()", lambda action=action: self._press(action))
-        lay_out(ui.buttonsLayout, [ui.addButton, *(button for button, _action in buttons)], most_columns=3)
+        in_order = [*(button for button, _action in buttons), ui.addButton]
+        lay_out(ui.buttonsLayout, in_order, most_columns=3)
         lay_out(ui.listLayout, [ui.hideDecidedCheckBox, ui.lowestScoreSpinBox], most_columns=2)
         lay_out(ui.viewLayout, [ui.marksComboBox, ui.windowComboBox, ui.rulersCheckBox, ui.surfaceCheckBox], most_columns=2)
         self.keys = Shortcuts(

@@ -35,10 +35,11 @@ class PreflightCard:
         for row, line in enumerate(lines):
             sign, color = SIGNS[line.level]
             sign_label = qt.QLabel(f"<span style='color:{color}; font-weight:bold'>{sign}</span>")
-            self._add(sign_label, row, 0)
-            self._add(self._sentence_label(line), row, 1)
+            self._add(sign_label, 2 * row, 0)
+            self._add(self._sentence_label(line), 2 * row, 1)
             if line.fix is not None:
-                self._add(self._fix_button(line.fix), row, 2)
+                # Below: beside it the sentence would have no room in a narrow panel.
+                self._add(self._fix_button(line.fix), 2 * row + 1, 1)
         self._frame.visible = bool(lines)
 
     def _add(self, widget: Any, row: int, column: int) -> None:
@@ -64,9 +65,9 @@ class PreflightCard:
 
     def _fix_button(self, fix: Fix) -> Any:
         texts = {
-            "harden": (_("Harden a copy"), _("Copies the volume, applies its transform to the copy and chooses the copy")),
-            "resample": (_("Use a resampled copy"), _("Copies the volume with the pixels the models know and chooses the copy")),
-            "convert": (_("Convert a copy"), _("Copies the volume, adds the missing -1024 HU to the copy and chooses the copy")),
+            "harden": (_("Hardened copy"), _("Copies the volume, applies its transform to the copy and chooses the copy")),
+            "resample": (_("Resampled copy"), _("Copies the volume with the pixels the models know and chooses the copy")),
+            "convert": (_("Converted copy"), _("Copies the volume, adds the missing -1024 HU to the copy and chooses the copy")),
         }
         button = qt.QPushButton()
         button.name = f"{fix.kind}Button"

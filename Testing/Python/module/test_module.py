@@ -141,6 +141,28 @@ class JourneyTest(WholeModuleTestCase):
         self.assertIs(self.scene.GetNodeByID(first.GetID()), first)
 
 
+class WidthTest(WholeModuleTestCase):
+    def test_panel_fits_into_300_pixels_with_every_section_open_and_a_large_font(self):
+        import qt
+
+        if host.inside_slicer():
+            self.skipTest("the font is Slicer's")
+        font = qt.QApplication.font()
+        self.addCleanup(qt.QApplication.setFont, font)
+        for scale in (1.0, 1.75):
+            with self.subTest(scale=scale):
+                host.close_module(self.widget)
+                larger = qt.QFont(font)
+                larger.setPointSizeF(font.pointSizeF() * scale)
+                qt.QApplication.setFont(larger)
+                self.widget = self.open_module(ROOT / "NLSTSeg" / "NLSTSeg.py")
+                self.choose_ct(self.add_ct("a CT with a name that is much longer than the panel is wide"))
+                for button in (self.widget.input.ui.advancedButton, self.widget.lesions.ui.settingsButton):
+                    button.collapsed = False
+                host.process_events()
+                self.assertLessEqual(self.widget.parent.minimumSizeHint.width(), 300)
+
+
 class TwoCtsTest(WholeModuleTestCase):
     def test_the_lesions_follow_the_ct_and_the_ct_the_lesions(self):
         one, other = self.add_ct("one"), self.add_ct("other", (0.0, 0.0, 40.0))

@@ -135,6 +135,22 @@ class TestAdding(CorrectionTestCase):
         self.assert_others_untouched(before)
         self.assertFalse((self.voxels()["Lesion_04"] & before["Lesion_01"]).any())
 
+    def test_click_at_the_rim_of_a_lesion_offers_to_grow_that_one(self):
+        before, rim = self.voxels(), (LARGE.centre_ijk[0], LARGE.centre_ijk[1] + 12, LARGE.centre_ijk[2])
+        self.talk.answer(True)
+        self.click_at_voxel(rim)
+        self.assertEqual((self.statuses(), self.selected()), (["edited", "new", "new"], ["Lesion 01"]))
+        self.assertTrue(self.voxels()["Lesion_01"][rim[::-1]])
+        self.assertTrue((self.voxels()["Lesion_01"] >= before["Lesion_01"]).all())
+        self.assert_others_untouched(before, "Lesion_01")
+        self.assertRegex(self.talk.texts("question")[0], "touches Lesion 01. Grow Lesion 01 to take it in")
+        host.click(self.ui.undoButton)
+        np.testing.assert_equal(self.voxels(), before)
+        self.talk.answer(False)
+        self.click_at_voxel(rim)
+        self.assertEqual(self.statuses(), ["new", "new", "new", "edited"])
+        self.assert_others_untouched(before)
+
     def test_where_the_model_sees_nothing_it_asks_and_marks_the_lesion_as_manual(self):
         from NLSTSegLib.scene.review import lesion_state
 
