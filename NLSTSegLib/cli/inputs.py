@@ -38,7 +38,7 @@ def find_cases(inputs: Sequence[Path], *, all_series: bool = False, skip_unreada
     cases = []
     for path in inputs:
         if not os.path.exists(path):
-            raise InputError(f"the input '{path}' does not exist; name a DICOM folder or an image file")
+            raise InputError(f"there is no file or folder {path}; name a DICOM folder or an image file")
         images = images_in(path)
         if images:
             cases += [Case(image, stem(image)) for image in images]

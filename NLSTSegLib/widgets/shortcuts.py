@@ -53,7 +53,7 @@ class WhileHeld(qt.QObject):
     """Waits for the end of a key that is held: :meth:`begin` from the key's shortcut, ``on_end`` when it is let go."""
 
     def __init__(self, key: int, on_end: Callable[[], None]) -> None:
-        qt.QObject.__init__(self)
+        super().__init__()
         self._key, self._on_end = key, on_end
         self._is_waiting = False
 

@@ -133,7 +133,7 @@ def open_module(path: str | os.PathLike[str]) -> Any:
 
         _show_in_window(load_module(str(Path(path).resolve())))
     widget = slicer.util.getModuleWidget(name)
-    if inside_slicer() and slicer.util.mainWindow():
+    if inside_slicer() and hasattr(slicer.util.mainWindow(), "moduleSelector"):
         slicer.util.selectModule(name)
     elif not widget.parent.isEntered:
         widget.parent.enter()

@@ -93,7 +93,9 @@ def scored_places(
         logits = []
         for size in SCORED_SIZES:
             cuts = [cut_out(ct.hu, places[n].centre_kji, size, step) for n in numbers]
-            shown = [torch.from_numpy(network_input(cut.values, cut.there, window_hu))[None].to(device.dtype) for cut in cuts]
+            shown = [
+                torch.from_numpy(network_input(cut.values, cut.inside_volume, window_hu))[None].to(device.dtype) for cut in cuts
+            ]
             with torch.inference_mode():
                 logits.append([float(scorer.encoded(each)[1]) for each in shown])
         for n, small, large in zip(numbers, *logits, strict=True):
