@@ -239,7 +239,7 @@ class OptionsTest(PipelineTest):
             ({"threads": 10**9}, "threads"),
             ({"lung_field": "lungs"}, "lung field"),
             ({"lung_field": None}, "lung field"),
-            ({"device": "gpu"}, "device.*auto, cpu, cuda, mps"),
+            ({"device": "tpu"}, "device.*auto, cpu, gpu, .*cuda and mps"),
             ({"device": ""}, "device"),
         ):
             with self.subTest(**changes), self.assertRaisesRegex(InputError, word):
