@@ -96,6 +96,8 @@ class ChildRun:
             fraction, stage = float(message["fraction"]), str(message["stage"])
         except (ValueError, TypeError, KeyError):
             return  # A library has printed something.
+        if stage == "end":
+            return  # The last line sums up the command, after the last stage.
         self.fraction, self.stage = min(max(fraction, 0.0), 1.0), stage
         self._remaining.add(self.fraction, self.elapsed_s)
 
