@@ -91,7 +91,7 @@ def measuring_on(accelerator: Accelerator, threads: int | None) -> DeviceRequest
 
 
 def show_card(card: ModelCard) -> None:
-    from NLSTSegLib.models.card import measured_lines
+    from NLSTSegLib.models.figures import measured_lines
 
     print(f"{card.name} {card.version}: probability above {card.threshold:g}, lesions from {card.min_volume_mm3:g} mm3")
     for line in measured_lines(card.metrics):
