@@ -59,7 +59,7 @@ class ChildProcess:
 
     def start(self, arguments: Sequence[str], python: str, priority: Priority) -> None:
         """Start the command. Raises :class:`InputError` when there is no such Python or it cannot be run."""
-        library = str(Path(__file__).resolve().parents[1])
+        library = str(Path(__file__).resolve().parents[2])
         paths = [library, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             **os.environ,

@@ -130,7 +130,7 @@ def without_names(text: str, names: Iterable[str]) -> str:
 def _known_folders() -> list[tuple[str, str]]:
     """Folders that tell nothing but where the program is, by the words that stand for them, the innermost first."""
     folders = {
-        str(Path(__file__).resolve().parent): "<program>",
+        str(Path(__file__).resolve().parents[1]): "<program>",
         sys.prefix: "<python>",
         sys.base_prefix: "<python>",
     }

@@ -138,7 +138,7 @@ def _facts(entry: CaseEntry) -> list[Any]:
 def made_with() -> dict[str, Any]:
     """Commit of the code, where it lies in its own repository, and versions."""
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     commit = _commit(root) if (root / ".git").exists() else ""
     return ({"commit": commit} if commit else {}) | {"python": platform.python_version()} | versions
 
