@@ -22,7 +22,15 @@ UID_ROOT = "1.2.987654321"
 DATES = [f"1907{month:02d}{day:02d}" for month in range(1, 13) for day in range(1, 29)]
 """Marked dates, one after the other, and again from the start."""
 
-NEEDED = {"SpecificCharacterSet", "Modality", "ImageType", "PhotometricInterpretation", "SOPClassUID"}
+NEEDED = {
+    "SpecificCharacterSet",
+    "Modality",
+    "ImageType",
+    "PhotometricInterpretation",
+    "SOPClassUID",
+    "RescaleType",
+    "ConvolutionKernel",
+}
 """Texts that reading a CT takes its decisions by."""
 
 TEXTS = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
