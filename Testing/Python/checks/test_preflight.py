@@ -1,11 +1,7 @@
 """Every finding appears when it must, and none on a clean CT."""
 
-import sys
 import unittest
 from dataclasses import replace
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 

@@ -322,7 +322,9 @@ class TestRefusals(CommandTestCase):
     """Exit codes and messages; all but the damaged weights are found before the network's library is loaded."""
 
     def test_missing_input(self):
-        self.assert_refused(segment(DATA / "not_there.nrrd", "-o", self.out), 2, "error: .*not_there.nrrd.*does not exist")
+        self.assert_refused(
+            segment(DATA / "not_there.nrrd", "-o", self.out), 2, "error: there is no file or folder .*not_there.nrrd; name"
+        )
 
     def test_missing_input_among_others_stops_before_the_work(self):
         done = segment(DATA / "chest.nrrd", DATA / "not_there.nrrd", "-o", self.out)

@@ -49,9 +49,9 @@ class TestNoNetwork(unittest.TestCase):
         return done
 
     def test_the_module_takes_a_ct_from_apply_to_export(self):
-        test = "test_module.JourneyTest.test_lesions_are_found_in_place_reviewed_and_exported"
-        folder = str(ROOT / "Testing" / "Python" / "module")
-        code = f"import sys, unittest; sys.path.append({folder!r}); unittest.main(module=None, argv=['', {test!r}])"
+        test = "module.test_module.JourneyTest.test_lesions_are_found_in_place_reviewed_and_exported"
+        paths = [str(ROOT / "Testing" / "Python"), str(ROOT / "Testing")]
+        code = f"import sys, unittest; sys.path[:0] = {paths!r}; unittest.main(module=None, argv=['', {test!r}])"
         done = self.run_guarded("-c", code)
         self.assertEqual(done.exit_code, 0, done.stderr)
         self.assertRegex(done.stderr, r"Ran 1 test.*\n\nOK\n")

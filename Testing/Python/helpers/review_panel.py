@@ -1,6 +1,5 @@
 """The panel for the review in a window of its own, on the CT of :mod:`review_scene`."""
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -8,9 +7,6 @@ import numpy as np
 
 from helpers.mrml_nodes import add_volume
 from helpers.review_scene import FAINT, FLIPPED, LARGE, NEIGHBOUR, begin, ct_with_balls, soft_result, voxels_of, world_ras_mm
-
-sys.path += [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
-
 from slicer_stand_in import host
 from slicer_stand_in.case import ModuleTestCase
 

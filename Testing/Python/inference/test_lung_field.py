@@ -1,10 +1,6 @@
 """The lung field holds both lungs and what grows in them, and nothing of the room, the belly or the trachea."""
 
-import sys
 import unittest
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 

@@ -1,11 +1,7 @@
 """Components become lesions: which, in what order, with what score, and where."""
 
 import itertools
-import sys
 import unittest
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 from unittest import mock
 
 import numpy as np

@@ -1,10 +1,6 @@
 """Side and third of the lung: told where they can be, else empty."""
 
-import sys
 import unittest
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 

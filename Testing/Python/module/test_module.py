@@ -13,12 +13,10 @@ from helpers.child_processes import as_urgent_as_the_tests
 from helpers.placed_chest import LESIONS, chest_ct
 from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.resources import MODELS_VARIABLE
+from slicer_stand_in import host
+from slicer_stand_in.case import ModuleTestCase
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path += [str(ROOT / "Testing"), str(ROOT / "Testing" / "Python")]
-
-from slicer_stand_in import host  # noqa: E402
-from slicer_stand_in.case import ModuleTestCase  # noqa: E402
 
 
 class WholeModuleTestCase(ModuleTestCase):

@@ -13,11 +13,10 @@ from unittest import mock
 import numpy as np
 import SimpleITK as sitk
 
+from slicer_stand_in.case import ModuleTestCase
+
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "examples" / "batch_folder.py"
-sys.path += [str(ROOT / "Testing"), str(ROOT / "Testing" / "Python"), str(ROOT / "NLSTSeg")]
-
-from slicer_stand_in.case import ModuleTestCase  # noqa: E402
 
 
 class TestBatchScript(ModuleTestCase):

@@ -1,10 +1,5 @@
 """Corrections in the panel: growing and shrinking, adding, splitting, merging, painting, and taking all of it back."""
 
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 
 from helpers.mrml_nodes import add_transform, rigid_motion

@@ -1,7 +1,6 @@
 """The export panel: real clicks, files read back, nothing overwritten."""
 
 import csv
-import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -14,12 +13,10 @@ from helpers.review_scene import begin, ct_with_balls, soft_result, voxels_of
 from NLSTSegLib.disk.free_name import new_folder
 from NLSTSegLib.review.state import Status
 from NLSTSegLib.scene.editor import LesionEditor
+from slicer_stand_in import host
+from slicer_stand_in.case import ModuleTestCase
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path += [str(ROOT / "Testing"), str(ROOT / "Testing" / "Python")]
-
-from slicer_stand_in import host  # noqa: E402
-from slicer_stand_in.case import ModuleTestCase  # noqa: E402
 
 
 class TestExportPanel(ModuleTestCase):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -18,12 +17,10 @@ from NLSTSegLib.jobs.options import RunOptions
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, WEIGHTS_FILE, find_model, list_models
 from NLSTSegLib.models.card import CARD_FILE
 from NLSTSegLib.resources import MODELS_VARIABLE
+from slicer_stand_in import host
+from slicer_stand_in.case import ModuleTestCase
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path += [str(ROOT / "Testing"), str(ROOT / "Testing" / "Python")]
-
-from slicer_stand_in import host  # noqa: E402
-from slicer_stand_in.case import ModuleTestCase  # noqa: E402
 
 
 def good_ct():

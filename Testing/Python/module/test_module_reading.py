@@ -1,10 +1,6 @@
 """The panel in a reader's day: arriving at a lesion, looking under the mark, few keys, a list of what is worth reading."""
 
-import sys
-from pathlib import Path
 from unittest import mock
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 

@@ -18,12 +18,11 @@ from packaging.requirements import Requirement as PipRequirement
 
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.jobs.requirements import TORCH, Requirement, read_requirements, unmet
+from slicer_stand_in import host
+from slicer_stand_in.case import ModuleTestCase
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path += [str(ROOT / "Testing"), str(ROOT / "Testing" / "Python")]
 
-from slicer_stand_in import host  # noqa: E402
-from slicer_stand_in.case import ModuleTestCase  # noqa: E402
 
 PACKAGES = {"pillow": "PIL", "pydicom": "pydicom", "rich": "rich", "safetensors": "safetensors", "typer": "typer"}
 """What Resources/requirements.txt names, with the modules."""

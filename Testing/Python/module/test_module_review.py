@@ -1,10 +1,6 @@
 """The panel in which a reader works through the lesions: table, order, decisions, keys, what is shown in the views."""
 
-import sys
-from pathlib import Path
 from unittest import mock
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from helpers.review_panel import AXES, DENSITY, DIAMETER, NAME, PLACE, SCORE, STATUS, VOLUME, PanelTestCase, host
 from helpers.review_scene import lesion_of

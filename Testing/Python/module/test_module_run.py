@@ -25,12 +25,11 @@ from NLSTSegLib.jobs.options import RunOptions
 from NLSTSegLib.jobs.remaining import duration_text
 from NLSTSegLib.models.bundle import DEFAULT_MODEL
 from NLSTSegLib.phantom.make import make_phantom
+from slicer_stand_in import host
+from slicer_stand_in.case import ModuleTestCase
 
 TESTING = Path(__file__).resolve().parents[2]
-sys.path += [str(TESTING), str(TESTING / "Python")]
 
-from slicer_stand_in import host  # noqa: E402
-from slicer_stand_in.case import ModuleTestCase  # noqa: E402
 
 DURATION = r"\d+ (s|min|h|h \d+ min)"
 """In words; on a busy computer a run may take any time."""

@@ -9,12 +9,10 @@ import numpy as np
 
 from helpers.mrml_nodes import add_transform, add_volume
 from helpers.review_scene import begin, ct_with_balls, soft_result
+from slicer_stand_in import host
+from slicer_stand_in.case import ModuleTestCase
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path += [str(ROOT / "Testing"), str(ROOT / "Testing" / "Python")]
-
-from slicer_stand_in import host  # noqa: E402
-from slicer_stand_in.case import ModuleTestCase  # noqa: E402
 
 
 class SelectorTestCase(ModuleTestCase):

@@ -1,10 +1,5 @@
 """The panel with later runs, with saved and loaded scenes, with a scene that is closed, and with two reviews in one scene."""
 
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 
 from helpers.example_results import oblique_direction

@@ -14,12 +14,11 @@ from PIL import Image
 
 from helpers.marks import real_data
 from helpers.shared_data import shared_data
+from slicer_stand_in import host
+from slicer_stand_in.case import ModuleTestCase
 
 TESTING = Path(__file__).resolve().parents[2]
-sys.path += [str(TESTING), str(TESTING / "Python")]
 
-from slicer_stand_in import host  # noqa: E402
-from slicer_stand_in.case import ModuleTestCase  # noqa: E402
 
 SAMPLE = TESTING / "slicer_stand_in" / "sample" / "BenchSample.py"
 

@@ -1,11 +1,8 @@
 """DICOM series are found, chosen and read rightly, or refused in one line that names the file."""
 
-import sys
 import tempfile
 import unittest
 from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pydicom

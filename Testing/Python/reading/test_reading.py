@@ -4,13 +4,10 @@ import contextlib
 import gzip
 import os
 import struct
-import sys
 import tempfile
 import unittest
 import warnings
 from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import SimpleITK as sitk

@@ -3,13 +3,10 @@
 import csv
 import os
 import stat
-import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import SimpleITK as sitk

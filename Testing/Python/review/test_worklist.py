@@ -1,10 +1,6 @@
 """The list of lesions as a reader works through it, the time in focus, and the rows kept up to date."""
 
-import sys
 import unittest
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 

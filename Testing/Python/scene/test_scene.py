@@ -1,13 +1,10 @@
 """Volume nodes to CTs and results to segmentation nodes, on slicer-core or inside 3D Slicer."""
 
 import itertools
-import sys
 import tempfile
 import unittest
 from dataclasses import replace
 from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 

@@ -1,10 +1,6 @@
 """Growing, adding, splitting, merging and deleting lesions: what they become, that others stay, and that undo brings back."""
 
-import sys
 import unittest
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 

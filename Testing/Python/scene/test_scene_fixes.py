@@ -1,11 +1,7 @@
 """The pre-flight card of a volume node and what mends it: copies that lie where the volume lies, the volume untouched."""
 
 import contextlib
-import sys
 import unittest
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import SimpleITK as sitk

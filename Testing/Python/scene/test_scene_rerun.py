@@ -1,10 +1,6 @@
 """A later run beside a review: counted, taken over lesion by lesion, and taken away again."""
 
-import sys
 import unittest
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 

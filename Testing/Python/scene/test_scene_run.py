@@ -7,8 +7,6 @@ import unittest
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 
 from helpers.child_processes import own_temporary_folder, wait_until

@@ -1,12 +1,8 @@
 """Sizes after edits, the lesion table, rulers and jumping, on oblique and leaning CTs and under transforms."""
 
 import itertools
-import sys
 import unittest
 from dataclasses import replace
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
