@@ -20,8 +20,6 @@ test: install
 	$(BIN)/pytest -n auto --dist loadfile
 
 docs: install
-	# Not with the others: the tests show that nothing of them opens a socket, and the site's packages do when they are imported.
-	$(PIP) install --constraint constraints.txt --editable ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: install
@@ -43,7 +41,7 @@ ifneq ($(TORCH_INDEX),)
 	$(PIP) install --constraint constraints.txt --index-url "$(TORCH_INDEX)" --no-deps torch \
 		|| echo "torch could not be had from $(TORCH_INDEX); pip's own index is used"
 endif
-	$(PIP) install --constraint constraints.txt --editable ".[slicer,train,test]"
+	$(PIP) install --constraint constraints.txt --editable ".[slicer,train,test,docs]"
 	touch $(INSTALLED)
 
 clean:

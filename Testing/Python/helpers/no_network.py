@@ -31,6 +31,10 @@ def guard(event, arguments):
 
 sys.addaudithook(guard)
 
+# pydicom imports it where it is, and its urllib3 then makes a socket to learn whether this computer speaks IPv6. What an
+# extra brings is nobody's but that extra's: without it nothing here may need it.
+sys.modules["requests"] = sys.modules["urllib3"] = None
+
 def forbid_in_kernel():
     """Whether it could be: PR_SET_NO_NEW_PRIVS, then a seccomp filter that ends whoever makes a socket but AF_UNIX."""
     socket_call, machine = {"x86_64": (41, 0xC000003E), "aarch64": (198, 0xC00000B7)}.get(platform.machine(), (None, None))
