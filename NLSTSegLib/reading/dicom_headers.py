@@ -9,7 +9,7 @@ import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -31,9 +31,13 @@ it."""
 PART_ATTRIBUTES = ("AcquisitionNumber", "SliceThickness", "SeriesTime", "NominalPercentageOfCardiacPhase", "AcquisitionTime")
 """They may differ within a scan, and may tell apart what lies at the same places."""
 
+DATE_ATTRIBUTES = ("AcquisitionDate", "AcquisitionDateTime", "FrameAcquisitionDateTime", "SeriesDate", "StudyDate")
+"""When a CT was taken, the nearest first."""
+
 _TAGS = [
     *SCAN_ATTRIBUTES,
     *PART_ATTRIBUTES,
+    *DATE_ATTRIBUTES,
     *("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "ImageType", "BodyPartExamined", "ProtocolName"),
     *("NumberOfFrames", "Rows", "Columns", "BitsAllocated", "PhotometricInterpretation"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
@@ -84,6 +88,8 @@ class DicomSlice:
     """:data:`SCAN_ATTRIBUTES` and ImageType as texts."""
     parts: tuple[str, ...]
     """:data:`PART_ATTRIBUTES` as texts, empty where there are none."""
+    date: str = field(repr=False)
+    """The first of :data:`DATE_ATTRIBUTES` that is there, as YYYYMMDD; empty without one. It helps to tell whose CT it is."""
     rows: int
     columns: int
     frames: int
@@ -272,6 +278,7 @@ def _slice(file: Path, dataset: pydicom.Dataset, frame: int, frames: int, groups
         transfer_syntax=str(syntax),
         scan=(*(frame_text(name) for name in SCAN_ATTRIBUTES), *image_type),
         parts=tuple(parts.values()),
+        date=next((found[:8] for name in DATE_ATTRIBUTES if re.match(r"\d{8}", found := frame_text(name))), ""),
         rows=int(dataset.Rows),
         columns=int(dataset.Columns),
         frames=frames,

@@ -34,7 +34,7 @@ SAME_GEOMETRY = 1e-3
 NO_UID = "no-uid"
 """Stands for the SeriesInstanceUID of slices that have none."""
 
-KERNEL = SCAN_ATTRIBUTES.index("ConvolutionKernel")
+KERNEL, CONTRAST = SCAN_ATTRIBUTES.index("ConvolutionKernel"), SCAN_ATTRIBUTES.index("ContrastBolusAgent")
 
 DERIVATIONS = {
     *("MIP", "MAXIP", "MINIP", "MAX", "MIN", "PROJECTION", "AVERAGE", "MPR", "CPR", "VRT", "SSD", "REFORMATTED", "RESAMPLED"),
@@ -185,6 +185,9 @@ def read_series(
             rescale_missing=not rescale,
             slice_thickness_mm=first.thickness_mm if math.isfinite(first.thickness_mm) else 0.0,
             derivation=series.derivation,
+            kernel=first.scan[KERNEL],
+            contrast=first.scan[CONTRAST],
+            date=first.date,
             doubled_slices=series.doubled,
             unreadable_files=len(series.unreadable),
         ),

@@ -51,6 +51,12 @@ class Acquisition:
     """How many NaN or infinite voxels were replaced by :data:`PADDING_HU` while reading."""
     slice_thickness_mm: float = 0.0
     """SliceThickness of DICOM, which is not the distance of the slices; 0 if not known."""
+    kernel: str = ""
+    """ConvolutionKernel of DICOM."""
+    contrast: str = ""
+    """ContrastBolusAgent of DICOM; empty where none was given, or none is told of."""
+    date: str = field(default="", repr=False)
+    """Of the acquisition, YYYYMMDD; written nowhere, since it helps to tell whose CT it is."""
     derivation: str = ""
     """A word for how the images were calculated from others, for example ``"MIP"``."""
     doubled_slices: int = 0

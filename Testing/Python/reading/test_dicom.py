@@ -15,6 +15,7 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.dicom_choice import choose_chest_series
 from NLSTSegLib.reading.dicom_folder import list_series, series_of_file
 from NLSTSegLib.reading.dicom_series import read_series
+from NLSTSegLib.reading.read import read_ct
 from NLSTSegLib.volume.regular_grid import slice_stack
 
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -116,6 +117,22 @@ class ReadTest(DicomTest):
     def test_frames_of_an_enhanced_ct_with_a_rescale_each(self):
         write_enhanced(self.folder / "enhanced", self.hu, intercepts=(-1024, -1000))
         np.testing.assert_array_equal(self.read().hu, self.hu)
+
+    def test_kernel_contrast_and_the_day_of_the_acquisition_are_kept_and_the_day_is_not_shown(self):
+        told = {
+            "ConvolutionKernel": "B31f",
+            "ContrastBolusAgent": "Iomeprol",
+            "AcquisitionDate": "20240131",
+            "StudyDate": "20240201",
+        }
+        write_series(self.folder, self.hu[:3], **told)
+        acquisition = read_ct(self.folder).acquisition
+        self.assertEqual((acquisition.kernel, acquisition.contrast, acquisition.date), ("B31f", "Iomeprol", "20240131"))
+        self.assertNotIn("20240131", repr(acquisition))
+
+    def test_the_day_of_the_study_stands_for_a_missing_day_of_the_acquisition(self):
+        write_series(self.folder, self.hu[:3], StudyDate="20240201")
+        self.assertEqual(read_ct(self.folder).acquisition.date, "20240201")
 
     def test_slices_are_where_the_headers_say_when_some_are_missing(self):
         write_series(self.folder, self.hu, skip=[7, 8])

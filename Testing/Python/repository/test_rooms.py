@@ -30,7 +30,7 @@ from helpers.source_tree import (
 FLOORS = {
     "NLSTSegLib": (
         *("errors progress resources", "networks disk", "volume", "reading models lesions", "checks inference review phantom"),
-        *("pipeline", "results", "jobs", "cli scene", "widgets"),
+        *("pipeline", "results", "jobs followup", "cli scene", "widgets"),
     ),
     "nlstseg_training": (
         *("recipe", "data", "batches", "fitting evaluation", "export", "refinement", "workflows", "commands", "cli"),
@@ -51,6 +51,7 @@ READERS = {"SimpleITK", "torch", "pydicom", "safetensors"}
 IN_FUNCTIONS = {
     "networks": {"torch"},
     "results": {"SimpleITK", "PIL", "pydicom"},
+    "followup": {"SimpleITK", "PIL"},
     "cli": {"SimpleITK", "typer", "rich"},
     "scene": {"SimpleITK", "slicer", "vtk"},
     "widgets": {"qt", "ctk", "slicer", "vtk", "qSlicerSegmentationsModuleWidgetsPythonQt", "PyTorchUtils"},

@@ -1,0 +1,1 @@
+"""Several CTs of one patient: the same lesion found again, and how much it has grown."""
