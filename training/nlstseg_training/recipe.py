@@ -20,7 +20,8 @@ MAXIMUM_RECIPE_BYTES = 100_000
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a batch is made of. The shares are of the batch; what is left of it are random places in the lungs."""
+    """What a batch is made of. The shares are of the batch; what is left of it are random places in the lungs. What the data have
+    not got is given by something else (:mod:`nlstseg_training.batches.composition`)."""
 
     batch: int
     side_px: int
@@ -43,16 +44,13 @@ class Sampling:
     mass_share: float = 0.2
     mass_zoom: tuple[float, float] = (1.5, 5.0)
     """Share of the transplants that stand for masses, and how much larger than their nodule these are."""
-    block_batches: int = 50
-    block_cases: int = 24
-    """So many batches come from so many chests, which are held in memory, before others take their place."""
 
     def __post_init__(self) -> None:
         shares = (self.lesions, self.crops, self.transplants, self.synthetic, self.mined)
         if min(shares) < 0 or sum(shares) > 1 + 1e-9:
             raise ValueError(f"the shares of a batch must be 0 or more and at most 1 together, not {shares}")
-        if min(self.batch, self.side_px, self.block_batches, self.block_cases) < 1:
-            raise ValueError("batch, side_px, block_batches and block_cases must be 1 or more")
+        if min(self.batch, self.side_px) < 1:
+            raise ValueError("batch and side_px must be 1 or more")
 
 
 @dataclass(frozen=True)

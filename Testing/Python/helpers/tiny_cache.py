@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
-from nlstseg_training.data.cache import CASE_FILE, MANIFEST_FILE, CaseEntry, LesionEntry, Manifest, write_json
+from nlstseg_training.data.cache import MANIFEST_FILE, CaseEntry, LesionEntry, Manifest, write_case, write_json
 from NLSTSegLib.volume.ct import CtVolume
 
 SPACING_KJI_MM = (2.0, 1.0, 1.0)
@@ -46,14 +45,12 @@ class TinyCache:
         self.folder = folder
         self.entries: list[CaseEntry] = []
 
-    def add(self, case_id: str, hu, labels, *, kind: str, complete: bool = True, spacing_kji_mm=SPACING_KJI_MM) -> CaseEntry:
+    def add(
+        self, case_id: str, hu, labels, *, kind: str, complete: bool = True, spacing_kji_mm=SPACING_KJI_MM, target=None
+    ) -> CaseEntry:
         place = self.folder / case_id
         place.mkdir(parents=True)
         ct = CtVolume(hu, spacing_kji_mm[::-1])
-        sitk.WriteImage(ct.to_image(), place / "ct.nrrd", useCompression=True)
-        sitk.WriteImage(ct.image_like(labels), place / "labels.nrrd", useCompression=True)
-        if kind != "crop":
-            sitk.WriteImage(ct.image_like(np.ones(hu.shape, np.uint8)), place / "lungs.nrrd", useCompression=True)
         lesions = tuple(
             LesionEntry(int(n), float((labels == n).sum() * ct.voxel_volume_mm3), 2.0) for n in np.unique(labels) if n
         )
@@ -71,7 +68,8 @@ class TinyCache:
             series_uid_sha256="",
             source_state="",
         )
-        write_json(place / CASE_FILE, entry)
+        lungs = None if kind == "crop" else np.ones(hu.shape, bool)
+        entry = write_case(place, entry, ct, labels, target, lungs)
         self.entries.append(entry)
         write_json(self.folder / MANIFEST_FILE, Manifest(1, None, tuple(self.entries), ()))
         return entry

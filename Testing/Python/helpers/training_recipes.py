@@ -24,7 +24,7 @@ def recipe_of(sampling: Sampling, **changes) -> Recipe:
 CPU = Machine("cpu", workers=0)
 
 
-SHARES = Sampling(batch=8, side_px=32, lesions=0.3, crops=0.4, mined=0.1, block_batches=5)
+SHARES = Sampling(batch=8, side_px=32, lesions=0.3, crops=0.4, mined=0.1)
 
 
 def short_recipe(*, epochs=2, steps=6, phases=None, **changes):

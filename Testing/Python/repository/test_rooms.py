@@ -60,7 +60,7 @@ IN_FUNCTIONS = {
 
 TRAINING = {
     *("numpy", "SimpleITK", "torch", "lightning", "monai", "safetensors", "typer", "rich", "matplotlib"),
-    *("openpyxl", "PIL", "scipy", "jinja2", "NLSTSegLib", "nlstseg_training"),
+    *("blosc2", "openpyxl", "PIL", "scipy", "jinja2", "NLSTSegLib", "nlstseg_training"),
 }
 
 LARGEST_FILE_BYTES = 12_000_000

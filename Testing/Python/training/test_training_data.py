@@ -24,6 +24,8 @@ from helpers.small_nlstseg import (
     zip_folder,
 )
 from helpers.training_data_case import DataTest, FallingSource
+from nlstseg_training.batches.stored import StoredCase
+from nlstseg_training.data.aerated import aerated
 from nlstseg_training.data.cache import load_case, read_manifest
 from nlstseg_training.data.conform import HIGHEST_HU, LOWEST_HU, conform
 from nlstseg_training.data.prepare import prepare
@@ -375,23 +377,35 @@ class ContentTest(DataTest):
         np.testing.assert_array_equal(prepared.ct.hu[keep], ct.hu[keep])
         self.assertTrue(any("missing" in note for note in prepared.entry.notes))
 
-    def test_cached_volumes_open_anywhere_and_are_compressed(self):
+    def test_a_part_of_a_cached_volume_is_read_alone_and_is_what_was_prepared(self):
         _, ct, labels = self.one()
-        self.prepared()
-        folder = self.cache / "100012"
-        self.assertEqual(sorted(path.name for path in folder.iterdir()), ["case.json", "ct.nrrd", "labels.nrrd", "lungs.nrrd"])
-        for name in ("ct", "labels", "lungs"):
-            self.assertIn(b"encoding: gzip", (folder / f"{name}.nrrd").read_bytes()[:1000])
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "labels.nrrd"))), labels)
-        image = sitk.ReadImage(str(folder / "ct.nrrd"))
-        np.testing.assert_allclose(image.GetOrigin(), ct.origin_lps_mm, atol=1e-3)
+        entry = self.prepared().cases[0]
+        self.assertEqual(
+            sorted(path.name for path in (self.cache / "100012").iterdir()), sorted([*entry.files_sha256, "case.json"])
+        )
+        case = load_case(self.cache, "100012")
+        np.testing.assert_array_equal(case.labels, labels)
+        np.testing.assert_allclose(case.ct.origin_lps_mm, ct.origin_lps_mm, atol=1e-3)
+        stored = StoredCase(self.cache, entry)
+        # Repeated and out of order, as at the border of a patch.
+        slices, rows, columns = np.array([3, 3, 7]), np.array([0, 0, 5, 20]), np.arange(10, 30)
+        window = np.ix_(slices, rows, columns)
+        np.testing.assert_array_equal(stored.hu_at(slices, rows, columns), case.ct.hu[window])
+        np.testing.assert_array_equal(stored.target_at(slices, rows, columns), labels[window] > 0)
+        air = aerated(case.ct.hu, case.lungs, case.ct.spacing_ijk_mm[::-1])
+        np.testing.assert_array_equal(stored.air_at(slices, rows, columns), air[window])
+        self.assertTrue(case.lungs[tuple(stored.lung_places.T)].all())
+        for label, voxels in enumerate(stored.lesions, start=1):
+            self.assertEqual(set(labels[tuple(voxels.T)].tolist()), {label})
 
     def test_a_damaged_cache_is_told(self):
         self.one()
         self.prepared()
-        path = self.cache / "100012" / "ct.nrrd"
-        path.write_bytes(path.read_bytes()[:-100])
-        with self.assertRaisesRegex(InputError, r"ct\.nrrd"):
+        path = self.cache / "100012" / "ct.b2nd"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        with self.assertRaisesRegex(InputError, r"ct\.b2nd.*changed; prepare the case again"):
             load_case(self.cache, "100012")
         (self.cache / "manifest.json").write_text('{"format": 2}')
         with self.assertRaisesRegex(InputError, "manifest.json"):

@@ -1,5 +1,6 @@
 """Fitting: it learns, stops and goes on as if it had not stopped, and says which case spoils it."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -78,8 +79,6 @@ class LearningTest(FitTest):
             self.assertEqual(len(losses), 3)
             self.assertLess(losses[-1], 0.8 * losses[0])
         self.assertTrue(list((self.out / "only" / "tensorboard").rglob("events*")))
-        import dataclasses
-
         from NLSTSegLib.volume.ct import CtVolume
 
         hu, labels = crop_hu_and_labels(6, 99)
@@ -157,7 +156,7 @@ class FaultsTest(FitTest):
     def test_a_damaged_case_is_named(self):
         cache = TinyCache(self.out / "cache")
         entry = cache.add("damaged", *crop_hu_and_labels(5, 0), kind="crop")
-        file = cache.folder / "damaged" / "ct.nrrd"
+        file = cache.folder / "damaged" / "ct.b2nd"
         file.write_bytes(file.read_bytes()[:-200])
         said = []
         # Made in this process, and in another one, whose traceback nobody wants to read.
@@ -210,8 +209,8 @@ from helpers.tiny_cache import TinyCache
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 cache = TinyCache(folder / "cache").add_usual()
-# Two chests that take turns, and 6 MB in a batch.
-shares = Sampling(batch=64, side_px=88, lesions=0.3, crops=0.3, mined=0.2, block_batches=2, block_cases=1)
+# 6 MB in a batch.
+shares = Sampling(batch=64, side_px=88, lesions=0.3, crops=0.3, mined=0.2)
 cheap = {"steps": 4, "augmentation": Augmentation(), "architecture": Architecture("unet", 2, (2,), "none")}
 for epochs in (2, 12):
     recipe = short_recipe(phases=(Phase("only", epochs, 1e-3, shares, mine_every_epochs=1),), **cheap)
@@ -239,7 +238,7 @@ class MiningTest(FitTest):
             torch.nn.init.zeros_(parameter)
         # A network that marks everything: all of the lung is a false positive, what hangs together with a lesion is none.
         torch.nn.init.constant_(network.head.bias, 5.0)
-        places = mining.mine(network, SPEC, self.cache.folder, ["chest1", "chest0"])
+        places = mining.mine(network, SPEC, self.cache.folder, self.cache.entries[-2:])
         self.assertEqual({place.case_id for place in places}, {"chest1"})
         lungs = load_case(self.cache.folder, "chest1").lungs
         self.assertTrue(all(lungs[place.kji] for place in places))
@@ -251,11 +250,35 @@ class MiningTest(FitTest):
         for column, own_hu in ((10, -305), (30, -200), (50, -330), (70, -250)):
             hu[:, 20:30, column : column + 10] = own_hu
         cache = TinyCache(self.out / "cache")
-        cache.add("marks", hu, np.zeros(hu.shape, np.uint8), kind="background")
+        entry = cache.add("marks", hu, np.zeros(hu.shape, np.uint8), kind="background")
         for most, surest_hu in ((400, [-200, -250, -305]), (2, [-200, -250])):
             with unittest.mock.patch.object(mining, "MOST_PLACES", most):
-                places = mining.mine(threshold_network(), CARD.input, cache.folder, ["marks"])
+                places = mining.mine(threshold_network(), CARD.input, cache.folder, [entry])
             self.assertEqual([int(hu[place.kji]) for place in places], surest_hu)
+
+    def test_where_not_all_is_annotated_what_may_be_a_nodule_is_left_alone(self):
+        hu = np.full((8, 64, 96), -850, np.int16)
+        hu[2:5, 20:26, 10:16] = -200  # as a nodule: 6 mm
+        hu[2:4, 40:43, 10:60] = -200  # a vessel along its course
+        hu[1, 5, 80] = -200  # a single voxel
+        cache = TinyCache(self.out / "cache")
+        entries = [
+            cache.add(name, hu, np.zeros(hu.shape, np.uint8), kind="chest", complete=complete)
+            for name, complete in (("all", True), ("some", False))
+        ]
+        found = [
+            {place.kji[1] for place in mining.mine(threshold_network(), CARD.input, cache.folder, [entry])} for entry in entries
+        ]
+        self.assertEqual([len({row // 10 for row in rows}) for rows in found], [3, 2])
+        self.assertFalse(any(20 <= row < 26 for row in found[1]))
+
+    def test_many_chests_are_looked_through_in_turn(self):
+        (entry,) = [entry for entry in self.cache.entries if entry.id == "chest0"]
+        entries = [dataclasses.replace(entry, id=str(n)) for n in range(mining.MOST_CASES + 30)]
+        drawn = [{entry.id for entry in mining.cases_to_mine(entries, 0, epoch)} for epoch in (0, 0, 3, 6, 9, 12)]
+        self.assertEqual(drawn[0], drawn[1])
+        self.assertEqual({len(ids) for ids in drawn}, {mining.MOST_CASES})
+        self.assertEqual(set().union(*drawn), {entry.id for entry in entries})
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def environment() -> dict[str, str]:
 
 class ResumeTest(DataTest):
     def times(self) -> dict[str, int]:
-        return {path.parent.name: path.stat().st_mtime_ns for path in self.cache.glob("*/ct.nrrd")}
+        return {path.parent.name: path.stat().st_mtime_ns for path in self.cache.glob("*/ct.b2nd")}
 
     def test_what_is_done_is_not_done_again_but_what_changed_is(self):
         write_nlstseg(self.root, ["1", "2"])
@@ -45,7 +45,7 @@ class ResumeTest(DataTest):
         before = self.times()
         seen = []
         self.assertEqual(self.prepared(progress=lambda *n: seen.append(n)), first)
-        self.assertEqual((self.times(), seen), (before, []))
+        self.assertEqual((self.times(), seen), (before, [(1, 2), (2, 2)]))
         ct, labels = labelled_chest(2)
         path = next(self.root.rglob("2_tumor.nii.gz"))
         sitk.WriteImage(ct.image_like(np.where(labels == 2, 0, labels).astype(np.uint8)), str(path))
@@ -53,6 +53,20 @@ class ResumeTest(DataTest):
         self.assertEqual(self.times()["1"], before["1"])
         self.assertEqual([len(entry.lesions) for entry in manifest.cases], [3, 2])
         self.assertEqual(set(np.unique(load_case(self.cache, "2").labels)), {0, 1, 2})
+
+    def test_a_file_that_is_damaged_or_gone_is_made_again(self):
+        write_nlstseg(self.root, ["1", "2", "3"])
+        first = self.prepared()
+        before = {path: path.read_bytes() for path in self.cache.rglob("*") if path.is_file() and path.suffix != ".json"}
+        ct = self.cache / "1" / "ct.b2nd"
+        content = bytearray(ct.read_bytes())
+        content[len(content) // 2] ^= 1
+        ct.write_bytes(content)
+        (self.cache / "3" / "lung_places.npy").unlink()
+        untouched = self.times()["2"]
+        self.assertEqual(self.prepared(), first)
+        self.assertEqual({path: path.read_bytes() for path in before}, before)
+        self.assertEqual(self.times()["2"], untouched)
 
     def test_a_case_that_went_wrong_leaves_the_cache(self):
         write_nlstseg(self.root, ["1", "2"])

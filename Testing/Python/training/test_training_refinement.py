@@ -14,7 +14,6 @@ import torch
 from helpers.known_refinement import SPEC
 from helpers.threshold_model import threshold_model, threshold_network
 from helpers.tiny_cache import TinyCache, chest_hu_and_labels
-from nlstseg_training.batches.transplant import LoadedCase
 from nlstseg_training.data.cache import Split, load_case, write_json
 from nlstseg_training.export.bundle import write_bundle
 from nlstseg_training.export.card import Texts, describe_cases
@@ -37,6 +36,7 @@ from nlstseg_training.refinement.cut_out_voxels import (
 )
 from nlstseg_training.refinement.cut_outs import OFF_MIDDLE_SLICES, CutOuts
 from nlstseg_training.refinement.fit import fit_refinement, unfolded
+from nlstseg_training.refinement.pool import LoadedCase
 from nlstseg_training.refinement.recipe import Batch, RefinementRecipe, Shares
 from nlstseg_training.refinement.rewindow import seen_through
 from nlstseg_training.refinement.variants import between_lungs, downsampled_case, thicker, with_contrast
@@ -105,12 +105,7 @@ class PlacesTest(TinyCacheTest):
         self.assertEqual([place.lesion for place in self.places_of(cache)], [1])
         hu, labels = chest_hu_and_labels(1)
         cache = TinyCache(folder / "other")
-        cache.add("doubted", hu, np.zeros_like(labels), kind="chest")
-        import SimpleITK as sitk
-
-        target = sitk.GetImageFromArray((labels * 64).astype(np.uint8))
-        target.CopyInformation(sitk.ReadImage(cache.folder / "doubted" / "ct.nrrd"))
-        sitk.WriteImage(target, cache.folder / "doubted" / "target.nrrd")
+        cache.add("doubted", hu, np.zeros_like(labels), kind="chest", target=(labels * 64).astype(np.uint8))
         wall, *downsampled = self.places_of(cache)
         self.assertTrue(all(place.downsampled for place in downsampled))
         self.assertEqual((wall.lesion, wall.centre_kji[2] < 20), (0, True))

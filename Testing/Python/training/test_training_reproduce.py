@@ -59,7 +59,7 @@ class ReproduceTest(TinyRunTest):
 
     def times(self) -> dict[Path, int]:
         """Of what takes long to make."""
-        kept = ("ct.nrrd", "best.ckpt", "weights.safetensors", "probability")
+        kept = ("ct.b2nd", "best.ckpt", "weights.safetensors", "probability")
         return {path: time for path, time in self.tree().items() if path.name in kept or path.parent.name in kept}
 
     def test_every_step_was_taken(self):
@@ -90,7 +90,7 @@ class ReproduceTest(TinyRunTest):
 
     def test_it_goes_on_from_where_it_was(self):
         before = self.times()
-        self.assertTrue({path.name for path in before} >= {"ct.nrrd", "best.ckpt", "weights.safetensors"})
+        self.assertTrue({path.name for path in before} >= {"ct.b2nd", "best.ckpt", "weights.safetensors"})
         again = self.done(*self.command())
         self.assertEqual(self.times(), before)
         table = [done.stdout[done.stdout.index("NLSTseg; 95 %") :] for done in (self.first, again)]

@@ -9,11 +9,14 @@ import torch
 
 from helpers.tiny_cache import TinyCache
 from helpers.training_recipes import SPEC, recipe_of
+from nlstseg_training.batches.composition import SOURCE_NAMES, composition, describe, lesion_share
 from nlstseg_training.batches.patches import Batches, Mined
 from nlstseg_training.batches.synthetic import blend, synthetic_lesion
-from nlstseg_training.batches.transplant import aerated, without_lesion
+from nlstseg_training.batches.transplant import without_lesion
+from nlstseg_training.data.aerated import aerated
 from nlstseg_training.data.cache import load_case
-from nlstseg_training.recipe import Augmentation, Sampling
+from nlstseg_training.recipe import Augmentation, Sampling, read_recipe
+from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.card import Architecture
 from NLSTSegLib.models.specs import InputSpec
 
@@ -35,7 +38,7 @@ class SamplingTest(unittest.TestCase):
         return Batches(self.cache.folder, entries, recipe, shares, seed=seed, count=20, mined=mined_places)
 
     def test_a_batch_depends_on_its_number_and_the_seed_only(self):
-        shares = {"lesions": 0.2, "crops": 0.2, "transplants": 0.2, "synthetic": 0.2, "block_batches": 2, "block_cases": 1}
+        shares = {"lesions": 0.2, "crops": 0.2, "transplants": 0.2, "synthetic": 0.2}
         first = self.batches(**shares)
         earlier = [first[n] for n in range(5)]
         again = self.batches(**shares)[4]
@@ -84,11 +87,9 @@ class SamplingTest(unittest.TestCase):
             self.assertEqual(batches[n][2], ["chest1"])
         self.assertEqual(float(batches[0][1].max()), 0.0)
 
-    def test_a_block_holds_no_more_chests_than_asked_for_and_all_come_in_turn(self):
-        batches = self.batches(block_batches=1, block_cases=1)
-        ids = [batches[n][2] for n in range(12)]
-        self.assertTrue(all(len(seen) == 1 for seen in ids))
-        self.assertEqual({seen[0] for seen in ids}, {"chest0", "chest1"})
+    def test_any_case_may_come_in_any_batch(self):
+        ids = {case_id for n in range(3) for case_id in self.batches(batch=16)[n][2]}
+        self.assertEqual(ids, {"chest0", "chest1"})
 
     def test_whole_slices_show_the_slice_as_it_is(self):
         flat = InputSpec(window_hu=(-1200.0, 200.0), as_uint8=True)
@@ -103,6 +104,49 @@ class SamplingTest(unittest.TestCase):
             np.testing.assert_array_equal(soft[0], case.labels[k] > 0)
         # Slices with a lesion, in which the other half may fall by chance too.
         self.assertGreaterEqual(sum(soft.max() > 0 for soft in target.numpy()), 4)
+
+
+class CompositionTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cache = TinyCache(Path(cls.enterClassContext(tempfile.TemporaryDirectory()))).add_usual()
+
+    def entries(self, *kinds):
+        return [entry for entry in self.cache.entries if entry.kind in kinds]
+
+    def test_where_everything_is_there_the_shares_are_the_recipes(self):
+        for phase in read_recipe("default").phases:
+            counts = composition(phase.sampling, {*SOURCE_NAMES})
+            for source, count in counts.items():
+                own = getattr(phase.sampling, source, None)
+                self.assertTrue(own is None or abs(count - 48 * own) <= 1, (source, count))
+
+    def test_on_chests_alone_lesions_take_the_place_of_crops_and_transplants(self):
+        for phase in read_recipe("default").phases:
+            counts = composition(phase.sampling, {"lesions", "synthetic", "lung"})
+            self.assertGreater(counts["lesions"] / 48, 0.55)
+            self.assertGreater(lesion_share(counts), 0.6)
+            self.assertEqual((sum(counts.values()), counts["crops"], counts["transplants"], counts["mined"]), (48, 0, 0, 0))
+
+    def test_a_batch_of_the_recipe_on_incomplete_chests_shows_lesions(self):
+        batches = Batches(
+            self.cache.folder,
+            self.entries("chest"),
+            recipe_of(Sampling(48, 32)),
+            Sampling(48, 32, lesions=0.05, crops=0.35, transplants=0.2, mined=0.2),
+            seed=0,
+            count=1,
+        )
+        _, target, _ = batches[0]
+        self.assertGreater(int((target.amax(dim=(1, 2, 3)) > 0.5).sum()), 24)
+
+    def test_it_is_said_and_too_few_lesions_are_refused(self):
+        sampling = Sampling(48, 32, lesions=0.05, crops=0.55, mined=0.2)
+        said = describe(sampling, self.entries("chest"), "first")
+        self.assertIn("'first': a batch of 48 patches is 29 lesions of chests, 9 false positives", said)
+        with self.assertRaisesRegex(InputError, "less than a third would hold a lesion"):
+            describe(Sampling(48, 32, lesions=0.3), self.entries("chest"), "first")
+        self.assertIn("29 synthetic lesions", describe(sampling, self.entries("background"), "first"))
 
 
 class LesionsTest(unittest.TestCase):

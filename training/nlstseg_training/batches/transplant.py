@@ -2,59 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from nlstseg_training.data.cache import Case
-from NLSTSegLib.inference.lung_field import AIR_BELOW_HU
-
-VESSEL_MM = 8.0
-"""Wider soft tissue in the lung field is hilum, wall or mediastinum."""
-
-DEEP_SLICES = 10
-"""Fewer slices are no lung to put a lesion into."""
-
 MARKED = 0.15
 """Target from which a voxel is marked: about half of what the mark of one reader of four counts."""
 
 
-class LoadedCase:
-    """A case with what places are drawn from."""
-
-    def __init__(self, case: Case):
-        self.case = case
-        self.hu, self.target = case.ct.hu, case.target
-        self.spacing_kji_mm = case.ct.spacing_ijk_mm[::-1]
-        lungs = np.ones(self.hu.shape, bool) if case.lungs is None else case.lungs
-        self.places = np.argwhere(lungs[:, ::4, ::4]) * (1, 4, 4)
-        labels = [int(label) for label in np.unique(case.labels) if label]
-        self.lesions = [np.argwhere(case.labels == label) for label in labels]
-
-    @cached_property
-    def air(self) -> np.ndarray | None:
-        """Where there is lung to grow in; None where the case is not :attr:`is_deep`."""
-        return aerated(self.hu, self.case.lungs, self.spacing_kji_mm) if self.is_deep and self.case.lungs is not None else None
+class Donor(Protocol):
+    """A crop of one nodule, in memory."""
 
     @property
-    def is_deep(self) -> bool:
-        """Whether it has a lung, of enough slices for a lesion."""
-        return self.case.lungs is not None and len(self.hu) >= DEEP_SLICES
+    def hu(self) -> np.ndarray: ...
 
+    @property
+    def target(self) -> np.ndarray: ...
 
-def aerated(hu: np.ndarray, lungs: np.ndarray, spacing_kji_mm: Sequence[float]) -> np.ndarray:
-    """Where there is lung to grow in, ``[k, j, i]``: the air of the lung field and the vessels inside it."""
-    air = torch.from_numpy(((hu < AIR_BELOW_HU) & lungs).astype(np.float32))[:, None]
-    reach = 2 * round(VESSEL_MM / 2 / spacing_kji_mm[1]) + 1
-    return -_largest_near(-_largest_near(air, reach), reach)[:, 0].numpy() > 0
-
-
-def _largest_near(values: torch.Tensor, reach: int) -> torch.Tensor:
-    """In squares of ``reach`` pixels: along rows and then along columns, which takes a fraction of the time of both at once."""
-    return functional.max_pool2d(functional.max_pool2d(values, (1, reach), 1, (0, reach // 2)), (reach, 1), 1, (reach // 2, 0))
+    @property
+    def spacing_kji_mm(self) -> tuple[float, float, float]: ...
 
 
 def without_lesion(hu: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -68,7 +36,7 @@ def without_lesion(hu: np.ndarray, target: np.ndarray, rng: np.random.Generator)
 
 
 def transplant(
-    donor: LoadedCase, heights_mm: np.ndarray, pixel_mm: float, side: int, rng: np.random.Generator
+    donor: Donor, heights_mm: np.ndarray, pixel_mm: float, side: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A donor nodule at heights from its middle, on ``side`` x ``side`` pixels of ``pixel_mm``.
 

@@ -12,33 +12,32 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from nlstseg_training.data.cache import (
     CASE_FILE,
+    CHECKING_THREADS,
     MANIFEST_FILE,
     CaseEntry,
     Manifest,
     Refusal,
     by_id,
+    damaged_file,
     read_json,
     read_manifest,
+    write_case,
     write_json,
 )
-from nlstseg_training.data.conform import Prepared, Spacing, conform
+from nlstseg_training.data.conform import Spacing, conform
 from nlstseg_training.data.readers.source import Found, Source
 from NLSTSegLib.disk.atomic_folder import NOT_COUNTED, held, whole_folder
 from NLSTSegLib.disk.free_name import is_plain_name
-from NLSTSegLib.disk.number_locale import point_in_numbers
 from NLSTSegLib.errors import InputError, is_out_of_memory
 
-RULES = "2"
+RULES = "3"
 """Changes when cases are prepared otherwise; those of before are then prepared again."""
-
-COMPRESSION_LEVEL = 2
-"""Level of gzip: files hardly larger than by level 9, and several times as fast."""
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors that the next case would meet as well."""
@@ -57,16 +56,23 @@ def prepare(
     """Prepare every case of ``found`` in ``cache`` and write its manifest.
 
     What is wrong with a case is in the manifest's ``refused``, and the others go on. A case that is there, made of the same
-    files in the same way, is not made again; those of earlier runs with other sources stay. ``progress(done, of)`` is called
-    after every case. Raises :class:`InputError` when the cache cannot be written or was made with another spacing; what is
-    done by then, or when it is interrupted, is kept.
+    files in the same way, and whose own files have their hashes, is not made again; those of earlier runs with other sources
+    stay. ``progress(done, of)`` is called after every case. Raises :class:`InputError` when the cache cannot be written or was
+    made with another spacing; what is done by then, or when it is interrupted, is kept.
     """
     with held(cache):
         before = _begin(cache, spacing_kji_mm)
         sources, refused = _distinct(found, before)
-        there = {source.id: _there(cache, source) for source in sources}
-        outcomes: list[Outcome] = [entry for entry in there.values() if entry]
-        todo = [source for source in sources if there[source.id] is None]
+        outcomes: list[Outcome] = []
+        todo: list[Source] = []
+        with ThreadPoolExecutor(CHECKING_THREADS) as pool:
+            for source, entry in zip(sources, pool.map(lambda source: _there(cache, source), sources), strict=True):
+                if entry is None:
+                    todo.append(source)
+                else:
+                    outcomes.append(entry)
+                    if progress:
+                        progress(len(outcomes), len(sources))
         jobs = _in_turn(todo, cache, spacing_kji_mm) if workers == 1 else _in_processes(todo, cache, spacing_kji_mm, workers)
         try:
             with contextlib.closing(jobs):
@@ -124,7 +130,9 @@ def _there(cache: Path, source: Source) -> CaseEntry | None:
         same = entry.reader == source.reader and entry.source_state == _state(source)
     except Exception:  # of an older form, or a source that went or is damaged: reading it tells more, case by case
         return None
-    return dataclasses.replace(entry, given_part=source.given_part, patient=source.patient) if same else None
+    if not same or not entry.files_sha256 or damaged_file(cache, entry) is not None:
+        return None
+    return dataclasses.replace(entry, given_part=source.given_part, patient=source.patient)
 
 
 def _state(source: Source) -> str:
@@ -235,18 +243,4 @@ def _make(source: Source, cache: Path, spacing_kji_mm: Spacing | None) -> Outcom
         what = " ".join(f"{type(error).__name__}: {error}".split())
         return Refusal(source.id, source.reader, f"unexpected {what}; report it")
     with whole_folder(cache / source.id) as folder:
-        _write(prepared, folder)
-    return prepared.entry
-
-
-def _write(prepared: Prepared, folder: Path) -> None:
-    import SimpleITK as sitk
-
-    volumes = {"ct": prepared.ct.hu, "labels": prepared.labels, "target": prepared.target}
-    volumes["lungs"] = None if prepared.lungs is None else prepared.lungs.astype("u1")
-    for name, array in volumes.items():
-        if array is not None:
-            image = prepared.ct.image_like(array)
-            with point_in_numbers():
-                sitk.WriteImage(image, str(folder / f"{name}.nrrd"), useCompression=True, compressionLevel=COMPRESSION_LEVEL)
-    write_json(folder / CASE_FILE, prepared.entry)
+        return write_case(folder, prepared.entry, prepared.ct, prepared.labels, prepared.target, prepared.lungs)

@@ -12,12 +12,13 @@ from monai.losses import DiceLoss
 from safetensors.torch import load_file
 from torch.nn import functional
 
+from nlstseg_training.batches.composition import describe
 from nlstseg_training.batches.patches import Batches, Mined
-from nlstseg_training.data.cache import CaseEntry
+from nlstseg_training.data.cache import CaseEntry, check_files
 from nlstseg_training.fitting.interruption import StepSampler
 from nlstseg_training.fitting.loop import FINISHED, LAST, Course, batch_loader, train
-from nlstseg_training.fitting.machine import Machine
-from nlstseg_training.fitting.mining import mine
+from nlstseg_training.fitting.machine import Machine, is_first_process
+from nlstseg_training.fitting.mining import cases_to_mine, mine
 from nlstseg_training.recipe import Phase, Recipe
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.bundle import new_network
@@ -139,18 +140,19 @@ class FalsePositiveMining(lightning.Callback):
 
 
 def mine_chests(trainer: lightning.Trainer, network: Network, data: TrainingData) -> list[Mined]:
-    """False positives in the training chests; in those that are not marked completely a mark may be right. Slices of
-    background were looked through for lesions, which is what they are there for.
+    """False positives in training chests, those found before in others among them.
 
     Each process looks through its share of them, and all get what all found.
     """
-    ids = [entry.id for entry in data.train if entry.kind == "background" or (entry.kind == "chest" and entry.complete)]
-    found = mine(network, data.recipe.input, data.cache, ids[trainer.global_rank :: trainer.world_size])
+    chests = cases_to_mine(data.train, data.seed, trainer.current_epoch)
+    found = mine(network, data.recipe.input, data.cache, chests[trainer.global_rank :: trainer.world_size])
+    looked_at = {entry.id for entry in chests}
+    kept = [place for place in data.mined if place.case_id not in looked_at]
     if trainer.world_size == 1:
-        return found
+        return kept + found
     parts: list[list[Mined]] = [[]] * trainer.world_size
     torch.distributed.all_gather_object(parts, found)
-    return [place for part in parts for place in part]
+    return kept + [place for part in parts for place in part]
 
 
 def fit(
@@ -169,12 +171,20 @@ def fit(
     Each phase has a folder of its name in ``out`` with checkpoints and logs. ``start`` gives the first weights. The weights of
     a phase are those of its epoch with the lowest loss on the validation cases; without such cases, its last.
 
-    Raises :class:`InputError` when there is nothing to train on, the loss is no number (with the cases that it came from), or
-    a checkpoint cannot be written; and :class:`KeyboardInterrupt`, with everything saved, when asked to stop.
+    Before that, what a batch is made of is printed, and every file of the cases compared with its hash.
+
+    Raises :class:`InputError` when there is nothing to train on, less than a third of a batch would hold a lesion, a file of a
+    case is not what was prepared, the loss is no number (with the cases that it came from), or a checkpoint cannot be written;
+    and :class:`KeyboardInterrupt`, with everything saved, when asked to stop.
     """
     if not train:
         raise InputError("there is no case to train on; look at the split and at what the cache refused")
     machine = machine or Machine()
+    for phase in recipe.phases:
+        said = describe(phase.sampling, train, phase.name)
+        if is_first_process():
+            print(said)
+    check_files(cache, [*train, *validation])
     for n, phase in enumerate(recipe.phases):
         finished = out / phase.name / FINISHED
         torch.manual_seed(seed + n)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from nlstseg_training.batches.transplant import LoadedCase
 from nlstseg_training.refinement.candidates import Place
+from nlstseg_training.refinement.pool import LoadedCase
 from NLSTSegLib.inference.candidates import cut_out
 from NLSTSegLib.inference.lung_field import AIR_BELOW_HU
 

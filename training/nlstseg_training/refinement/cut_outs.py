@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nlstseg_training.batches.pool import CasePool
 from nlstseg_training.batches.synthetic import blend, synthetic_lesion
-from nlstseg_training.batches.transplant import LoadedCase, transplant
+from nlstseg_training.batches.transplant import transplant
 from nlstseg_training.data.cache import Case, CaseEntry
 from nlstseg_training.refinement.augmentation import vary
 from nlstseg_training.refinement.candidates import Place
 from nlstseg_training.refinement.cut_out_voxels import Piece, Size, continued, dense_places, piece_around, soft_target
+from nlstseg_training.refinement.pool import CasePool, LoadedCase
 from nlstseg_training.refinement.recipe import RefinementRecipe
 from nlstseg_training.refinement.scenes import CONTRAST_HU, Scene, scene_of
 from nlstseg_training.refinement.variants import downsampled_case, with_contrast

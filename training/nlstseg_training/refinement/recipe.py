@@ -74,7 +74,7 @@ class RefinementRecipe:
     off_middle_px: float = 4.0
     block_batches: int = 300
     block_cases: int = 40
-    """As of :class:`~nlstseg_training.recipe.Sampling`."""
+    """So many batches come from so many chests, which are held in memory, before others take their place."""
     epochs: int = 12
     epoch_steps: int = 200
     validation_steps: int = 18

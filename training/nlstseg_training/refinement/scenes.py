@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nlstseg_training.batches.transplant import LoadedCase
 from nlstseg_training.data.cache import Case
 from nlstseg_training.refinement.candidates import Place
+from nlstseg_training.refinement.pool import LoadedCase
 from nlstseg_training.refinement.variants import between_lungs, thicker, with_contrast
 
 CONTRAST_HU = (60.0, 300.0)

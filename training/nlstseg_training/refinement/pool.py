@@ -1,14 +1,38 @@
-"""The cases that batches are drawn from: crops stay in memory, chests come in blocks, since a data set does not fit."""
+"""The cases that cut-outs are made of, whole and in memory: crops stay there, chests come in blocks, as they do not all fit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from nlstseg_training.batches.transplant import LoadedCase
-from nlstseg_training.data.cache import CaseEntry, load_case
+from nlstseg_training.data.aerated import DEEP_SLICES, aerated
+from nlstseg_training.data.cache import Case, CaseEntry, load_case
+
+
+class LoadedCase:
+    """A case with what places are drawn from."""
+
+    def __init__(self, case: Case):
+        self.case = case
+        self.hu, self.target = case.ct.hu, case.target
+        self.spacing_kji_mm = case.ct.spacing_ijk_mm[::-1]
+        lungs = np.ones(self.hu.shape, bool) if case.lungs is None else case.lungs
+        self.places = np.argwhere(lungs[:, ::4, ::4]) * (1, 4, 4)
+        labels = [int(label) for label in np.unique(case.labels) if label]
+        self.lesions = [np.argwhere(case.labels == label) for label in labels]
+
+    @cached_property
+    def air(self) -> np.ndarray | None:
+        """Where there is lung to grow in; None where the case is not :attr:`is_deep`."""
+        return aerated(self.hu, self.case.lungs, self.spacing_kji_mm) if self.is_deep and self.case.lungs is not None else None
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it has a lung, of enough slices for a lesion."""
+        return self.case.lungs is not None and len(self.hu) >= DEEP_SLICES
 
 
 class CasePool:
