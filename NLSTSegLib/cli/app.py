@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from NLSTSegLib.cli.usage import add_command, new_app, run_app
+from NLSTSegLib.dicom.codes import SegType
 
 
 class ImageFormat(StrEnum):
@@ -36,6 +37,12 @@ Device = Annotated[str, typer.Option(help="Where the network runs: auto, cpu, gp
 Threads = Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an earlier result.")]
+SegTypeName = Annotated[
+    SegType,
+    typer.Option("--seg-type", help="Of the SEG: binary (every reader), deflated (small), or labelmap (new, few readers)."),
+]
+DicomInput = Annotated[Path, typer.Argument(help="The DICOM folder or file of its CT.", show_default=False)]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -67,7 +74,15 @@ def segment(
         bool,
         typer.Option("--skip-existing", help="Keep results of the same voxels, model and options, and do only what is missing."),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier result.")] = False,
+    force: Force = False,
+    dicom_seg: Annotated[
+        bool,
+        typer.Option(
+            "--dicom-seg",
+            help="Write a DICOM SEG and SR too (lesions.seg.dcm, measurements.sr.dcm); these two carry the patient's identity.",
+        ),
+    ] = False,
+    seg_type: SegTypeName = SegType.BINARY,
     keep_identity: Annotated[
         bool,
         typer.Option(
@@ -108,6 +123,7 @@ def segment(
             force=force,
             skip_existing=skip_existing,
             keep_identity=keep_identity,
+            seg_type=seg_type if dicom_seg else None,
         )
         run_jobs(inputs, job, Telling(json_progress, quiet, verbose, debug))
 
@@ -126,6 +142,45 @@ def check(
         from NLSTSegLib.cli.batch import check_inputs
 
         check_inputs(inputs, series, skip_unreadable=skip_unreadable, quiet=quiet, debug=debug)
+
+
+def dicom(
+    result: Annotated[
+        Path, typer.Argument(help="Folder of a result, or of a review exported from 3D Slicer.", show_default=False)
+    ],
+    ct: DicomInput,
+    reader: Annotated[str, typer.Option(help="Name of who reviewed the lesions, for the SR.")] = "",
+    seg_type: SegTypeName = SegType.BINARY,
+    series: Series = None,
+    skip_unreadable: SkipUnreadable = False,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Write lesions.seg.dcm and measurements.sr.dcm of a result into its folder; these two carry the patient's identity."""
+    from NLSTSegLib.cli.run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from NLSTSegLib.cli.dicom import write_dicom_of
+
+        write_dicom_of(result, ct, series, seg_type, reader, skip_unreadable=skip_unreadable, force=force)
+
+
+def labels(
+    seg: Annotated[Path, typer.Argument(help="A DICOM SEG file, of this program or of another.", show_default=False)],
+    ct: DicomInput,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Label map to write: .nrrd or .nii.gz.", show_default=False)],
+    series: Series = None,
+    skip_unreadable: SkipUnreadable = False,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Write the segments of a DICOM SEG as a label map on the voxels of its CT, and print which label is which."""
+    from NLSTSegLib.cli.run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from NLSTSegLib.cli.dicom import write_labels_of
+
+        write_labels_of(seg, ct, series, output, skip_unreadable=skip_unreadable, force=force)
 
 
 def time(
@@ -221,7 +276,7 @@ def make_app() -> typer.Typer:
     """All commands."""
     made = new_app(_options.__doc__ or "")
     made.callback()(_options)
-    for command in (segment, check, models, devices, time, phantom, demo):
+    for command in (segment, check, dicom, labels, models, devices, time, phantom, demo):
         add_command(made, command)
     return made
 

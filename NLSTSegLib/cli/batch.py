@@ -17,6 +17,7 @@ from NLSTSegLib.errors import InputError, NLSTSegError, printable
 from NLSTSegLib.progress import Progress, silent, stage_of
 
 if TYPE_CHECKING:
+    from NLSTSegLib.dicom.codes import SegType
     from NLSTSegLib.models.bundle import Model
     from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions
     from NLSTSegLib.results.saved import Summary
@@ -46,6 +47,8 @@ class SegmentJob:
     force: bool = False
     skip_existing: bool = False
     keep_identity: bool = False
+    seg_type: SegType | None = None
+    """Of the DICOM SEG that is written, with an SR, beside the other files; ``None`` for neither."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,11 @@ def run_one(
 
     With ``skip_existing`` what an earlier run wrote there, of the same voxels, model and options, is what is returned.
     """
+    from NLSTSegLib.cli.dicom import dicom_writer
     from NLSTSegLib.disk.atomic_folder import held
     from NLSTSegLib.pipeline import segment
     from NLSTSegLib.reading.read import read_mask
-    from NLSTSegLib.results.folder import check_format, write_labels, write_result
+    from NLSTSegLib.results.folder import SR_FILE, check_format, write_labels, write_result
     from NLSTSegLib.results.report import patient_identity
     from NLSTSegLib.results.saved import same_result
 
@@ -141,7 +145,8 @@ def run_one(
         # Another run may have ended there since this one began.
         _check_place(place, job)
         start = time.perf_counter()
-        ct = load_case(case, job.series, job.skip_unreadable, stage_of(progress, "read", 0.0, READ_SHARE))
+        ct, series = load_case(case, job.series, job.skip_unreadable, stage_of(progress, "read", 0.0, READ_SHARE))
+        write_more = None if job.seg_type is None else dicom_writer(case.path, ct, series, job.seg_type)
         check_format(ct, place.name.endswith((".nii", ".nii.gz")) if job.labels_only else job.image_format == "nifti")
         options = job.options
         if job.lung_field in ("auto", "none"):
@@ -152,6 +157,8 @@ def run_one(
         if job.skip_existing and place.is_dir():
             there = same_result(place, ct, model.card, options, job.image_format, probability=job.save_probability)
             if there is not None:
+                if write_more and not (place / SR_FILE).exists():
+                    write_more(place)
                 progress(1.0, "skipped")
                 return there
             if not job.force:
@@ -175,6 +182,7 @@ def run_one(
                 case=case.name if several else None,
                 seconds=seconds,
                 identity=patient_identity(ct, case.path) if job.keep_identity else None,
+                write_more=write_more,
                 progress=lambda done, stage: progress(1 - WRITE_SHARE + WRITE_SHARE * done, stage),
             )
         progress(1.0, "done")
@@ -187,6 +195,8 @@ def _check_output_name(job: SegmentJob) -> None:
     if str(job.output) == "-":
         raise InputError("nothing can be written to stdout; name a folder with --output, or a file with --labels-only")
     if job.labels_only:
+        if job.seg_type is not None:
+            raise InputError("--labels-only writes one file; for a DICOM SEG and SR too use --output and a folder")
         if not name.endswith((".nrrd", ".nii.gz")):
             raise InputError(f"--labels-only writes .nrrd or .nii.gz, not '{job.output}'")
     elif name.endswith(FILE_ENDINGS):
@@ -234,7 +244,7 @@ def _check(case: Case, series_uid: str | None, skip_unreadable: bool, *, quiet: 
     from NLSTSegLib.volume.ct import to_canonical
     from NLSTSegLib.volume.regular_grid import slice_stack, to_regular
 
-    ct = load_case(case, series_uid, skip_unreadable)
+    ct, _ = load_case(case, series_uid, skip_unreadable)
     findings = check_ct(ct)
     if not any(finding.severity == "error" for finding in findings):
         canonical = to_canonical(to_regular(ct, slice_stack(ct)))

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.cli.batch import SegmentJob, run_one
+from NLSTSegLib.cli.dicom import dicom_round_trip
 from NLSTSegLib.cli.inputs import Case
 from NLSTSegLib.disk.atomic_folder import NOT_COUNTED, held, other_than_files, prepare_place, whole_folder
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, find_model, load_model
+from NLSTSegLib.phantom.dicom_series import SERIES_FILES
 from NLSTSegLib.phantom.folder import CT_FILE, PHANTOM_FILES, write_phantom
 from NLSTSegLib.phantom.make import Phantom, make_phantom
 from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions
@@ -24,11 +26,12 @@ if TYPE_CHECKING:
 MARK_FILE = "nlstseg-demo.txt"
 """Tells a folder of an earlier demo, which may be replaced, from any other."""
 
-PHANTOM_FOLDER, RESULT_FOLDER = "phantom", "result"
+PHANTOM_FOLDER, DICOM_FOLDER, RESULT_FOLDER = "phantom", "phantom-dicom", "result"
 
 
 def run_demo(output: Path, seed: int) -> None:
-    """Write the phantom to ``output/phantom`` and the result to ``output/result``, replacing an earlier demo there."""
+    """Write the phantom to ``output/phantom``, as DICOM to ``output/phantom-dicom``, and the result, with SEG and SR, to
+    ``output/result``, replacing an earlier demo there."""
     from rich.console import Console
 
     from NLSTSegLib.cli.show import progress_display, show_findings, show_lesions, show_place
@@ -47,11 +50,13 @@ def run_demo(output: Path, seed: int) -> None:
             with progress_display("", (0, 1), as_json=False) as progress:
                 model = load_model(find_model(job.model))
                 result = run_one(Case(partial / PHANTOM_FOLDER / CT_FILE, "ct"), job.output, job, model, progress)
+            dicom_note = dicom_round_trip(phantom.ct, partial / DICOM_FOLDER, job.output)
             assert isinstance(result, SegmentationResult), "nothing is skipped"
     show_findings(result.findings)
     show_lesions(result)
     show_place(output / RESULT_FOLDER)
     console.print(comparison(phantom, result.labels))
+    console.print(dicom_note, markup=False, soft_wrap=True)
     show_place(output / RESULT_FOLDER / PREVIEW_FILE, "look at")
     show_place(output / RESULT_FOLDER / SEGMENTATION_FILE, "open in 3D Slicer:")
 
@@ -59,7 +64,7 @@ def run_demo(output: Path, seed: int) -> None:
 def not_of_a_demo(folder: Path) -> str | None:
     """A name in ``folder`` by which it is not what :func:`run_demo` has written; ``None`` where it is."""
     for name in sorted(set(os.listdir(folder)) - NOT_COUNTED - {MARK_FILE}):
-        files = {PHANTOM_FOLDER: PHANTOM_FILES, RESULT_FOLDER: RESULT_FILES}.get(name)
+        files = {PHANTOM_FOLDER: PHANTOM_FILES, DICOM_FOLDER: SERIES_FILES, RESULT_FOLDER: RESULT_FILES}.get(name)
         if files is None or (folder / name).is_symlink() or not (folder / name).is_dir():
             return name
         if other := other_than_files(folder / name, files):

@@ -118,17 +118,20 @@ def load_case(
     series_uid: str | None = None,
     skip_unreadable: bool = False,
     progress: Callable[[float], None] | None = None,
-) -> CtVolume:
-    """Read the CT of a case; of a DICOM folder, say on stderr which series there are and which is taken, and what is left out."""
+) -> tuple[CtVolume, DicomSeries | None]:
+    """Read the CT of a case, and its headers if it is DICOM; of a DICOM folder, say on stderr which series there are, which is
+    taken, and what is left out."""
     from NLSTSegLib.reading.dicom_choice import choose_chest_series
     from NLSTSegLib.reading.dicom_folder import list_series
     from NLSTSegLib.reading.dicom_series import read_series
-    from NLSTSegLib.reading.read import read_ct
+    from NLSTSegLib.reading.read import read_ct, series_at_file
 
     if case.series is not None:
-        return read_series(case.series, skip_unreadable=skip_unreadable, progress=progress)
+        return read_series(case.series, skip_unreadable=skip_unreadable, progress=progress), case.series
     if not os.path.isdir(case.path):
-        return read_ct(case.path, series_uid=series_uid, skip_unreadable=skip_unreadable, progress=progress)
+        ct = read_ct(case.path, series_uid=series_uid, skip_unreadable=skip_unreadable, progress=progress)
+        is_dicom = ct.acquisition.format == "DICOM"
+        return ct, series_at_file(case.path, series_uid, skip_unreadable=skip_unreadable) if is_dicom else None
     series = list_series(case.path, skip_unreadable=skip_unreadable)
     chosen = choose_chest_series(series, series_uid)
     if len(series) > 1:
@@ -137,4 +140,4 @@ def load_case(
     if skip_unreadable:
         for file in chosen.unreadable:
             print(f"left out: {printable(file.name)}", file=sys.stderr)
-    return read_series(chosen, skip_unreadable=skip_unreadable, progress=progress)
+    return read_series(chosen, skip_unreadable=skip_unreadable, progress=progress), chosen

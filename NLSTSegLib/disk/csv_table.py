@@ -21,6 +21,16 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
         table.writerows({column: harmless(value) for column, value in row.items()} for row in rows)
 
 
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a file that :func:`write_table` has written, with the texts as they were before they were made harmless."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{column: _as_it_was(value) for column, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _as_it_was(value: str) -> str:
+    return value[1:] if value.startswith("'") and harmless(value[1:]) == value else value
+
+
 def harmless(value: str | int | float) -> str | int | float:
     """A text that a spreadsheet would take for a formula, with an apostrophe before it; any other value as it is.
 

@@ -151,7 +151,7 @@ def read_headers(file: Path) -> Iterator[DicomSlice]:
     damaged = f"{file} is a damaged DICOM file; copy it again or remove it"
     try:
         with quiet_pydicom(), file.open("rb") as stream:
-            _check_deflated(file, stream)
+            check_deflated(file, stream)
             dataset = read_dataset(stream, _TAGS, stop_before_pixels=True)
             syntax = dataset.file_meta.get("TransferSyntaxUID")
             ended = stream.tell() >= file.stat().st_size and not (syntax and syntax.is_deflated)
@@ -168,11 +168,16 @@ def read_headers(file: Path) -> Iterator[DicomSlice]:
     yield from slices
 
 
-def read_dataset(stream: BinaryIO, tags: Sequence[str], *, stop_before_pixels: bool = False) -> pydicom.Dataset:
-    """The attributes ``tags`` of a DICOM file, which always gets a transfer syntax; raises whatever pydicom does."""
+def read_dataset(stream: BinaryIO, tags: Sequence[str] | None, *, stop_before_pixels: bool = False) -> pydicom.Dataset:
+    """The attributes ``tags`` of a DICOM file, or with ``None`` all; it always gets a transfer syntax.
+
+    Raises whatever pydicom does.
+    """
     import pydicom
 
-    dataset = pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels, specific_tags=list(tags), force=True)
+    dataset = pydicom.dcmread(
+        stream, stop_before_pixels=stop_before_pixels, specific_tags=None if tags is None else list(tags), force=True
+    )
     if "TransferSyntaxUID" not in dataset.file_meta:
         is_implicit, is_little = dataset.original_encoding
         explicit = pydicom.uid.ExplicitVRLittleEndian if is_little else pydicom.uid.ExplicitVRBigEndian
@@ -180,7 +185,7 @@ def read_dataset(stream: BinaryIO, tags: Sequence[str], *, stop_before_pixels: b
     return dataset
 
 
-def _check_deflated(file: Path, stream: BinaryIO) -> None:
+def check_deflated(file: Path, stream: BinaryIO) -> None:
     """Raise :class:`ValueError` where a deflated file would fill the memory: pydicom unpacks it as a whole."""
     start = stream.read(LONGEST_META_BYTES)
     stream.seek(0)

@@ -17,7 +17,7 @@ from NLSTSegLib.errors import InputError, is_utf8
 from NLSTSegLib.reading.dicom_choice import choose_chest_series
 from NLSTSegLib.reading.dicom_folder import list_series, series_of_file
 from NLSTSegLib.reading.dicom_headers import is_dicom
-from NLSTSegLib.reading.dicom_series import LARGEST_VOLUME_BYTES, read_series
+from NLSTSegLib.reading.dicom_series import LARGEST_VOLUME_BYTES, DicomSeries, read_series
 from NLSTSegLib.reading.integrity import check_complete
 from NLSTSegLib.reading.nifti import apply_sform, check_nifti_header, nonfinite_voxels, without_false_intercept
 from NLSTSegLib.reading.text_headers import METAIMAGE_AXES, check_text_header, read_start, text_header
@@ -73,11 +73,7 @@ def read_ct(
             chosen = choose_chest_series(series, series_uid)
             return read_series(chosen, skip_unreadable=skip_unreadable, progress=_part(progress, 0.3, 1.0))
         if ending is None and is_dicom(path):
-            if series_uid is None:
-                chosen = series_of_file(path, skip_unreadable=skip_unreadable)
-            else:
-                series = list_series(path.parent, recursive=False, skip_unreadable=skip_unreadable)
-                chosen = choose_chest_series(series, series_uid)
+            chosen = series_at_file(path, series_uid, skip_unreadable=skip_unreadable)
             return read_series(chosen, skip_unreadable=skip_unreadable, progress=progress)
         if ending is None and is_archive(path):
             raise InputError("it is an archive; unpack it and give the folder or file that was in it")
@@ -93,6 +89,13 @@ def read_ct(
         if str(path) in str(error):
             raise
         raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def series_at_file(file: Path, series_uid: str | None = None, *, skip_unreadable: bool = False) -> DicomSeries:
+    """The series that :func:`read_ct` reads at a DICOM file; raises :class:`InputError` where there is none."""
+    if series_uid is None:
+        return series_of_file(file, skip_unreadable=skip_unreadable)
+    return choose_chest_series(list_series(file.parent, recursive=False, skip_unreadable=skip_unreadable), series_uid)
 
 
 def read_mask(path: Path | str, ct: CtVolume) -> np.ndarray:

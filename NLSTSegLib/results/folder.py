@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -24,11 +24,22 @@ from NLSTSegLib.volume.ct import CtVolume
 SEGMENTATION_FILE = "segmentation.seg.nrrd"
 TABLE_FILE = "lesions.csv"
 PREVIEW_FILE = "preview.png"
+SEG_FILE = "lesions.seg.dcm"
+SR_FILE = "measurements.sr.dcm"
 
 IMAGE_FILES = {"nrrd": (LABELS_FILE, PROBABILITY_FILE), "nifti": (LABELS_NIFTI, PROBABILITY_NIFTI)}
 """Names of label map and probability, by their format."""
 
-RESULT_FILES = {SEGMENTATION_FILE, TABLE_FILE, PREVIEW_FILE, REPORT_FILE, *IMAGE_FILES["nrrd"], *IMAGE_FILES["nifti"]}
+RESULT_FILES = {
+    SEGMENTATION_FILE,
+    TABLE_FILE,
+    PREVIEW_FILE,
+    REPORT_FILE,
+    *IMAGE_FILES["nrrd"],
+    *IMAGE_FILES["nifti"],
+    SEG_FILE,
+    SR_FILE,
+}
 """Names of the files of a result."""
 
 
@@ -70,13 +81,15 @@ def write_result(
     case: str | None = None,
     seconds: dict[str, float] | None = None,
     identity: Mapping[str, str] | None = None,
+    write_more: Callable[[Path], object] | None = None,
     progress: Progress = silent,
 ) -> None:
     """Write all files of ``result`` into ``folder``; with ``force`` an earlier result stays whole until they are there.
 
     ``image_format`` is that of label map and probability; ``case``, where the CT is one of several, becomes a column of
     ``lesions.csv``. ``seconds`` are earlier stages for the report. No file says whose CT it was, unless ``identity``, which
-    :func:`NLSTSegLib.results.report.patient_identity` makes, is given for the report. Raises :class:`InputError` when
+    :func:`NLSTSegLib.results.report.patient_identity` makes, is given for the report. ``write_more(folder)`` may add files of
+    :data:`RESULT_FILES` to the others, which are there by then. Raises :class:`InputError` when
     ``folder`` cannot be used or written to, another run writes to it, or the disk is full; nothing is left half written.
     """
     start, folder = time.perf_counter(), Path(folder)
@@ -97,6 +110,8 @@ def write_result(
             progress(0.9, "write")
             stages = {**(seconds or {}), "write": round(time.perf_counter() - start, 3)}
             write_report(result, partial / REPORT_FILE, stages, identity)
+            if write_more:
+                write_more(partial)
 
 
 def write_labels(result: SegmentationResult, path: Path) -> None:

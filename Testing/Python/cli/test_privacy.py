@@ -78,8 +78,9 @@ class TestNoNetwork(unittest.TestCase):
         self.assertIn("lidc-25d", self.assert_runs("models").stdout)
         self.assertIn("40", self.assert_runs("check", self.folder / "ct.nrrd").stdout)
         out = self.folder / "out"
-        self.assert_runs("segment", self.folder / "ct.nrrd", "-o", out, "--model", "threshold", "--threads", 1)
-        self.assertTrue((out / "report.json").exists())
+        write_marked_series(self.folder / "ct", chest_ct(np.eye(3)))
+        self.assert_runs("segment", self.folder / "ct", "-o", out, "--model", "threshold", "--threads", 1, "--dicom-seg")
+        self.assertTrue((out / "measurements.sr.dcm").exists())
         self.assert_runs("phantom", self.folder / "phantom")
         self.assertEqual(self.assert_runs("--version").stdout.count("."), 2)
 
@@ -189,6 +190,27 @@ class TestIdentity(WholeCommandTest):
             self.assertEqual(done.exit_code, 0, done.stderr)
             self.assert_no_marks(done.stdout + done.stderr, encoding)
             self.assert_result_without_marks(out)
+
+    def test_with_dicom_seg_the_two_dicom_files_alone_carry_identity(self):
+        write_marked_series(self.source, self.ct)
+        with self.assertNoLogs(level="DEBUG"):
+            done = self.run_command(
+                *("segment", self.source, "-o", self.out, "--model", self.bundle, "--threads", 1, "--dicom-seg")
+            )
+        self.assertEqual(done.exit_code, 0, done.stderr)
+        self.assert_no_marks(done.stdout + done.stderr, "lines")
+        self.assertIn("carry the patient's name", done.stderr)
+        for name in ("lesions.seg.dcm", "measurements.sr.dcm"):
+            self.assertIn(f"{MARK}^".encode(), (self.out / name).read_bytes())
+            (self.out / name).unlink()
+        self.assert_result_without_marks(self.out)
+
+    def test_dicom_seg_of_a_file_that_is_not_dicom_is_refused_before_the_run(self):
+        sitk.WriteImage(self.ct.to_image(), str(self.folder / "ct.nrrd"))
+        done = self.run_command("segment", self.folder / "ct.nrrd", "-o", self.out, "--model", self.bundle, "--dicom-seg")
+        self.assertEqual(done.exit_code, 2)
+        self.assertIn("is not DICOM", done.stderr)
+        self.assertFalse(self.out.exists())
 
     def test_marked_single_files_leave_no_mark(self):
         self.source.mkdir(parents=True)

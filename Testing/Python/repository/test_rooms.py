@@ -30,7 +30,7 @@ from helpers.source_tree import (
 FLOORS = {
     "NLSTSegLib": (
         *("errors progress resources", "networks disk", "volume", "reading models lesions", "checks inference review phantom"),
-        *("pipeline", "results", "jobs followup", "cli scene", "widgets"),
+        *("pipeline", "results", "jobs followup dicom", "cli scene", "widgets"),
     ),
     "nlstseg_training": (
         *("recipe", "data", "batches", "fitting evaluation", "export", "refinement", "workflows", "commands", "cli"),
@@ -52,6 +52,7 @@ IN_FUNCTIONS = {
     "networks": {"torch"},
     "results": {"SimpleITK", "PIL", "pydicom"},
     "followup": {"SimpleITK", "PIL"},
+    "dicom": {"highdicom", "pydicom", "pynetdicom", "dicomweb_client"},
     "cli": {"SimpleITK", "typer", "rich"},
     "scene": {"SimpleITK", "slicer", "vtk"},
     "widgets": {"qt", "ctk", "slicer", "vtk", "qSlicerSegmentationsModuleWidgetsPythonQt", "PyTorchUtils"},
@@ -145,6 +146,7 @@ class TestImports(unittest.TestCase):
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
         package, everything = (set(names) for names in json.loads(done.stdout))
         heavy = {"torch", "slicer", "vtk", "qt", "SimpleITK", "pydicom", "PIL", "pydantic", "rich", "nlstseg_training"}
+        heavy |= {"highdicom", "pynetdicom", "dicomweb_client"}
         self.assertEqual(package & (heavy | {"numpy"}), set(), "importing NLSTSegLib alone")
         # typer imports rich where it is installed.
         self.assertEqual(everything & (heavy - {"rich"}), set(), "importing every module of it")
