@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Debian packages that the tests of the Slicer module need: Qt, offscreen drawing, a font; cmake builds the extension.
+# Debian packages that the tests need: Qt, offscreen drawing and a font for the Slicer module; cmake builds the extension; Orthanc is a PACS.
 # Installs what is missing.
 set -euo pipefail
 packages=(libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 fonts-dejavu-core)
 packages+=(cmake)
+# A PACS of one's own, and certificates, for the tests of the room `pacs`.
+packages+=(orthanc orthanc-dicomweb openssl)
 
 if ! command -v apt-get > /dev/null; then
-    echo "There is no apt-get here; the tests of the Slicer module need what Debian calls ${packages[*]}."
+    echo "There is no apt-get here; the tests need what Debian calls ${packages[*]}."
     exit 0
 fi
 missing=()

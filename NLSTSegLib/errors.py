@@ -35,6 +35,12 @@ class ModelError(NLSTSegError):
     exit_code = 3
 
 
+class PacsError(NLSTSegError):
+    """The PACS cannot be reached, or does not do what it is asked for (exit code 4)."""
+
+    exit_code = 4
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` is one of the ways in which the libraries say that they got no memory."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and says_out_of_memory(str(error)))

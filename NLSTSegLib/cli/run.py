@@ -96,6 +96,6 @@ def missing_package(error: ModuleNotFoundError) -> str:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         for line in importlib.metadata.requires("nlstseg") or ():
             named = re.match(r"([\w.-]+).*;.*extra == ['\"](\w+)['\"]", line)
-            if named and named[1].lower() == module.lower():
+            if named and named[1].lower().replace("-", "_") == module.lower():
                 return f"this needs the package '{module}', which is not installed; pip install 'nlstseg[{named[2]}]'"
     return f"the package '{module}' that the program needs is not installed; install the program's requirements again"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.dicom_headers import quiet_pydicom
 
-_LOGGERS = ("highdicom", "pynetdicom", "dicomweb_client")
+_LOGGERS = ("highdicom", "pynetdicom", "dicomweb_client", "urllib3")
 
 
 def check_installed() -> None:

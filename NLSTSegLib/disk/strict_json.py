@@ -35,6 +35,11 @@ def read_strict(data: bytes, kind: type[T]) -> T:
     return _as(kind, value, ())
 
 
+def as_strict(kind: type[T], value: object, name: str) -> T:
+    """``value``, as JSON and TOML give it, as the dataclass ``kind``: see :func:`read_strict`. ``name`` is that of the value."""
+    return _as(kind, value, (name,))
+
+
 def _as(kind: Any, value: Any, place: tuple[str, ...]) -> Any:
     """``value`` of the JSON as ``kind``, the annotation of a field."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)

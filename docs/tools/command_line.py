@@ -29,10 +29,14 @@ def page() -> str:
 
     lines = [START]
     for name, commands in (("nlstseg", app), ("nlstseg-train", make_app())):
-        group = typer.main.get_command(commands)
-        for command_name, command in group.commands.items():  # type: ignore[attr-defined]
-            lines += _command(f"{name} {command_name}", command)
+        lines += _commands(name, typer.main.get_command(commands))
     return "\n".join(lines)
+
+
+def _commands(name: str, group: Any) -> Iterator[str]:
+    for command_name, command in group.commands.items():
+        whole_name = f"{name} {command_name}"
+        yield from _commands(whole_name, command) if hasattr(command, "commands") else _command(whole_name, command)
 
 
 def _command(name: str, command: Any) -> Iterator[str]:
@@ -58,7 +62,7 @@ def _default(parameter: Any) -> str:
     value = parameter.default
     if parameter.required:
         return "needed"
-    if value is None or value is False or value == [] or value == () or callable(value):
+    if value is None or value is False or value == "" or value == [] or value == () or callable(value):
         return ""
     if isinstance(value, enum.Enum):
         value = value.value

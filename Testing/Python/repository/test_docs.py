@@ -5,7 +5,7 @@ import runpy
 import unittest
 from pathlib import Path
 
-from NLSTSegLib.errors import OWNER_GONE, STOPPED, UNEXPECTED, InputError, ModelError
+from NLSTSegLib.errors import OWNER_GONE, STOPPED, UNEXPECTED, InputError, ModelError, PacsError
 from NLSTSegLib.lesions.rows import COLUMNS as RESULT_COLUMNS
 from NLSTSegLib.phantom.folder import COLUMNS as PHANTOM_COLUMNS
 from NLSTSegLib.review.folder import AUDIT_COLUMNS, TABLE_COLUMNS
@@ -35,7 +35,7 @@ class TestReference(unittest.TestCase):
 
     def test_exit_codes_are_those_of_the_program(self):
         (codes,) = tables_of(DOCS / "reference" / "exit-codes.md")
-        known = [0, UNEXPECTED, InputError.exit_code, ModelError.exit_code, STOPPED, OWNER_GONE]
+        known = [0, UNEXPECTED, InputError.exit_code, ModelError.exit_code, PacsError.exit_code, STOPPED, OWNER_GONE]
         self.assertEqual([int(code) for code in codes], known)
 
     def test_readme_is_short_and_begins_with_the_picture(self):

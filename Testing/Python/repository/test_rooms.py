@@ -30,7 +30,7 @@ from helpers.source_tree import (
 FLOORS = {
     "NLSTSegLib": (
         *("errors progress resources", "networks disk", "volume", "reading models lesions", "checks inference review phantom"),
-        *("pipeline", "results", "jobs followup dicom", "cli scene", "widgets"),
+        *("pipeline", "results", "jobs followup dicom", "pacs", "cli scene", "widgets"),
     ),
     "nlstseg_training": (
         *("recipe", "data", "batches", "fitting evaluation", "export", "refinement", "workflows", "commands", "cli"),
@@ -52,7 +52,8 @@ IN_FUNCTIONS = {
     "networks": {"torch"},
     "results": {"SimpleITK", "PIL", "pydicom"},
     "followup": {"SimpleITK", "PIL"},
-    "dicom": {"highdicom", "pydicom", "pynetdicom", "dicomweb_client"},
+    "dicom": {"highdicom", "pydicom"},
+    "pacs": {"pydicom", "pynetdicom", "dicomweb_client", "requests"},
     "cli": {"SimpleITK", "typer", "rich"},
     "scene": {"SimpleITK", "slicer", "vtk"},
     "widgets": {"qt", "ctk", "slicer", "vtk", "qSlicerSegmentationsModuleWidgetsPythonQt", "PyTorchUtils"},
