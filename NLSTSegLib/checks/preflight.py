@@ -86,7 +86,15 @@ class Finding:
 
 def check_ct(ct: CtVolume) -> list[Finding]:
     """Findings about the grid and the voxels of ``ct``, on its source axes; errors first."""
-    checks: Iterable[Callable[[CtVolume], Iterable[Finding]]] = (_header, _slices, _grid, _values)
+    return _found(ct, (_header, _slices, _grid, _values))
+
+
+def check_ct_grid(ct: CtVolume) -> list[Finding]:
+    """Those of :func:`check_ct` that the voxels of ``ct`` take no part in."""
+    return _found(ct, (_header, _slices, _grid))
+
+
+def _found(ct: CtVolume, checks: Iterable[Callable[[CtVolume], Iterable[Finding]]]) -> list[Finding]:
     findings = [finding for check in checks for finding in check(ct)]
     return sorted(findings, key=lambda f: ("error", "warning", "info").index(f.severity))
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from NLSTSegLib.cli.cohort import cohort
 from NLSTSegLib.cli.pacs_app import make_pacs_app
 from NLSTSegLib.cli.usage import add_command, new_app, run_app
 from NLSTSegLib.dicom.codes import SegType
@@ -277,7 +278,7 @@ def make_app() -> typer.Typer:
     """All commands."""
     made = new_app(_options.__doc__ or "")
     made.callback()(_options)
-    for command in (segment, check, dicom, labels, models, devices, time, phantom, demo):
+    for command in (segment, cohort, check, dicom, labels, models, devices, time, phantom, demo):
         add_command(made, command)
     made.add_typer(make_pacs_app(), name="pacs", short_help="Find, fetch and store studies in a PACS.")
     return made

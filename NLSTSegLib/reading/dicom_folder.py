@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +44,19 @@ def list_series(
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
     files = list(files_below(folder, recursive=recursive))
+    series = series_of_files(files, skip_unreadable=skip_unreadable, progress=progress)
+    if not series:
+        empty = sum(1 for file in files if not file.is_file() or file.stat().st_size == 0)
+        also = f" ({empty} files there are empty, or links that lead nowhere)" if empty else ""
+        fix = "give the folder of the series, unpacked if it is in an archive"
+        raise InputError(f"no DICOM images were found in {folder}{also}; {fix}")
+    return series
+
+
+def series_of_files(
+    files: Sequence[Path], *, skip_unreadable: bool = False, progress: Callable[[float], None] | None = None
+) -> list[DicomSeries]:
+    """The same of ``files``, which may lie in several folders; none where no file holds a DICOM image."""
     unique: dict[tuple, DicomSlice] = {}
     others = []
     for n, file in enumerate(files):
@@ -61,11 +74,6 @@ def list_series(
             if not skip_unreadable:
                 raise
             others.append(file)
-    if not unique:
-        empty = sum(1 for file in others if not file.is_file() or file.stat().st_size == 0)
-        also = f" ({empty} files there are empty, or links that lead nowhere)" if empty else ""
-        fix = "give the folder of the series, unpacked if it is in an archive"
-        raise InputError(f"no DICOM images were found in {folder}{also}; {fix}")
     series = [part for scan in _scans(list(unique.values())) for part in _split_parts(scan)]
     series = [_without_doubles(one) for one in series]
     series = sorted(series, key=lambda s: (s.slices[0].series_number, s.uid, s.slices[0].parts, str(s.slices[0].path)))

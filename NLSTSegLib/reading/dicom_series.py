@@ -145,16 +145,8 @@ def read_series(
     uneven distances) is recorded in the acquisition. Raises :class:`InputError` for what could not be placed or scaled
     rightly, and, without ``skip_unreadable``, where files beside the slices cannot be read.
     """
-    first = series.slices[0]
-    if series.unreadable and not skip_unreadable:
-        what = f"{len(series.unreadable)} files beside its slices cannot be read (the first is {series.unreadable[0].name})"
-        fix = "copy the folder again, or go on without them with --skip-unreadable"
-        raise InputError(f"a part of the series in {first.path.parent} may be missing: {what}; {fix}")
-    _check_placed(series)
-    _check_rescale(series)
-    rescale = [value for s in series.slices for value in s.rescale if math.isfinite(value)]
-    whole = all(value.is_integer() for value in rescale)
-    hu = np.empty((len(series.slices), first.rows, first.columns), np.int16 if whole else np.float32)
+    _check(series, skip_unreadable)
+    hu = np.empty(_shape(series), _dtype(series))
     files: dict[Path, list[tuple[int, DicomSlice]]] = {}
     for k, one in enumerate(series.slices):
         files.setdefault(one.path, []).append((k, one))
@@ -164,9 +156,42 @@ def read_series(
         stored = read_stored(slices[0][1])
         for k, one in slices:
             values = rescaled(stored, one)
-            hu[k] = np.clip(values, -32768, 32767) if whole else values
+            hu[k] = np.clip(values, -32768, 32767) if hu.dtype == np.int16 else values
     if progress:
         progress(1.0)
+    return _volume(series, hu)
+
+
+def series_grid(series: DicomSeries, *, skip_unreadable: bool = False) -> CtVolume:
+    """What :func:`read_series` reads, from the headers alone: all voxels are 0 HU and take no memory; raises as it does."""
+    _check(series, skip_unreadable)
+    return _volume(series, np.broadcast_to(np.zeros((), _dtype(series)), _shape(series)))
+
+
+def _check(series: DicomSeries, skip_unreadable: bool) -> None:
+    if series.unreadable and not skip_unreadable:
+        what = f"{len(series.unreadable)} files beside its slices cannot be read (the first is {series.unreadable[0].name})"
+        fix = "copy the folder again, or go on without them with --skip-unreadable"
+        raise InputError(f"a part of the series in {series.slices[0].path.parent} may be missing: {what}; {fix}")
+    _check_placed(series)
+    _check_rescale(series)
+
+
+def _shape(series: DicomSeries) -> tuple[int, int, int]:
+    return len(series.slices), series.slices[0].rows, series.slices[0].columns
+
+
+def _rescale(series: DicomSeries) -> list[float]:
+    """All slopes and intercepts that the headers have."""
+    return [value for s in series.slices for value in s.rescale if math.isfinite(value)]
+
+
+def _dtype(series: DicomSeries) -> type[np.int16] | type[np.float32]:
+    return np.int16 if all(value.is_integer() for value in _rescale(series)) else np.float32
+
+
+def _volume(series: DicomSeries, hu: np.ndarray) -> CtVolume:
+    first = series.slices[0]
     x, y, z = first.position_lps_mm
     i, j = np.asarray(first.cosines_lps).reshape(2, 3)
     return CtVolume(
@@ -182,7 +207,7 @@ def read_series(
             series_uid=series.uid,
             series_description=series.description,
             slice_origins_lps_mm=tuple((x, y, z) for x, y, z in (s.position_lps_mm for s in series.slices)),
-            rescale_missing=not rescale,
+            rescale_missing=not _rescale(series),
             slice_thickness_mm=first.thickness_mm if math.isfinite(first.thickness_mm) else 0.0,
             derivation=series.derivation,
             kernel=first.scan[KERNEL],

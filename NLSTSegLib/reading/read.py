@@ -157,7 +157,29 @@ def _part(progress: Callable[[float], None] | None, start: float, end: float) ->
     return None if progress is None else lambda fraction: progress(start + (end - start) * fraction)
 
 
-def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None) -> CtVolume:
+def read_grid(path: Path | str) -> CtVolume:
+    """A file of :data:`FORMATS` by its header alone: all voxels are 0 HU and take no memory. Raises :class:`InputError`."""
+    path = Path(path)
+    ending = next((e for e in FORMATS if path.name.lower().endswith(e)), None)
+    if ending is None:
+        raise InputError(f"{path} is none of {', '.join(FORMATS)}")
+    try:
+        reader = _reader(path, ending)
+        with _lenient_itk():
+            _read_header(reader, path, ending)
+    except (InputError, OSError, RuntimeError, ValueError, OverflowError) as error:
+        why = error if isinstance(error, InputError) else f"it is damaged or not a {ending} file"
+        raise InputError(f"{path} cannot be read: {why}") from error
+    i, j, k = reader.GetSize()[:3]
+    dimensions = reader.GetDimension()
+    spacing, origin = tuple(reader.GetSpacing()[:3]), tuple(reader.GetOrigin()[:3])
+    direction = np.reshape(reader.GetDirection(), (dimensions, dimensions))[:3, :3]
+    hu = np.broadcast_to(np.int16(0), (k, j, i))
+    known = _orientation_known(reader, path, ending)
+    return CtVolume(hu, spacing, origin, tuple(direction.ravel().tolist()), Acquisition(format=ending, orientation_known=known))
+
+
+def _reader(path: Path, ending: str) -> sitk.ImageFileReader:
     import SimpleITK as sitk
 
     if not is_utf8(path):
@@ -165,13 +187,25 @@ def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None
     reader = sitk.ImageFileReader()
     reader.SetImageIO(FORMATS[ending])
     reader.SetFileName(str(path))
+    return reader
+
+
+def _read_header(reader: sitk.ImageFileReader, path: Path, ending: str) -> int:
+    """Bytes of one voxel."""
+    (check_nifti_header if FORMATS[ending] == "NiftiImageIO" else check_text_header)(path)
+    with point_in_numbers():
+        reader.ReadImageInformation()
+    return _check_header(reader)
+
+
+def _read_file(path: Path, ending: str, progress: Callable[[float], None] | None) -> CtVolume:
+    import SimpleITK as sitk
+
+    reader = _reader(path, ending)
     is_nifti = FORMATS[ending] == "NiftiImageIO"
     try:
-        (check_nifti_header if is_nifti else check_text_header)(path)
         with _lenient_itk():
-            with point_in_numbers():
-                reader.ReadImageInformation()
-            voxel_bytes = _check_header(reader)
+            voxel_bytes = _read_header(reader, path, ending)
             check_complete(path, _stored_bytes(reader, voxel_bytes), progress=_part(progress, 0.0, 0.5))
             with point_in_numbers():
                 image = reader.Execute()

@@ -30,6 +30,9 @@ MOST_VIEW_VOXELS = 2000
 MOST_TILES = 60
 """Lesions shown, the largest ones; a network that fits badly may mark thousands, too many for one picture."""
 
+GAP_PX = 8
+"""Between tiles."""
+
 BACKGROUND = (16, 16, 18)
 TEXT = (235, 235, 235)
 
@@ -39,17 +42,32 @@ def write_preview(result: SegmentationResult, path: Path) -> None:
     from PIL import Image, ImageDraw
 
     tiles = [_tile(result, lesion) for lesion in result.lesions[:MOST_TILES]] or [_empty_tile(result)]
-    columns = 1 if len(tiles) < 3 else 2 if len(tiles) <= 20 else 4
-    width, height, gap = tiles[0].width, tiles[0].height, 8
-    rows = -(-len(tiles) // columns)
     not_shown = len(result.lesions[MOST_TILES:])
     foot = 24 if not_shown else 0
-    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap + foot), BACKGROUND)
-    for n, tile in enumerate(tiles):
-        page.paste(tile, (gap + n % columns * (width + gap), gap + n // columns * (height + gap)))
+    places = [_tile_place(n, len(tiles)) for n in range(len(tiles))]
+    right, bottom = (max(place[axis] for place in places) + (tiles[0].width, tiles[0].height)[axis] for axis in (0, 1))
+    page = Image.new("RGB", (right + GAP_PX, bottom + GAP_PX + foot), BACKGROUND)
+    for place, tile in zip(places, tiles, strict=True):
+        page.paste(tile, place)
     if not_shown:
-        ImageDraw.Draw(page).text((gap, page.height - foot), f"{not_shown} smaller lesions are not shown", TEXT, _font())
+        ImageDraw.Draw(page).text((GAP_PX, page.height - foot), f"{not_shown} smaller lesions are not shown", TEXT, _font())
     page.save(path, format="PNG")
+
+
+def _tile_place(n: int, tiles: int) -> tuple[int, int]:
+    """Left and top of a tile, in pixels."""
+    columns = 1 if tiles < 3 else 2 if tiles <= 20 else 4
+    return GAP_PX + n % columns * (3 * PANEL_PX + GAP_PX), GAP_PX + n // columns * (PANEL_PX + CAPTION_PX + GAP_PX)
+
+
+def cut_out_box(n: int, lesions: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the first cut-out of lesion ``n`` (from 0) in the preview of a result with so many.
+
+    The middle slice's where there is none, the last one's for a lesion that is not shown.
+    """
+    tiles = min(max(1, lesions), MOST_TILES)
+    left, top = _tile_place(min(n, tiles - 1), tiles)
+    return left, top, left + PANEL_PX, top + PANEL_PX
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -30,7 +30,7 @@ from helpers.source_tree import (
 FLOORS = {
     "NLSTSegLib": (
         *("errors progress resources", "networks disk", "volume", "reading models lesions", "checks inference review phantom"),
-        *("pipeline", "results", "jobs followup dicom", "pacs", "cli scene", "widgets"),
+        *("pipeline", "results", "jobs followup dicom", "pacs cohort", "cli scene", "widgets"),
     ),
     "nlstseg_training": (
         *("recipe", "data", "batches", "fitting evaluation", "export", "refinement", "workflows", "commands", "cli"),
@@ -54,6 +54,7 @@ IN_FUNCTIONS = {
     "followup": {"SimpleITK", "PIL"},
     "dicom": {"highdicom", "pydicom"},
     "pacs": {"pydicom", "pynetdicom", "dicomweb_client", "requests"},
+    "cohort": {*READERS, "dask", "distributed", "dask_jobqueue", "fsspec", "pyarrow", "jinja2", "PIL"},
     "cli": {"SimpleITK", "typer", "rich"},
     "scene": {"SimpleITK", "slicer", "vtk"},
     "widgets": {"qt", "ctk", "slicer", "vtk", "qSlicerSegmentationsModuleWidgetsPythonQt", "PyTorchUtils"},
@@ -148,6 +149,7 @@ class TestImports(unittest.TestCase):
         package, everything = (set(names) for names in json.loads(done.stdout))
         heavy = {"torch", "slicer", "vtk", "qt", "SimpleITK", "pydicom", "PIL", "pydantic", "rich", "nlstseg_training"}
         heavy |= {"highdicom", "pynetdicom", "dicomweb_client"}
+        heavy |= {"distributed"}
         self.assertEqual(package & (heavy | {"numpy"}), set(), "importing NLSTSegLib alone")
         # typer imports rich where it is installed.
         self.assertEqual(everything & (heavy - {"rich"}), set(), "importing every module of it")
