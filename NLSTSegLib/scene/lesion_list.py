@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from NLSTSegLib.lesions.measure import Measurements
-from NLSTSegLib.review.case import lesion_row
+from NLSTSegLib.review.case import ReviewedLesion, lesion_row
 from NLSTSegLib.review.worklist import Row
+from NLSTSegLib.scene.review import lesion_state
 from NLSTSegLib.scene.sizes import lesion_now, measure_region
-from NLSTSegLib.scene.voxels import segment_regions, volume_of
+from NLSTSegLib.scene.voxels import segment_regions, volume_of, voxels_stamp
 from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
@@ -19,18 +21,23 @@ if TYPE_CHECKING:
 
 
 class LesionList:
-    """Rows of :func:`.review.case.lesion_row`, in the order of the segments; only what has changed is measured again."""
+    """Rows of :func:`.review.case.lesion_row`, in the order of the segments; only what has changed is read and measured again."""
 
     def __init__(self, segmentation_node: vtkMRMLSegmentationNode) -> None:
         self._node = segmentation_node
-        self._voxels_changed_at = -1
+        self._ct_changed_at = -1
+        self._stamps: dict[str, tuple[int, int]] = {}
+        self._lesions: dict[str, ReviewedLesion] = {}
         self.rows: list[Row] = []
         self.regions: dict[str, Region] = {}
         """The voxels of every lesion at the last :meth:`update`."""
-        self.sizes: dict[str, Measurements | None] = {}
-        """Of every lesion; ``None`` for one without voxels."""
         self.proposals: dict[str, Mapping[str, Region]] = {}
         """Of the runs that were asked for, see :func:`NLSTSegLib.scene.review.proposals_of`; they never change."""
+
+    def sizes(self, segment_id: str) -> Measurements | None:
+        """Of a lesion at the last :meth:`update`; ``None`` for one without voxels, or that is not there."""
+        lesion = self._lesions.get(segment_id)
+        return None if lesion is None else lesion.sizes
 
     def update(self) -> set[str]:
         """Look at all lesions anew, whoever changed them; returns the identifiers of those that were measured again.
@@ -39,19 +46,22 @@ class LesionList:
         there are no rows.
         """
         self.rows = []
-        volume_node = volume_of(self._node)
+        volume_node, segmentation = volume_of(self._node), self._node.GetSegmentation()
         changed_at = volume_node.GetImageData().GetMTime()
-        known = self.regions if changed_at == self._voxels_changed_at else {}
-        regions, sizes = segment_regions(self._node), {}
+        known = self._lesions if changed_at == self._ct_changed_at else {}
+        stamps = {each: voxels_stamp(self._node, each) for each in segmentation.GetSegmentIDs()}
+        read = segment_regions(self._node, [each for each in stamps if self._stamps.get(each) != stamps[each]])
         again: set[str] = set()
-        rows: list[Row] = []
-        for segment_id, region in regions.items():
-            old = known.get(segment_id)
-            if old is not None and old.box == region.box and np.array_equal(old.mask, region.mask):
-                sizes[segment_id] = self.sizes[segment_id]
+        lesions: dict[str, ReviewedLesion] = {}
+        for segment_id in stamps:
+            region, old = read.get(segment_id) or self.regions[segment_id], known.get(segment_id)
+            if old is not None and old.region.box == region.box and np.array_equal(old.region.mask, region.mask):
+                name, state = segmentation.GetSegment(segment_id).GetName(), lesion_state(self._node, segment_id, region)
+                lesions[segment_id] = replace(old, name=name, state=state)
             else:
-                sizes[segment_id] = measure_region(region, volume_node)
+                lesions[segment_id] = lesion_now(self._node, segment_id, region, measure_region(region, volume_node), volume_node)
                 again.add(segment_id)
-            rows.append(lesion_row(lesion_now(self._node, segment_id, region, sizes[segment_id], volume_node)))
-        self._voxels_changed_at, self.regions, self.sizes, self.rows = changed_at, regions, sizes, rows
+        self._ct_changed_at, self._stamps, self._lesions = changed_at, stamps, lesions
+        self.regions = {each: lesion.region for each, lesion in lesions.items()}
+        self.rows = [lesion_row(lesion) for lesion in lesions.values()]
         return again

@@ -10,7 +10,7 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.review.state import FIRST_RUN, LesionState, Status
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.review import PROBABILITY_ROLE, PROPOSAL_ROLE, is_touched, lesion_state, reviews_of
-from NLSTSegLib.scene.voxels import segment_regions, volume_of
+from NLSTSegLib.scene.voxels import drop_layers, segment_regions, volume_of
 from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
@@ -200,6 +200,8 @@ def _remove(node: vtkMRMLDisplayableNode) -> None:
     scene = node.GetScene()
     companions = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())] + [node.GetStorageNode()]
     scene.RemoveNode(node)
+    if node.IsA("vtkMRMLSegmentationNode"):
+        drop_layers(node)
     for companion in companions:
         if companion is not None and companion.GetScene() is not None:
             scene.RemoveNode(companion)

@@ -12,7 +12,7 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.place import LungExtent
 from NLSTSegLib.models.card import ModelCard, ModelIdentity
 from NLSTSegLib.review.state import FIRST_RUN, STATE_TAGS, LesionState, Origin, Status, state_of_tags, tags_of_state
-from NLSTSegLib.scene.voxels import check_grid, region_image, segment_region, segment_regions
+from NLSTSegLib.scene.voxels import check_grid, segment_region, segment_regions, share_layers
 from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
@@ -197,12 +197,16 @@ def lesion_state(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, re
     state = _tag_state(segmentation_node, segment_id)
     region = region or segment_region(segmentation_node, segment_id)
     changed = state.voxels not in ("", region.fingerprint)
-    spent = float(segmentation_node.GetAttribute(SECONDS_ATTRIBUTE + segment_id) or 0)
     return replace(
         state,
         status=Status.EDITED if changed and state.status in (Status.NEW, Status.ACCEPTED) else state.status,
-        seconds=max(state.seconds, spent),
+        seconds=_seconds(segmentation_node, segment_id, state),
     )
+
+
+def _seconds(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, state: LesionState) -> float:
+    """In focus until now; ``state`` is what the tags say."""
+    return max(state.seconds, float(segmentation_node.GetAttribute(SECONDS_ATTRIBUTE + segment_id) or 0))
 
 
 def write_state(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, state: LesionState) -> None:
@@ -218,7 +222,7 @@ def write_state(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, sta
 
 def add_seconds_in_focus(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, seconds: float) -> None:
     """Count time that a reader has spent on a lesion; it goes into the segment's tag with the next decision on it."""
-    spent = lesion_state(segmentation_node, segment_id).seconds + seconds
+    spent = _seconds(segmentation_node, segment_id, _tag_state(segmentation_node, segment_id)) + seconds
     segmentation_node.SetAttribute(SECONDS_ATTRIBUTE + segment_id, f"{spent:.1f}")
 
 
@@ -274,12 +278,15 @@ def _proposal_node(segmentation_node: vtkMRMLSegmentationNode, volume_node: vtkM
     node = slicer.vtkMRMLSegmentationNode()
     matrix = _add_hidden(node, f"{segmentation_node.GetName()} as proposed", volume_node)
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
-    for segment_id, region in segment_regions(segmentation_node).items():
-        if region.voxels:
-            segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
-            image = region_image(region, matrix)
-            node.AddSegmentFromBinaryLabelmapRepresentation(image, segment.GetName(), segment.GetColor(), segment_id)
-            write_state(node, segment_id, _tag_state(segmentation_node, segment_id))
+    regions = {each: region for each, region in segment_regions(segmentation_node).items() if region.voxels}
+    segments = {each: slicer.vtkSegment() for each in regions}
+    share_layers([(segments[each], region) for each, region in regions.items()], matrix)
+    for segment_id, segment in segments.items():
+        lesion = segmentation_node.GetSegmentation().GetSegment(segment_id)
+        segment.SetName(lesion.GetName())
+        segment.SetColor(lesion.GetColor())
+        node.GetSegmentation().AddSegment(segment, segment_id)
+        write_state(node, segment_id, _tag_state(segmentation_node, segment_id))
     return node
 
 

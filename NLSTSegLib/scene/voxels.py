@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,10 @@ import numpy as np
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.scene.volumes import grid_lps_mm
 from NLSTSegLib.volume.ct import CtVolume
-from NLSTSegLib.volume.regions import Box, Region, covered
+from NLSTSegLib.volume.regions import Box, Region, box_around, covered
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkOrientedImageData
+    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkOrientedImageData, vtkSegment
     from vtk import vtkMatrix4x4
 
 LABELMAP = "Binary labelmap"
@@ -124,16 +124,60 @@ def other_voxels(segmentation_node: vtkMRMLSegmentationNode, segment_ids: Iterab
 
 def region_image(region: Region, ras_from_ijk: vtkMatrix4x4) -> vtkOrientedImageData:
     """A labelmap of ``region`` whose extent says where on the grid it lies."""
+    image, labels = _labelmap(region.box, ras_from_ijk, np.uint8)
+    labels[:] = region.mask
+    return image
+
+
+def share_layers(segments: Sequence[tuple[vtkSegment, Region]], ras_from_ijk: vtkMatrix4x4) -> None:
+    """Give each segment its voxels, in one labelmap for all; those that overlap go into further ones.
+
+    It is what ``vtkSegmentation.CollapseBinaryLabelmaps`` makes of a labelmap for each, in a tenth of the time. Where no region
+    has a voxel, nothing is changed.
+    """
+    boxes = [region.box for _segment, region in segments if region.voxels]
+    if not boxes:
+        return
+    box = box_around(boxes)
+    dtype = np.uint8 if len(segments) <= np.iinfo(np.uint8).max else np.uint16
+    layers: list[tuple[vtkOrientedImageData, np.ndarray]] = []
+    for label, (segment, region) in enumerate(segments, start=1):
+        k, j, i = (
+            slice(o.start - w.start, o.stop - w.start) if region.voxels else slice(0, 0)
+            for o, w in zip(region.box, box, strict=True)
+        )
+        layer = next((each for each in layers if not each[1][k, j, i][region.mask].any()), None)
+        if layer is None:
+            layer = _labelmap(box, ras_from_ijk, dtype)
+            layers.append(layer)
+        image, labels = layer
+        labels[k, j, i][region.mask] = label
+        segment.SetLabelValue(label)
+        segment.AddRepresentation(LABELMAP, image)
+
+
+def drop_layers(segmentation_node: vtkMRMLSegmentationNode) -> None:
+    """Take the voxels from a segmentation that goes away.
+
+    With them, every segment would first be copied out of the labelmap that it shares, which takes seconds for many.
+    """
+    segmentation = segmentation_node.GetSegmentation()
+    for segment_id in segmentation.GetSegmentIDs():
+        segmentation.GetSegment(segment_id).RemoveAllRepresentations()
+
+
+def _labelmap(box: Box, ras_from_ijk: vtkMatrix4x4, dtype: type[np.integer]) -> tuple[vtkOrientedImageData, np.ndarray]:
+    """An empty labelmap whose extent says where on the grid ``box`` lies, and its values ``[k, j, i]``, not a copy."""
     import slicer
-    import vtk
-    from vtk.util.numpy_support import vtk_to_numpy
+    from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
     image = slicer.vtkOrientedImageData()
-    image.SetExtent([bound for side in reversed(region.box) for bound in (side.start, side.stop - 1)])
+    image.SetExtent([bound for side in reversed(box) for bound in (side.start, side.stop - 1)])
     image.SetImageToWorldMatrix(ras_from_ijk)
-    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
-    vtk_to_numpy(image.GetPointData().GetScalars()).reshape(region.mask.shape)[:] = region.mask
-    return image
+    image.AllocateScalars(get_vtk_array_type(dtype), 1)
+    labels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape([side.stop - side.start for side in box])
+    labels[:] = 0
+    return image, labels
 
 
 def own_layer(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, region: Region | None = None) -> None:
@@ -189,6 +233,12 @@ def world_from_ras(node: vtkMRMLSegmentationNode | vtkMRMLScalarVolumeNode) -> n
     if not slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(node.GetParentTransformNode(), None, matrix):
         raise InputError(f"'{node.GetName()}' lies under a non-linear transform; harden it on a copy and review the copy")
     return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def voxels_stamp(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> tuple[int, int]:
+    """Another one whenever the voxels of the segment may have changed; VTK never gives a time twice."""
+    label = segmentation_node.GetSegmentation().GetSegment(segment_id).GetLabelValue()
+    return _layer(segmentation_node, segment_id).GetMTime(), label
 
 
 def _layer(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> vtkOrientedImageData:

@@ -33,6 +33,8 @@ class LaterRunBox:
         # Whether it is of the later run, its segment, what there is to say, and whether it can be taken over.
         self._rows: list[tuple[bool, str, str, bool]] = []
         self.node: Any = None
+        self.came_last = False
+        """Whether the run came after the last change, so that Undo takes it away."""
         ui.laterRunBox.visible = False
         lay_out(
             ui.laterRunButtons, [ui.showRunButton, ui.takeAddedButton, ui.takeSelectedButton, ui.removeRunButton], most_columns=2
@@ -52,6 +54,7 @@ class LaterRunBox:
         changes = compare_runs(editor.segmentation_node, later_node)
         self.close()
         self._editor, self.node, self._lesions = editor, later_node, LesionList(later_node)
+        self.came_last = True
         self._ui.laterRunBox.visible = True
         self._show(False)
         self._list(changes)
@@ -65,7 +68,7 @@ class LaterRunBox:
         """Hide the box, and the run, which stays in the scene."""
         self._ui.showRunButton.checked = False
         self._editor = self.node = self._changes = self._lesions = None
-        self._rows = []
+        self._rows, self.came_last = [], False
         self._ui.laterRunBox.visible = False
 
     def remove(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
+from slicer.i18n import tr as _
+
 from NLSTSegLib.review.worklist import Action, Row, possible_actions
 from NLSTSegLib.widgets.fitting import lay_out
 from NLSTSegLib.widgets.lesion_actions import LesionActions
@@ -26,6 +28,7 @@ class LesionControls:
     ) -> None:
         """``act`` calls what changes the lesions, says its errors, and brings the panel up to date."""
         self._ui, self._act = ui, act
+        self._undo_hint = ui.undoButton.toolTip
         buttons = (
             (ui.acceptButton, actions.accept),
             (ui.rejectButton, actions.reject),
@@ -56,12 +59,13 @@ class LesionControls:
             }
         )
 
-    def enable(self, selected: Sequence[Row], *, under_review: bool, can_undo: bool, can_redo: bool) -> None:
-        """What can be done with the selected lesions."""
+    def enable(self, selected: Sequence[Row], *, under_review: bool, can_undo: bool, can_redo: bool, run_came_last: bool) -> None:
+        """What can be done with the selected lesions; a run that came last is what Undo takes away."""
         ui, possible = self._ui, possible_actions(selected)
         for action in get_args(Action):
             getattr(ui, f"{action}Button").enabled = action in possible
-        ui.undoButton.enabled = under_review and can_undo
+        ui.undoButton.enabled = under_review and (run_came_last or can_undo)
+        ui.undoButton.toolTip = _("Remove the new run") if run_came_last else self._undo_hint
         ui.redoButton.enabled = under_review and can_redo
         ui.copyTextButton.enabled = bool(selected)
         for widget in (ui.addButton, ui.rulersCheckBox, ui.surfaceCheckBox):

@@ -46,10 +46,7 @@ class LesionPanel(Panel):
         self.segmentation_node: Any = None
         self._editor: LesionEditor | None = None
         self._lesions: LesionList | None = None
-        # Whether the run in the box came after the last change.
-        self._run_came_last = False
         self._shown_id = ""
-        self._undo_hint = self.ui.undoButton.toolTip
         self._observed, self._observed_scene = slicer.util.VTKObservationMixin(), slicer.util.VTKObservationMixin()
         self._gather = qt.QTimer()
         self._gather.setSingleShot(True)
@@ -140,7 +137,6 @@ class LesionPanel(Panel):
         def offer() -> None:
             if self._editor is not None:
                 self._later_run.offer(self._editor, later_node)
-                self._run_came_last = True
 
         self._act(offer)
 
@@ -183,13 +179,12 @@ class LesionPanel(Panel):
         self._table.show_rows((), {})
         self.segmentation_node = self._editor = self._lesions = self._actions.editor = None
         self._actions.seen = set()
-        self._run_came_last = False
         self._say("")
 
     # What the panel shows.
 
     def _changed(self, caller: Any, event: str) -> None:
-        self._run_came_last = False
+        self._later_run.came_last = False
         if not self._gather.active:
             self._gather.start()
 
@@ -232,10 +227,10 @@ class LesionPanel(Panel):
         self._controls.enable(
             [row for row in self._table.rows if row["segment"] in selected],
             under_review=self._editor is not None,
-            can_undo=self._run_came_last or self._segment_editor.can_undo,
+            can_undo=self._segment_editor.can_undo,
             can_redo=self._segment_editor.can_redo,
+            run_came_last=self._later_run.came_last,
         )
-        self.ui.undoButton.toolTip = _("Remove the new run") if self._run_came_last else self._undo_hint
         row = next((row for row in self._table.rows if row["segment"] == current), None)
         self.ui.detailLabel.text = "" if row is None else report_line(row)
 
@@ -288,8 +283,7 @@ class LesionPanel(Panel):
         self._gather.start()
 
     def _undo(self) -> None:
-        if self._run_came_last:
-            self._run_came_last = False
+        if self._later_run.came_last:
             self._later_run.remove()
         else:
             self._actions.undo()

@@ -63,13 +63,13 @@ class ReadingView:
         if region is not None and region.voxels and not self._ui.keepZoomCheckBox.checked:
             zoom_to(self._node, region)
             self._set_window("lung")
-        jump_to_lesion(self._node, segment_id, lesions.sizes.get(segment_id))
+        jump_to_lesion(self._node, segment_id, lesions.sizes(segment_id))
 
     def look_at(self, segment_id: str | None, lesions: LesionList | None) -> None:
         """Draw the rulers, if they are wanted, on this lesion as it is now."""
         if self._node is None or lesions is None:
             return
-        sizes = lesions.sizes.get(segment_id or "")
+        sizes = lesions.sizes(segment_id or "")
         if segment_id is not None and sizes is not None and self._ui.rulersCheckBox.checked:
             show_rulers(self._node, segment_id, sizes)
         else:

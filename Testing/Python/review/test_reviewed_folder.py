@@ -118,6 +118,21 @@ class ReviewFilesTest(ExportTestCase):
         np.testing.assert_equal(voxels_of(loaded, self.ct.hu.shape), self.voxels())
         self.assertFalse(loaded.GetDisplayNode().GetSegmentVisibility("Lesion_02"))
 
+    def test_lesions_of_all_kinds_of_labelmaps_are_whole_in_the_file(self):
+        import slicer
+
+        k, j, i = (int(n[0]) for n in self.voxels()["Lesion_01"].nonzero())
+        self.paint("Lesion_03", (slice(k, k + 1), slice(j, j + 1), slice(i, i + 1)))
+        self.node.GetSegmentation().AddEmptySegment("Empty", "Empty")
+        before, layers = self.voxels(), self.node.GetSegmentation().GetNumberOfLayers()
+        self.assertGreater(layers, 1)
+        path = self.folder / "x.seg.nrrd"
+        write_segmentation_node(self.node, path)
+        loaded = slicer.modules.segmentations.logic().LoadSegmentationFromFile(str(path))
+        np.testing.assert_equal(voxels_of(loaded, self.ct.hu.shape), before)
+        np.testing.assert_equal(self.voxels(), before)
+        self.assertEqual(self.node.GetSegmentation().GetNumberOfLayers(), layers)
+
     def test_leaning_stack_gets_a_label_map_that_can_hold_it(self):
         leaning = np.array(self.ct.direction_matrix)
         leaning[:, 2] = leaning[:, 2] + 0.3 * leaning[:, 0]

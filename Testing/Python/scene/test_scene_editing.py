@@ -28,7 +28,7 @@ from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
 from NLSTSegLib.scene.correction import delete_lesion, merge_lesions, split_lesion
 from NLSTSegLib.scene.review import add_seconds_in_focus, lesion_state, probability_of
 from NLSTSegLib.scene.threshold import LEAST_PROBABILITY, ThresholdDrag
-from NLSTSegLib.scene.voxels import own_layer
+from NLSTSegLib.scene.voxels import own_layer, segment_regions, share_layers
 from NLSTSegLib.volume.components import components_by_size
 from NLSTSegLib.volume.probability import lowest_level
 from NLSTSegLib.volume.regions import Region
@@ -173,6 +173,34 @@ class OwnLayerTest(ReviewTestCase):
         self.assertGreater(found["Lesion_02"].sum(), before["Lesion_02"].sum())
         self.editor.undo()
         np.testing.assert_equal(self.voxels(), before)
+
+
+class ShareLayersTest(ReviewTestCase):
+    def test_more_lesions_than_a_byte_counts_share_a_labelmap_and_those_that_overlap_get_another(self):
+        import slicer
+
+        columns = [
+            Region((slice(4, 7), slice(n // 20, n // 20 + 1), slice(n % 20, n % 20 + 1)), np.ones((3, 1, 1), bool))
+            for n in range(300)
+        ]
+        across = Region((slice(5, 6), slice(0, 1), slice(0, 20)), np.ones((1, 1, 20), bool))
+        regions = [*columns, Region.union([]), across]
+        segments = [slicer.vtkSegment() for _ in regions]
+        share_layers(list(zip(segments, regions, strict=True)), self.editor._ras_from_ijk())
+        node = self.scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+        for number, segment in enumerate(segments):
+            node.GetSegmentation().AddSegment(segment, str(number))
+        self.assertEqual(node.GetSegmentation().GetNumberOfLayers(), 2)
+        for found, region in zip(segment_regions(node).values(), regions, strict=True):
+            self.assertEqual(found.box, region.box)
+            np.testing.assert_array_equal(found.mask, region.mask)
+
+    def test_lesions_without_voxels_stay_as_they_are(self):
+        import slicer
+
+        segment = slicer.vtkSegment()
+        share_layers([(segment, Region.union([]))], self.editor._ras_from_ijk())
+        self.assertIsNone(segment.GetRepresentation("Binary labelmap"))
 
 
 class AddTest(ReviewTestCase):
