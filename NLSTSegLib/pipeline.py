@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from NLSTSegLib.checks.holes import check_holes
 from NLSTSegLib.checks.preflight import (
     Finding,
     check_candidates,
@@ -53,6 +54,8 @@ class SegmentOptions:
     """``auto``, ``cpu``, ``gpu``, ``gpu:1`` (the second card), ``cuda`` or ``mps``."""
     threads: int | None = None
     """CPU threads of torch."""
+    accept_holes: bool = False
+    """Slices missing within the lungs are a warning instead of an error."""
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold < 1:
@@ -182,6 +185,10 @@ def segment(ct: CtVolume, model: Model, options: SegmentOptions | None = None, p
     with _timed(seconds, "lung field"):
         progress(0.02, "lung field")
         lung_mask, lungs, lung_findings, field_note = _lung_mask(ct, stack, canonical, options)
+        if lung_mask is not None:
+            on_regular = from_canonical(lung_mask, canonical, regular)
+            lung_findings += check_holes(stack, regular, on_regular, accepted=options.accept_holes)
+        stop_on_errors(lung_findings)
         findings += lung_findings
     with _timed(seconds, "network", ModelError):
         progress(NETWORK, "network")

@@ -32,7 +32,9 @@ Inputs = Annotated[
 Series = Annotated[str | None, typer.Option(help="SeriesInstanceUID, where a DICOM folder holds several.")]
 SkipUnreadable = Annotated[
     bool,
-    typer.Option("--skip-unreadable", help="Go on without DICOM files that cannot be read; a part of the chest may be missing."),
+    typer.Option(
+        "--skip-unreadable", help="Go on without DICOM files that cannot be read, and with slices missing in the lungs."
+    ),
 ]
 Model = Annotated[str, typer.Option(help="Name of a model, or path of a bundle or published checkpoint.")]
 Device = Annotated[str, typer.Option(help="Where the network runs: auto, cpu, gpu, gpu:1 (the second card), cuda or mps.")]
@@ -114,7 +116,7 @@ def segment(
         job = SegmentJob(
             output=place,
             model=model,
-            options=SegmentOptions(threshold=threshold, min_volume_mm3=min_volume, device=device, threads=threads),
+            options=SegmentOptions(threshold, min_volume, device=device, threads=threads, accept_holes=skip_unreadable),
             lung_field=lung_field,
             series=series,
             all_series=all_series,

@@ -238,17 +238,23 @@ def check_inputs(inputs: Sequence[Path], series_uid: str | None, *, skip_unreada
 
 
 def _check(case: Case, series_uid: str | None, skip_unreadable: bool, *, quiet: bool) -> None:
+    from NLSTSegLib.checks.holes import check_holes
     from NLSTSegLib.checks.preflight import check_ct, check_lungs, stop_on_errors
     from NLSTSegLib.cli.show import show_findings, show_volume
     from NLSTSegLib.inference.lung_field import lung_field
-    from NLSTSegLib.volume.ct import to_canonical
+    from NLSTSegLib.volume.ct import from_canonical, to_canonical
     from NLSTSegLib.volume.regular_grid import slice_stack, to_regular
 
     ct, _ = load_case(case, series_uid, skip_unreadable)
     findings = check_ct(ct)
     if not any(finding.severity == "error" for finding in findings):
-        canonical = to_canonical(to_regular(ct, slice_stack(ct)))
-        findings += check_lungs(canonical, lung_field(canonical))
+        stack = slice_stack(ct)
+        regular = to_regular(ct, stack)
+        canonical = to_canonical(regular)
+        lung_mask = lung_field(canonical)
+        findings += check_lungs(canonical, lung_mask)
+        if lung_mask is not None:
+            findings += check_holes(stack, regular, from_canonical(lung_mask, canonical, regular), accepted=skip_unreadable)
     if not quiet:
         show_volume(ct)
     show_findings([finding for finding in findings if not quiet or finding.severity != "info"])

@@ -190,7 +190,7 @@ def _named(series: list[DicomSeries]) -> list[DicomSeries]:
         by_uid.setdefault(one.uid, []).append(n)
     for same in by_uid.values():
         numbers = [series[n].slices[0].parts[0] for n in same]
-        if len(set(numbers)) < len(same) or not all(numbers):
+        if len(set(numbers)) < len(same) or not all(number.isdecimal() for number in numbers):
             numbers = [str(count) for count in range(1, len(same) + 1)]
         for n, number in zip(same, numbers, strict=True):
             series[n] = replace(series[n], part=number if len(same) > 1 else "")
@@ -211,6 +211,7 @@ def _like_slices(others: list[Path], series: list[DicomSeries]) -> dict[Path, li
 
 
 def _kinds_of_name(file: Path) -> set[str]:
-    """Its ending, unless that is a number, and its name with one sign for every number."""
+    """Its ending, unless that is a number, and its name with one sign for every number, hexadecimal ones too."""
     ending = file.suffix.lower()
-    return {re.sub(r"\d+", "#", file.name.lower()), *([ending] if re.search("[a-z]", ending) else [])}
+    name = re.sub(r"(?=[a-f-]*\d)[\da-f-]{8,}|\d+", "#", file.name.lower())
+    return {re.sub("#+", "#", name), *([ending] if re.search("[a-z]", ending) else [])}

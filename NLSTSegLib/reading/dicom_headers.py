@@ -34,13 +34,16 @@ PART_ATTRIBUTES = ("AcquisitionNumber", "SliceThickness", "SeriesTime", "Nominal
 DATE_ATTRIBUTES = ("AcquisitionDate", "AcquisitionDateTime", "FrameAcquisitionDateTime", "SeriesDate", "StudyDate")
 """When a CT was taken, the nearest first."""
 
+MODALITY_TABLE = "ModalityLUTSequence"
+"""Stands in place of a rescale, and leads to other values than HU."""
+
 _TAGS = [
     *SCAN_ATTRIBUTES,
     *PART_ATTRIBUTES,
     *DATE_ATTRIBUTES,
     *("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "ImageType", "BodyPartExamined", "ProtocolName"),
     *("NumberOfFrames", "Rows", "Columns", "BitsAllocated", "PhotometricInterpretation"),
-    *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", MODALITY_TABLE),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("VolumetricProperties", "VolumeBasedCalculationTechnique"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
@@ -264,7 +267,7 @@ def _slice(file: Path, dataset: pydicom.Dataset, frame: int, frames: int, groups
     stored = syntax and not (syntax.is_compressed or syntax.is_deflated)
     image_type = tuple(text("ImageType").split("\\"))
     rescale = numbers("RescaleSlope", 1) + numbers("RescaleIntercept", 1)
-    has_table = "ModalityLUTSequence" in dataset and not math.isfinite(rescale[0])
+    has_table = MODALITY_TABLE in dataset and not math.isfinite(rescale[0])
     parts = {name: frame_text(name) for name in PART_ATTRIBUTES}
     parts["AcquisitionNumber"] = frame_text("FrameAcquisitionNumber") or parts["AcquisitionNumber"]
     return DicomSlice(
@@ -293,7 +296,7 @@ def _slice(file: Path, dataset: pydicom.Dataset, frame: int, frames: int, groups
         else 0,
         photometric=text("PhotometricInterpretation"),
         rescale=rescale,
-        unit="ModalityLUTSequence" if has_table else frame_text("RescaleType"),
+        unit=MODALITY_TABLE if has_table else frame_text("RescaleType"),
         thickness_mm=_lenient_number(parts["SliceThickness"], math.nan),
         position_lps_mm=numbers("ImagePositionPatient", 3),
         cosines_lps=numbers("ImageOrientationPatient", 6),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.dicom_headers import SCAN_ATTRIBUTES, DicomSlice
+from NLSTSegLib.reading.dicom_headers import MODALITY_TABLE, SCAN_ATTRIBUTES, DicomSlice
 from NLSTSegLib.reading.dicom_pixels import read_stored
 from NLSTSegLib.volume.ct import Acquisition, CtVolume
 
@@ -45,6 +45,17 @@ that let vessels look like nodules, thick or slanting sections, and values that 
 
 HU_UNITS = {"", "HU", "US", "HU_MOD"}
 """Values of RescaleType; ``US`` is unspecified, as many scanners write it."""
+
+OTHER_UNITS = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
+"""Values of RescaleType that DICOM defines for other things than HU. Texts that it does not define are not shown, here as
+below: nobody knows what they say."""
+
+PHOTOMETRIC = {"MONOCHROME1", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420"}
+
+KERNEL_CODE = re.compile(
+    r"[A-Z]{1,3}\d{1,3}[A-Z]?(\\\d)?|[A-Z]{1,2}|STANDARD|STND|SOFT|DETAIL|LUNG|BONE|BONEPLUS|EDGE|ULTRA|CHST", re.I
+)
+"""How scanners call their kernels: B30f, Br40d, FC51, YA."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +142,9 @@ class DicomSeries:
         """One line for a list: modality, description, slices, coverage, kernel, key."""
         kind = f"{self.modality or 'unknown'}{' localizer' if self.is_localizer else ''}"
         name = f" '{self.description}'" if self.description else ""
-        kernel = f", kernel {self.slices[0].scan[KERNEL]}" if self.slices[0].scan[KERNEL] else ""
+        kernel = self.slices[0].scan[KERNEL]
+        if kernel:
+            kernel = f", kernel {kernel}" if KERNEL_CODE.fullmatch(kernel) else ", a kernel of another name"
         return f"{kind}{name} ({len(self.slices)} slices, {self.coverage_mm:.0f} mm{kernel}, {self.key})"
 
 
@@ -171,7 +184,7 @@ def series_grid(series: DicomSeries, *, skip_unreadable: bool = False) -> CtVolu
 def _check(series: DicomSeries, skip_unreadable: bool) -> None:
     if series.unreadable and not skip_unreadable:
         what = f"{len(series.unreadable)} files beside its slices cannot be read (the first is {series.unreadable[0].name})"
-        fix = "copy the folder again, or go on without them with --skip-unreadable"
+        fix = "copy the folder again, or go on without them with --skip-unreadable (in Python skip_unreadable=True)"
         raise InputError(f"a part of the series in {series.slices[0].path.parent} may be missing: {what}; {fix}")
     _check_placed(series)
     _check_rescale(series)
@@ -276,11 +289,12 @@ def _check_rescale(series: DicomSeries) -> None:
     for one in series.slices:
         slope, intercept = one.rescale
         if one.unit.upper() not in HU_UNITS and not one.unit.upper().startswith("HOUNSF"):
-            name = one.unit if one.unit == "ModalityLUTSequence" else f"RescaleType {one.unit}"
+            name = f"RescaleType {one.unit}" if one.unit in OTHER_UNITS else "RescaleType"
+            name = one.unit if one.unit == MODALITY_TABLE else name
             raise InputError(f"{one.path} has values that are no HU by its {name}; give a CT series in HU")
         if one.photometric != "MONOCHROME2":
             # Who wrote MONOCHROME1 may or may not have meant the values to be inverted.
-            kind = one.photometric or "an image of unknown kind"
+            kind = one.photometric if one.photometric in PHOTOMETRIC else "an image of unknown kind"
             raise InputError(f"{one.path} is stored as {kind}, so its HU are in doubt; export the series anew as MONOCHROME2")
         if len({math.isnan(value) for value in (slope, intercept, series.slices[0].rescale[0])}) > 1:
             raise InputError(f"{one.path} lacks a rescale slope or intercept that its series needs for HU; export it anew")

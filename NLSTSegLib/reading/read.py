@@ -123,15 +123,28 @@ def read_labels(path: Path | str, ct: CtVolume) -> np.ndarray:
 
 
 def _read_on_voxels(path: Path | str, ct: CtVolume) -> np.ndarray:
-    """Values, int16 or float32 ``[k, j, i]``, of a volume that lies on the voxels of ``ct``, whichever way its axes run."""
-    mask = _with_axes_of(read_ct(path), ct)
-    if mask.hu.shape != ct.hu.shape:
-        raise InputError(f"{path} has {mask.hu.shape} voxels [k, j, i] where the CT has {ct.hu.shape}; give a mask on its voxels")
-    corners = np.array(np.meshgrid(*((0, n - 1) for n in ct.hu.shape[::-1]))).reshape(3, 8).T
-    off_mm = np.abs(mask.lps_from_ijk_mm(corners) - ct.lps_from_ijk_mm(corners)).max()
+    """Values, int16 or float32 ``[k, j, i]``, of a volume on the voxels of ``ct``, whichever way its axes run.
+
+    A part cut out of them, as 3D Slicer saves segmentations, stands for all: what lies outside of it is 0.
+    """
+    part = _with_axes_of(read_ct(path), ct)
+    corners_ijk = np.array(np.meshgrid(*((0, n - 1) for n in part.hu.shape[::-1]))).reshape(3, 8).T
+    steps_mm = ct.direction_matrix * ct.spacing_ijk_mm
+    start_ijk = np.rint(np.linalg.solve(steps_mm, part.lps_from_ijk_mm(np.zeros(3)) - ct.origin_lps_mm))
+    room_ijk = np.array(ct.hu.shape[::-1]) - part.hu.shape[::-1]
+    # One of another size that begins at the same voxel was not cut out, but lacks its place, or the CT does.
+    if part.hu.shape != ct.hu.shape and ((room_ijk < 0).any() or not start_ijk.any()):
+        raise InputError(f"{path} has {part.hu.shape} voxels [k, j, i] where the CT has {ct.hu.shape}; give a mask on its voxels")
+    start_ijk = np.clip(start_ijk, 0, room_ijk).astype(int)
+    off_mm = np.abs(part.lps_from_ijk_mm(corners_ijk) - ct.lps_from_ijk_mm(corners_ijk + start_ijk)).max()
     if off_mm > 0.1 * min(ct.spacing_ijk_mm):
         raise InputError(f"{path} lies {off_mm:.2f} mm off the CT's voxels; give a mask on its voxels")
-    return mask.hu
+    if part.hu.shape == ct.hu.shape:
+        return part.hu
+    whole = np.zeros(ct.hu.shape, part.hu.dtype)
+    i, j, k = start_ijk
+    whole[k:, j:, i:][tuple(slice(n) for n in part.hu.shape)] = part.hu
+    return whole
 
 
 def _with_axes_of(mask: CtVolume, ct: CtVolume) -> CtVolume:

@@ -1,6 +1,8 @@
 """Nothing leaves the computer, and no file or line says whose CT it was unless the user asks for it."""
 
+import csv
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -85,7 +87,16 @@ class TestNoNetwork(unittest.TestCase):
         self.assertEqual(self.assert_runs("--version").stdout.count("."), 2)
 
     def test_demo_with_the_bundled_model_opens_no_socket(self):
-        self.assertIn("phantom lesions found", self.assert_runs("demo", "-o", self.folder / "demo").stdout)
+        coarse = "lambda seed: make_phantom(seed, spacing_ijk_mm=(0.98, 0.98, 4.0))"
+        code = (
+            "from NLSTSegLib.cli import app, demo\n"
+            "from NLSTSegLib.phantom.make import make_phantom\n"
+            f"demo.make_phantom = {coarse}\n"
+            "app.main()"
+        )
+        done = self.run_guarded("-c", code, "demo", "-o", self.folder / "demo")
+        self.assertEqual(done.exit_code, 0, done.stderr)
+        self.assertIn("6 of 6 phantom lesions found", done.stdout)
 
     def test_reading_dicom_opens_no_socket(self):
         write_marked_series(self.folder / "ct", chest_ct(np.eye(3)), encoding="JPEG")
@@ -121,15 +132,16 @@ class TestIdentity(WholeCommandTest):
         self.ct = chest_ct(np.eye(3))
         self.source = self.folder / f"{MARK}_Doe_John" / f"{MARK} study"
 
-    def nlstseg(self, *arguments: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "NLSTSegLib", *map(str, arguments)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, cwd=self.folder.parent, capture_output=True, encoding="utf-8")
-        self.assertNotIn("Traceback", done.stderr)
+    def segment(self, *arguments: object):
+        done = self.run_command("segment", *arguments, "--model", self.bundle, "--threads", 1)
+        self.assertEqual(done.exit_code, 0, done.stderr)
         return done
 
-    def segment(self, *arguments: object) -> subprocess.CompletedProcess:
-        done = self.nlstseg("segment", *arguments, "--model", self.bundle, "--threads", 1)
+    def segment_in_a_child(self, *arguments: object) -> subprocess.CompletedProcess:
+        """What the decoders print themselves is seen too."""
+        command = [sys.executable, "-m", "NLSTSegLib", "segment", *map(str, arguments), "--model", str(self.bundle)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, cwd=self.folder.parent, capture_output=True, encoding="utf-8")
         self.assertEqual(done.returncode, 0, done.stderr)
         return done
 
@@ -137,7 +149,7 @@ class TestIdentity(WholeCommandTest):
         self.assertEqual(marks_in(content.encode() if isinstance(content, str) else content), [], where)
 
     def assert_result_without_marks(self, folder: Path, but: tuple[str, ...] = ()):
-        """No mark in any file, packed or unpacked; in the report there may be those in the values ``but``."""
+        """No mark in any file, packed or unpacked, but in the column of cases; in the report those in the values ``but``."""
         self.assertLessEqual({path.name for path in folder.iterdir()}, FILES)
         for path in folder.iterdir():
             content = path.read_bytes()
@@ -147,7 +159,7 @@ class TestIdentity(WholeCommandTest):
                     shown = json.dumps(value, ensure_ascii=False).encode()
                     self.assertEqual(content.count(shown), 1, value)
                     content = content.replace(shown, b"")
-            self.assert_no_marks(content, path.name)
+            self.assert_no_marks(without_cases(content) if path.name == "lesions.csv" else content, path.name)
             if path.suffix == ".nrrd":
                 self.assert_no_marks(gzip.decompress(content.partition(b"\n\n")[2]), path.name)
             if path.suffix == ".png":
@@ -161,15 +173,21 @@ class TestIdentity(WholeCommandTest):
         self.assertGreater(content.count(MARK.encode()), 1000)
         self.assertGreater(content.count(UID_ROOT.encode()), 80)
         self.assertGreater(sum(date.encode() in content for date in DATES), 20)
-        for n, options in enumerate(((), ("--json-progress", "--save-probability"), ("--debug",))):
+        for n, (segment, *options) in enumerate(
+            (
+                (self.segment,),
+                (self.segment, "--json-progress", "--save-probability"),
+                (self.segment_in_a_child, "--debug"),
+            )
+        ):
             out = self.out / str(n)
-            done = self.segment(self.source, "-o", out, *options)
+            done = segment(self.source, "-o", out, *options)
             self.assert_no_marks(done.stdout, "stdout")
             self.assert_no_marks(done.stderr, "stderr")
             self.assert_result_without_marks(out)
         self.assertGreater(len(json.loads((self.out / "0" / "report.json").read_text("utf-8"))["lesions"]), 0)
-        done = self.nlstseg("check", self.source)
-        self.assertEqual(done.returncode, 0, done.stderr)
+        done = self.run_command("check", self.source)
+        self.assertEqual(done.exit_code, 0, done.stderr)
         self.assert_no_marks(done.stdout + done.stderr, "check")
 
     def test_values_that_break_the_standard_are_in_no_log_of_a_hosting_program(self):
@@ -187,8 +205,7 @@ class TestIdentity(WholeCommandTest):
         for encoding in ("JPEG", "RLE", "deflated"):
             files, _ = write_marked_series(self.source / encoding, self.ct, encoding=encoding)
             out = self.out / encoding
-            done = self.run_command("segment", files[3], "-o", out, "--model", self.bundle, "--threads", 1)
-            self.assertEqual(done.exit_code, 0, done.stderr)
+            done = self.segment(files[3], "-o", out)
             self.assert_no_marks(done.stdout + done.stderr, encoding)
             self.assert_result_without_marks(out)
 
@@ -222,8 +239,7 @@ class TestIdentity(WholeCommandTest):
             sitk.WriteImage(self.ct.image_like(np.ones(self.ct.hu.shape, np.uint8)), str(mask))
             for n, options in enumerate(((), ("--lung-field", mask, "--json-progress"))):
                 out = self.out / f"{ending[1:]} {n}"
-                done = self.run_command("segment", file, "-o", out, "--model", self.bundle, "--threads", 1, *options)
-                self.assertEqual(done.exit_code, 0, done.stderr)
+                done = self.segment(file, "-o", out, *options)
                 self.assert_no_marks(done.stdout + done.stderr, ending)
                 self.assert_result_without_marks(out)
 
@@ -233,14 +249,18 @@ class TestIdentity(WholeCommandTest):
         for file in inputs:
             sitk.WriteImage(self.ct.to_image(), str(file))
         done = self.segment(*inputs, "-o", self.out, "--json-progress")
-        # The closing line gives the paths that the caller named, for the program that asked for it.
-        progress, _, closing = done.stdout.rstrip().rpartition("\n")
-        self.assertIn('"stage": "end"', closing)
-        self.assert_no_marks(progress + done.stderr, "progress")
-        self.assertIn("2 of 2 network", progress)
-        # Folders, and the column "case" of the tables, are named after the inputs, which is how the user finds them.
-        for file in inputs:
-            self.assertNotIn(MARK, (self.out / file.stem / "report.json").read_text(encoding="utf-8"))
+        *progress, closing = done.stdout.splitlines()
+        self.assert_no_marks("".join(progress) + done.stderr, "progress")
+        self.assertIn("2 of 2 network", "".join(progress))
+        # Folders, and the column "case" of the tables, are named after the inputs, which is how the user finds them; so are the
+        # paths in the line for the program that asked for it.
+        told = json.loads(closing)
+        for file, case in zip(inputs, told["cases"], strict=True):
+            self.assertEqual(case.pop("case"), file.stem)
+            self.assertEqual({Path(path).parent for path in case.pop("paths")}, {self.out / file.stem})
+            self.assert_result_without_marks(self.out / file.stem)
+        self.assert_no_marks(json.dumps(told), "closing line")
+        self.assert_no_marks(without_cases((self.out / "lesions.csv").read_bytes()), "table of all")
 
     def test_of_several_series_the_choice_shows_description_and_series_uid_alone(self):
         shown = set()
@@ -270,6 +290,9 @@ class TestIdentity(WholeCommandTest):
         folders = (
             broken("all mr", Modality="MR"),
             broken("all inverted", PhotometricInterpretation="MONOCHROME1"),
+            broken("all of unknown kind", PhotometricInterpretation=MARK),
+            broken("all of another unit", RescaleType=f"HU of {MARK}"),
+            broken("unit", RescaleType=MARK),
             broken("place", ImagePositionPatient=None),
             broken("rescale", RescaleSlope=None),
             broken("size", Rows=7),
@@ -282,7 +305,7 @@ class TestIdentity(WholeCommandTest):
                 done = self.run_command(*command)
                 self.assertEqual(done.exit_code, 2, f"{folder.name}: {done.stderr}")
                 # Where no series is a CT, all are named like those to choose from.
-                choice = f"'{MARK}0008103E' (10 slices, 36 mm, {UID_ROOT}.5.111111)"
+                choice = f"'{MARK}0008103E' (10 slices, 36 mm, a kernel of another name, {UID_ROOT}.5.111111)"
                 self.assertEqual(choice in done.stderr, folder.name == "all mr", done.stderr)
                 self.assert_no_marks(done.stdout + done.stderr.replace(choice, ""), folder.name)
         self.assertFalse(self.out.exists())
@@ -312,6 +335,12 @@ class TestIdentity(WholeCommandTest):
         done = self.run_command("segment", path, "-o", out, "--model", self.bundle)
         self.assertEqual(done.exit_code, 0, done.stderr)
         return (out / "report.json").read_text("utf-8")
+
+
+def without_cases(table: bytes) -> str:
+    """``lesions.csv`` without its column ``case``."""
+    rows = [{name: value for name, value in row.items() if name != "case"} for row in csv.DictReader(io.StringIO(table.decode()))]
+    return json.dumps(rows)
 
 
 def png_chunks(content: bytes) -> set[bytes]:

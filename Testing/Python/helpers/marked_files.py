@@ -29,7 +29,6 @@ NEEDED = {
     "PhotometricInterpretation",
     "SOPClassUID",
     "RescaleType",
-    "ConvolutionKernel",
 }
 """Texts that reading a CT takes its decisions by."""
 

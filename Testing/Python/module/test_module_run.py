@@ -160,7 +160,7 @@ class TestRun(RunTestCase):
         self.assertTrue(self.ui.applyButton.enabled)
 
     def test_bundled_model_finds_lesions_of_the_phantom_and_the_time_is_learnt(self):
-        phantom = make_phantom(0)
+        phantom = make_phantom(0, spacing_ijk_mm=(0.98, 0.98, 4.0))
         self.volume_node = self.add_ct(phantom.ct)
         self.options = RunOptions()
         self.assertEqual(self.options.model, DEFAULT_MODEL)

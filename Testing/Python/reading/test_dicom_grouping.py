@@ -214,7 +214,7 @@ class UnreadableTest(FolderTest):
         return write_series(self.folder, self.hu, name=name.format)
 
     def test_spoiled_files_are_counted_and_an_error_unless_asked_for(self):
-        for name in ("{:03d}.dcm", "IM{}", "1.2.840.{}", "{}.IMA"):
+        for name in ("{:03d}.dcm", "IM{}", "1.2.840.{}", "{}.IMA", "{:02d}c3f-9e"):
             for what, spoil in (
                 ("empty", lambda f: f.write_bytes(b"")),
                 ("zeros", lambda f: f.write_bytes(bytes(f.stat().st_size))),

@@ -99,7 +99,8 @@ class FilesTest(WildTest):
     def test_one_missing_slice_through_the_largest_lesion(self):
         middle = round((LESIONS[0][0][2] - self.ct.origin_lps_mm[2]) / self.ct.spacing_ijk_mm[2])
         self.write(skip=[middle])
-        outcome = self.segmented(self.folder / "ct")
+        self.assert_refused(self.folder / "ct", "within the lungs (1; 8.0 mm")
+        outcome = self.segmented(self.folder / "ct", "--skip-unreadable")
         self.assertEqual(outcome.findings["missing_slices"], "warning")
         self.assertIn("Slices are missing (1): 8.00 mm", outcome.stderr)
         whole = self.write("whole") and self.segmented(self.folder / "whole")

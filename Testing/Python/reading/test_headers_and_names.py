@@ -198,6 +198,35 @@ class MaskTest(HeaderTest):
                         read = read_labels(self.write_mask(stored, "labels.nrrd"), ct)
                         np.testing.assert_array_equal(read, 7 * (ct.hu < -500))
 
+    def test_a_part_of_the_ct_s_voxels_is_taken_whichever_way_its_axes_run(self):
+        sitk.WriteImage(self.image, str(self.folder / "ct.nrrd"))
+        ct = read_ct(self.folder / "ct.nrrd")
+        mask = sitk.Cast(self.image < -500, sitk.sitkUInt8)
+        expected = np.zeros(ct.hu.shape, bool)
+        expected[2:5, 1:6, 3:9] = ct.hu[2:5, 1:6, 3:9] < -500
+        self.assertTrue(expected.any())
+        part = mask[3:9, 1:6, 2:5]
+        for order in ((0, 1, 2), (2, 0, 1)):
+            for flips in ((False, False, False), (True, False, True)):
+                with self.subTest(order=order, flips=flips):
+                    stored = sitk.Flip(sitk.PermuteAxes(part, order), flips)
+                    np.testing.assert_array_equal(read_mask(self.write_mask(stored), ct), expected)
+
+    def test_a_part_that_reaches_out_lies_between_voxels_or_has_no_place_is_refused(self):
+        sitk.WriteImage(self.image, str(self.folder / "ct.nrrd"))
+        ct = read_ct(self.folder / "ct.nrrd")
+        part = sitk.Cast(self.image < -500, sitk.sitkUInt8)[3:9, 1:6, 2:5]
+        out, between, coarse = (sitk.Image(part) for _ in range(3))
+        out.SetOrigin(self.image.TransformContinuousIndexToPhysicalPoint((self.image.GetSize()[0] - 2.0, 1.0, 2.0)))
+        between.SetOrigin(self.image.TransformContinuousIndexToPhysicalPoint((3.5, 1.0, 2.0)))
+        coarse.SetSpacing([step * 1.1 for step in part.GetSpacing()])
+        for stored in (out, between, coarse):
+            with self.assertRaisesRegex(InputError, "off the CT's voxels"):
+                read_mask(self.write_mask(stored), ct)
+        for stored in (sitk.Cast(self.image < -500, sitk.sitkUInt8)[:9, :6, :5], sitk.ConstantPad(part, (9, 9, 9), (9, 9, 9))):
+            with self.assertRaisesRegex(InputError, "voxels .* where the CT has"):
+                read_mask(self.write_mask(stored), ct)
+
     def test_a_mask_that_lies_elsewhere_is_refused_whichever_way_its_axes_run(self):
         sitk.WriteImage(self.image, str(self.folder / "ct.nrrd"))
         ct = read_ct(self.folder / "ct.nrrd")
