@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from NLSTSegLib.cli.cohort import cohort
+from NLSTSegLib.cli.options import AsJson, Debug, Device, Model, Quiet, SegTypeName, Threads
 from NLSTSegLib.cli.pacs_app import make_pacs_app
 from NLSTSegLib.cli.usage import add_command, new_app, run_app
 from NLSTSegLib.dicom.codes import SegType
@@ -36,18 +37,8 @@ SkipUnreadable = Annotated[
         "--skip-unreadable", help="Go on without DICOM files that cannot be read, and with slices missing in the lungs."
     ),
 ]
-Model = Annotated[str, typer.Option(help="Name of a model, or path of a bundle or published checkpoint.")]
-Device = Annotated[str, typer.Option(help="Where the network runs: auto, cpu, gpu, gpu:1 (the second card), cuda or mps.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an earlier result.")]
-SegTypeName = Annotated[
-    SegType,
-    typer.Option("--seg-type", help="Of the SEG: binary (every reader), deflated (small), or labelmap (new, few readers)."),
-]
 DicomInput = Annotated[Path, typer.Argument(help="The DICOM folder or file of its CT.", show_default=False)]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def segment(

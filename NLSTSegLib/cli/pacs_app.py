@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from NLSTSegLib.cli.options import AsJson, Debug, Device, Model, Quiet, SegTypeName, Threads
 from NLSTSegLib.cli.usage import add_command, new_app
+from NLSTSegLib.dicom.codes import SegType
 
 ServerName = Annotated[
     str, typer.Option("--server", help="Name of a server in servers.toml (~/.nlstseg, or NLSTSEG_SERVERS).", show_default=False)
@@ -18,8 +20,6 @@ Date = Annotated[str, typer.Option(help="Of the study: YYYYMMDD, or YYYYMMDD-YYY
 Accession = Annotated[str, typer.Option(help="Accession number.", show_default=False)]
 StudyUid = Annotated[str, typer.Option("--study", help="StudyInstanceUID.", show_default=False)]
 JsonProgress = Annotated[bool, typer.Option("--json-progress", help="Print progress as one JSON object a line.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def echo(server: ServerName, debug: Debug = False) -> None:
@@ -40,7 +40,7 @@ def find(
     accession: Accession = "",
     study: StudyUid = "",
     series: Annotated[bool, typer.Option("--series", help="List the series of each study too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """List studies with CT: UID, date, description, accession number, patient's ID and name."""
@@ -88,13 +88,52 @@ def push(
         push_files(server, files, as_json=json_progress, quiet=quiet)
 
 
+def run(
+    server: ServerName,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder in which studies are kept until they are done; the same for the next run."),
+    ],
+    patient_id: PatientId = "",
+    patient_name: PatientName = "",
+    date: Date = "",
+    accession: Accession = "",
+    study: StudyUid = "",
+    model: Model = "lidc-25d",
+    seg_type: SegTypeName = SegType.BINARY,
+    device: Device = "auto",
+    threads: Threads = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Do at most so many studies.", show_default=False)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the studies that would be done, and do nothing.")] = False,
+    json_progress: JsonProgress = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Do a worklist: fetch each study with CT that has no SEG or SR of this model, segment it, store both, and look.
+
+    A study that fails does not keep the others from being done. Run it again, it goes on where it was.
+    """
+    from NLSTSegLib.cli.run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from NLSTSegLib.cli.batch import SegmentJob, Telling
+        from NLSTSegLib.cli.pacs import query
+        from NLSTSegLib.cli.pacs_run import run_worklist
+        from NLSTSegLib.pipeline import SegmentOptions
+
+        options = SegmentOptions(device=device, threads=threads)
+        job = SegmentJob(output=output, model=model, options=options, seg_type=seg_type)
+        asked = query(patient_id, patient_name, date, accession, study)
+        run_worklist(server, asked, job, Telling(json_progress, quiet, debug=debug), dry_run=dry_run, limit=limit)
+
+
 def _group() -> None:
-    """A PACS, over DIMSE or DICOMweb: find studies, fetch them, store SEG and SR."""
+    """A PACS, over DIMSE or DICOMweb: find studies, fetch them, store SEG and SR, do a worklist."""
 
 
 def make_pacs_app() -> typer.Typer:
     """The commands below ``nlstseg pacs``."""
     made = new_app(_group.__doc__ or "")
-    for command in (echo, find, pull, push):
+    for command in (echo, find, pull, push, run):
         add_command(made, command)
     return made

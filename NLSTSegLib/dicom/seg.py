@@ -20,13 +20,13 @@ SERIES_NUMBER = 901
 """Of the SEG; the SR has the next one."""
 
 
-def series_description(found: FoundLesions) -> str:
-    """SeriesDescription of SEG and SR: tells model and version, 64 characters at most.
+def series_description(model: tuple[str, str], *, is_review: bool) -> str:
+    """SeriesDescription of SEG and SR: tells name and version of ``model``, 64 characters at most.
 
     It must not begin with ``NLSTSeg``: queries for the data set of that name would take it for theirs.
     """
-    reviewed = ", reviewed" if found.is_review else ""
-    return f"Lung lesions{reviewed} ({' '.join(found.model)})"[:64]
+    reviewed = ", reviewed" if is_review else ""
+    return f"Lung lesions{reviewed} ({' '.join(model)})"[:64]
 
 
 def tracking_uid(source: SourceImages, lesion: FoundLesion) -> str:
@@ -61,7 +61,7 @@ def make_seg(source: SourceImages, found: FoundLesions, seg_type: SegType) -> Se
             device_serial_number=found.weights_sha256 or "none",
             content_label="LESIONS",
             content_description="Lung lesions. Research only; not for clinical use.",
-            series_description=series_description(found),
+            series_description=series_description(found.model, is_review=found.is_review),
             transfer_syntax_uid=ExplicitVRLittleEndian,
         )
         # highdicom before 0.28 does not take it over from the source.

@@ -62,7 +62,7 @@ def make_sr(source: SourceImages, found: FoundLesions, seg: Segmentation | None,
             manufacturer_model_name="NLSTSeg",
             software_versions=__version__,
             device_serial_number=found.weights_sha256 or "none",
-            series_description=series_description(found),
+            series_description=series_description(found.model, is_review=found.is_review),
             coding_schemes=[
                 CodingSchemeIdentificationItem(
                     designator=OWN_SCHEME, name="NLSTSeg's own codes", responsible_organization=MANUFACTURER
