@@ -37,10 +37,10 @@ class TestWorklist(PacsTest):
             f'[dimse]\nhost = "127.0.0.1"\nport = {cls.pacs.dicom_port}\naet = "{AET}"\n'
             f'[web]\nurl = "{cls.pacs.url}"\nuser = "{USER}"\npassword_env = "{PASSWORD_VARIABLE}"\n'
         )
-        cls.chest = cls.write_study("chest", chest_ct(np.eye(3)))
+        cls.ct = chest_ct(np.eye(3), shape_kji=(20, 56, 60), spacing_ijk_mm=(3.0, 3.2, 8.0))
+        cls.chest = cls.write_study("chest", cls.ct)
         # Lungs in which the threshold model finds nothing.
-        ct = chest_ct(np.eye(3))
-        cls.clear = cls.write_study("clear", replace(ct, hu=np.minimum(ct.hu, -400).astype(np.int16)))
+        cls.clear = cls.write_study("clear", replace(cls.ct, hu=np.minimum(cls.ct.hu, -400).astype(np.int16)))
 
     @classmethod
     def write_study(cls, name: str, ct) -> list[Path]:
@@ -59,7 +59,7 @@ class TestWorklist(PacsTest):
         self.pacs.clear()
         self.work = self.new_folder() / "work"
 
-    def run_worklist(self, *options: object, server: str = "dimse", code: int = 0):
+    def run_worklist(self, *options: object, server: str = "web", code: int = 0):
         arguments = ["pacs", "run", "--server", server, "-o", self.work, "--model", self.root / "model", "--threads", 1, *options]
         with mock.patch.dict(os.environ, {"NLSTSEG_SERVERS": str(self.servers)}):
             done = CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -81,11 +81,11 @@ class TestWorklist(PacsTest):
         self.pacs.add([*self.chest, *self.clear])
         done = self.run_worklist("--dry-run")
         self.assertEqual((done.stdout, self.stored()), ("1.2.3.1\n1.2.3.2\n", []))
-        self.run_worklist("--limit", 1)
+        self.run_worklist("--limit", 1, server="dimse")
         ours = "Lung lesions (threshold 1)"
         first = [("1.2.3.1", "SEG", ours), ("1.2.3.1", "SR", ours)]
         self.assertEqual(self.stored(), first)
-        self.assertIn("1 of 2 studies done now", self.run_worklist(server="web").stderr)
+        self.assertIn("1 of 2 studies done now", self.run_worklist().stderr)
         # Where nothing is found there is a report alone.
         self.assertEqual(self.stored(), [*first, ("1.2.3.2", "SR", ours)])
         count = self.pacs.ask("/statistics")["CountInstances"]
@@ -118,7 +118,7 @@ class TestWorklist(PacsTest):
 
     def test_a_study_that_fails_is_said_and_the_others_are_done(self):
         bad = self.new_folder() / "bad"
-        write_dicom_series(chest_ct(np.eye(3)), bad)
+        write_dicom_series(self.ct, bad)
         for file in bad.iterdir():
             change(file, StudyInstanceUID="1.2.3.0", StudyDate="20251231", RescaleSlope=None)
         self.pacs.add([*sorted(bad.iterdir()), *self.chest])
@@ -131,13 +131,13 @@ class TestWorklist(PacsTest):
     def test_no_report_without_its_segmentation(self):
         self.pacs.add(self.chest)
         # Orthanc 1.10 takes no LABELMAP by C-STORE.
-        done = self.run_worklist("--seg-type", "labelmap", code=4)
+        done = self.run_worklist("--seg-type", "labelmap", server="dimse", code=4)
         self.assertIn("did not take", done.stderr)
         self.assertEqual(self.stored(), [])
         # The result is still there: over DICOMweb the same is taken, and nothing is segmented again.
         (result,) = self.work.glob("*/result/lesions.seg.dcm")
         uid = pydicom.dcmread(result).SOPInstanceUID
-        self.run_worklist(server="web")
+        self.run_worklist()
         self.assertEqual([modality for _, modality, _ in self.stored()], ["SEG", "SR"])
         archive = archive_for(self.pacs, "DICOMweb")
         (seg,) = [one for one in archive.series("1.2.3.1") if one.modality == "SEG"]
@@ -188,8 +188,7 @@ class TestWorklist(PacsTest):
 
     def test_of_two_series_the_chest_is_taken_and_the_study_is_done_once(self):
         scout = self.new_folder() / "abdomen"
-        ct = chest_ct(np.eye(3))
-        write_dicom_series(replace(ct, hu=np.full_like(ct.hu, 40)), scout)
+        write_dicom_series(replace(self.ct, hu=np.full_like(self.ct.hu, 40)), scout)
         for file in scout.iterdir():
             change(file, StudyInstanceUID="1.2.3.1", SeriesInstanceUID="1.2.3.1.2", PatientID=f"{MARK}1", StudyDate="20260101")
         self.pacs.add([*sorted(scout.iterdir()), *self.chest])
