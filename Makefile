@@ -41,7 +41,7 @@ ifneq ($(TORCH_INDEX),)
 	$(PIP) install --constraint constraints.txt --index-url "$(TORCH_INDEX)" --no-deps torch \
 		|| echo "torch could not be had from $(TORCH_INDEX); pip's own index is used"
 endif
-	$(PIP) install --constraint constraints.txt --editable ".[slicer,dicom,train,cohort,test,docs]"
+	$(PIP) install --constraint constraints.txt --editable ".[slicer,dicom,train,onnx,cohort,test,docs]"
 	touch $(INSTALLED)
 
 clean:

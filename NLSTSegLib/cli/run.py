@@ -18,8 +18,8 @@ from NLSTSegLib.errors import STOPPED, UNEXPECTED, InputError, NLSTSegError, is_
 
 
 @contextlib.contextmanager
-def exit_on_errors(debug: bool) -> Iterator[None]:
-    """Turn errors into one line on stderr and an exit code, and Ctrl-C or SIGTERM into exit code 130 at once."""
+def exit_on_errors(debug: bool, program: str = "nlstseg") -> Iterator[None]:
+    """Turn errors into one line of ``program`` on stderr and an exit code, and Ctrl-C or SIGTERM into exit code 130 at once."""
 
     def stop(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -30,10 +30,10 @@ def exit_on_errors(debug: bool) -> Iterator[None]:
         with decoders:
             yield
     except NLSTSegError as error:
-        print_error(error, debug)
+        print_error(error, debug, program)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt:
-        print("nlstseg: stopped; nothing half written was left", file=sys.stderr)
+        print(f"{program}: stopped; nothing half written was left", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         # The network's thread may be inside a long call, and Python would wait for it.
@@ -43,16 +43,18 @@ def exit_on_errors(debug: bool) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if debug:
             traceback.print_exception(error)
-        print(f"nlstseg: error: {missing_package(error)}", file=sys.stderr)
+        print(f"{program}: error: {missing_package(error)}", file=sys.stderr)
         raise typer.Exit(InputError.exit_code) from error
     except Exception as error:
         if is_out_of_memory(error):
-            print_error(InputError("there is too little memory; close other programs, or take a computer with more"), debug)
+            print_error(
+                InputError("there is too little memory; close other programs, or take a computer with more"), debug, program
+            )
             raise typer.Exit(InputError.exit_code) from error
         if debug:
             traceback.print_exception(error)
         what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
-        print(f"nlstseg: unexpected {what}; run it with --debug and report what that shows", file=sys.stderr)
+        print(f"{program}: unexpected {what}; run it with --debug and report what that shows", file=sys.stderr)
         raise typer.Exit(UNEXPECTED) from error
 
 
@@ -83,11 +85,11 @@ def quiet_decoders() -> Iterator[None]:
             sys.stderr = shown
 
 
-def print_error(error: Exception, debug: bool) -> None:
+def print_error(error: Exception, debug: bool, program: str = "nlstseg") -> None:
     """One line; the traceback too with ``debug``."""
     if debug:
         traceback.print_exception(error)
-    print(f"nlstseg: error: {error}", file=sys.stderr)
+    print(f"{program}: error: {error}", file=sys.stderr)
 
 
 def missing_package(error: ModuleNotFoundError) -> str:

@@ -175,6 +175,15 @@ def load_model(files: ModelFiles) -> Model:
 
 def new_network(architecture: Architecture, spec: InputSpec) -> Network:
     """The network of a card or a recipe, with new weights; raises :class:`ModelError` when it cannot be built."""
+    from NLSTSegLib.networks.ensemble import MOST_MEMBERS, Ensemble
+
+    if not 1 <= architecture.members <= MOST_MEMBERS:
+        raise ModelError(f"the model card describes {architecture.members} members of an ensemble; 1 to {MOST_MEMBERS} are built")
+    members = [_one_network(architecture, spec) for _ in range(architecture.members)]
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def _one_network(architecture: Architecture, spec: InputSpec) -> Network:
     from NLSTSegLib.networks.published import PublishedUNet
     from NLSTSegLib.networks.unet import UNet, UNetConfig
 

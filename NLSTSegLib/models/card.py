@@ -28,6 +28,8 @@ class Architecture:
     channels: tuple[int, ...] = ()
     normalization: Literal["batch", "none"] = "batch"
     residual: bool = True
+    members: int = 1
+    """Networks of this kind, whose probabilities are averaged; 2 or more are an ensemble."""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,9 @@ FORMATS = {
 SFORM_SWITCH = "ITK_NIFTI_SFORM_PERMISSIVE"
 """Environment variable with which ITK reads NIfTI files whose sform is sheared, making its axes right-angled."""
 
+LABEL_ROUNDING = 1e-3
+"""Files with a scale factor hold 1.00002 for 1."""
+
 MOST_LABELS = 9999
 """Higher values of a label map are taken for a CT or another image."""
 
@@ -110,16 +113,15 @@ def read_labels(path: Path | str, ct: CtVolume) -> np.ndarray:
     """The label map at ``path`` (one of :data:`FORMATS`): int16 ``[k, j, i]``, 0 where nothing is marked.
 
     Raises :class:`InputError` when it cannot be read, does not lie on the voxels of ``ct``, or holds anything else than
-    whole numbers from 0 to :data:`MOST_LABELS`.
+    whole numbers from 0 to :data:`MOST_LABELS`, but for the rounding of scaled files (:data:`LABEL_ROUNDING`).
     """
     labels = _read_on_voxels(path, ct)
-    odd = (labels < 0) | (labels > MOST_LABELS)
-    if labels.dtype.kind == "f":
-        odd |= labels != np.rint(labels)
+    whole = np.rint(labels) if labels.dtype.kind == "f" else labels
+    odd = (whole < 0) | (whole > MOST_LABELS) | (np.abs(labels - whole) > LABEL_ROUNDING)
     if odd.any():
         what = f"holds the value {labels[odd][0]:g} where labels are whole numbers from 0 to {MOST_LABELS}"
         raise InputError(f"{path} {what}; give a label map")
-    return labels.astype(np.int16, copy=False)
+    return whole.astype(np.int16, copy=False)
 
 
 def _read_on_voxels(path: Path | str, ct: CtVolume) -> np.ndarray:

@@ -97,7 +97,7 @@ class TinyRunTest(unittest.TestCase):
         done = self.run_command(*arguments)
         self.assertEqual(done.exit_code, 2, done.stderr)
         line = done.stderr.splitlines()[-1]
-        self.assertTrue(line.startswith("nlstseg: error: "), done.stderr)
+        self.assertTrue(line.startswith("nlstseg-train: error: "), done.stderr)
         self.assertNotIn("Traceback", done.stderr)
         for word in words:
             self.assertIn(word, line)

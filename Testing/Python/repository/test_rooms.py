@@ -33,7 +33,7 @@ FLOORS = {
         *("pipeline", "results", "jobs followup dicom", "pacs cohort", "cli scene", "widgets"),
     ),
     "nlstseg_training": (
-        *("recipe", "data", "batches", "fitting evaluation", "export", "refinement", "workflows", "commands", "cli"),
+        *("recipe", "data", "batches", "evaluation", "fitting", "export", "refinement", "workflows", "commands", "cli"),
     ),
 }
 """Rooms (folders, or files of a package's root) of every package, floor by floor from the ground: a room imports from lower
@@ -63,7 +63,7 @@ IN_FUNCTIONS = {
 
 TRAINING = {
     *("numpy", "SimpleITK", "torch", "lightning", "monai", "safetensors", "typer", "rich", "matplotlib"),
-    *("blosc2", "openpyxl", "PIL", "scipy", "jinja2", "NLSTSegLib", "nlstseg_training"),
+    *("blosc2", "onnx", "onnxruntime", "openpyxl", "PIL", "scipy", "skimage", "jinja2", "NLSTSegLib", "nlstseg_training"),
 }
 
 LARGEST_FILE_BYTES = 12_000_000

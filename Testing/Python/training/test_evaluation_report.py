@@ -1,10 +1,12 @@
 """A whole evaluation on tiny synthetic cases with a model whose answer is known: figures, files, page, resuming."""
 
 import base64
+import copy
 import dataclasses
 import json
 import re
 import tempfile
+import threading
 import unittest
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -21,11 +23,13 @@ from nlstseg_training.cli import make_app
 from nlstseg_training.data.cache import Split, load_case, read_json, write_json
 from nlstseg_training.data.prepare import prepare
 from nlstseg_training.data.readers.source import Found, RawCase, Source
+from nlstseg_training.evaluation.alarms import alarms
 from nlstseg_training.evaluation.evaluate import EVALUATION_FILE, REPORT_FILE, evaluate
 from nlstseg_training.evaluation.pooled import pooled_figures
 from nlstseg_training.evaluation.records import Kept
 from nlstseg_training.evaluation.report.page import make_report
 from nlstseg_training.evaluation.report.pictures import Subject
+from NLSTSegLib.disk.atomic_folder import held
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.pipeline import SegmentOptions, segment
@@ -235,15 +239,29 @@ class EvaluationTest(unittest.TestCase):
         first = run(self.folder, "sweep", model=model)
         slices = len(ran)
         # At 0.6 and above the faint lesion is gone; all of 0.1 to 0.5 are equal, and the highest of equals is taken.
-        self.assertEqual(first["threshold"], {"value": 0.5, "chosen_by": "highest mean Dice on these cases"})
+        self.assertEqual(first["threshold"], {"value": 0.5, "chosen_by": "highest strict F1 of the lesions of these cases"})
         self.assertEqual([row["threshold"] for row in first["sweep"]], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98])
-        values = {row["threshold"]: row["dice"]["value"] for row in first["sweep"]}
+        values = {row["threshold"]: row["f1_strict"]["value"] for row in first["sweep"]}
         self.assertGreater(values[0.5], values[0.9])
         self.assertEqual(max(values.values()), values[0.5])
         self.assertEqual(first["by_case"], self.content["by_case"])
         run(self.folder, "sweep", model=model, threshold=0.8)
         self.assertEqual(len(ran), slices)
         self.assertGreater(slices, 0)
+
+    def test_two_evaluations_in_one_folder_are_told_apart_from_a_full_disk(self):
+        said = []
+
+        def other() -> None:
+            with self.assertRaises(InputError) as raised:
+                run(self.folder, "busy")
+            said.append(str(raised.exception))
+
+        with held(self.folder / "busy"):
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+        self.assertIn("another run is writing to", said[0])
 
     def test_an_empty_part_and_a_wrong_threshold_are_refused(self):
         with self.assertRaisesRegex(InputError, "the part 'test' .* has no cases"):
@@ -422,12 +440,36 @@ class ReportTest(unittest.TestCase):
         sweep = rows("Threshold sweep")
         self.assertEqual(len(sweep), 11)
         self.assertEqual(sweep["0.9"]["Dice per case"], shown(self.content["sweep"][8]["dice"]))
+        self.assertEqual(sweep["0.9"]["strict F1"], shown(self.content["sweep"][8]["f1_strict"]))
         cases = rows("Every case")
         self.assertEqual({name: row["Dice"] for name, row in cases.items()}, {
             record["id"]: shown({"value": record["dice"], "low": None}) for record in self.content["by_case"]
         })  # fmt: skip
         (published,) = self.page.tables["Published protocol"][1:]
         self.assertEqual(published[0], shown(self.content["published_protocol"]["iou"]))
+
+    def test_a_model_that_is_worse_than_marking_nothing_is_told_in_red(self):
+        self.assertEqual(alarms(self.content), [])
+        self.assertNotIn('class="alarm"', self.html)
+        worse = copy.deepcopy(self.content)
+        worse["overlap"][0]["pooled_voxel_precision"]["value"] = 0.031
+        worse["detection"]["strict"]["found"] = 0
+        page = make_report(worse, {})
+        told = re.findall(r'<p class="alarm">(.*?)</p>', page)
+        self.assertIn("worse than marking nothing: of all that it marks 3 % is lesion", told[0])
+        self.assertIn("none of the 4 lesions", told[1])
+        self.assertRegex(page, r"\.alarm \{[^}]*color: #b91c1c")
+
+    def test_the_curves_of_the_training_are_shown_from_its_folder(self):
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (folder / "log").mkdir()
+        (folder / "log" / "metrics.csv").write_text(
+            "step,loss,validation_loss,phase,case_dice\n5,2.5,2,1,\n5,,,,0.5\n10,1,1,2,\n"
+        )
+        page = Page(make_report(self.content, {}, folder))
+        pictures = [picture.split(";")[0] for picture in page.fetched]
+        self.assertEqual(pictures.count("data:image/png"), 1)
+        self.assertIn("Training", " ".join(page.text))
 
     def test_the_published_protocol_is_labelled_as_such(self):
         self.assertIn("“published protocol” IoU", self.page.tables["Published protocol"][0])

@@ -74,6 +74,30 @@ class LayoutTest(DataTest):
         manifest = self.prepared()
         self.assertEqual((self.ids(manifest), manifest.refused), (["100012"], ()))
 
+    def test_a_mask_of_a_scaled_file_is_rounded(self):
+        ct, labels = labelled_chest(1)
+        case = write_case(self.root / "NLSTseg_2_LungTumor", "100012", ct, labels)
+        sitk.WriteImage(ct.image_like(labels.astype(np.float32) * 1.00002), str(case / "100012_tumor.nii.gz"))
+        self.prepared()
+        np.testing.assert_array_equal(load_case(self.cache, "100012").labels, labels)
+
+    def test_what_table_folders_and_files_do_not_agree_on_is_told(self):
+        ct, labels = labelled_chest(1)
+        self.one()
+        write_case(self.root / "NLSTseg_2_LungTumor", "100013", *labelled_chest(2)).rename(
+            self.root / "NLSTseg_2_LungTumor" / "100014"
+        )
+        rows = [table_row(case_id, label, "Tumor", ct, labels) for case_id in ("100012", "777", "778") for label in (1, 2, 3)]
+        write_table(self.root / "1_Table" / "Label.xlsx", rows)
+        manifest = self.prepared()
+        notes = {entry.id: " ".join(entry.notes) for entry in manifest.cases}
+        self.assertNotIn("no row", notes["100012"])
+        self.assertIn("it has no row in Label.xlsx", notes["100013"])
+        self.assertIn("its files are called '100013', its folder '100014'", notes["100013"])
+        (refusal,) = manifest.refused
+        self.assertEqual(refusal.id, "Label.xlsx")
+        self.assertIn("2 case(s) of which there is no CT and no mask: 777, 778", refusal.reason)
+
     def test_a_half_extracted_case_is_read_from_its_zip(self):
         case, ct, _ = self.one()
         zip_folder(self.root / "NLSTseg_2_LungTumor")

@@ -3,10 +3,12 @@
 import copy
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
 import unittest
 import unittest.mock
 from pathlib import Path
@@ -14,16 +16,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from helpers.child_processes import WAIT_S, wait_until
 from helpers.threshold_model import CARD, threshold_model
 from helpers.tiny_cache import TinyCache, ball
 from helpers.tiny_run import ON_CPU, RECIPE, RECIPE_3D, TinyRunTest, environment
+from nlstseg_training.cli import make_app
 from nlstseg_training.data.cache import load_case, read_manifest, write_json
-from nlstseg_training.evaluation.evaluate import THRESHOLDS, Job
+from nlstseg_training.evaluation.evaluate import THRESHOLDS
+from nlstseg_training.evaluation.job import ModelJob
+from nlstseg_training.evaluation.report.curves import read_curves
 from nlstseg_training.export.bundle import check_parity, write_bundle
 from nlstseg_training.export.export import best_min_volume_mm3
-from nlstseg_training.fitting.loop import LAST
+from nlstseg_training.fitting.checkpoints import LAST
 from nlstseg_training.fitting.run_folder import read_run, trained_network
 from nlstseg_training.recipe import read_recipe
 from NLSTSegLib.checks.training_overlap import salted
@@ -110,7 +116,7 @@ class ExportTest(TinyRunTest):
             self.assertEqual(told["cases"], len(cases))
             self.assertEqual(content["model"]["weights_sha256"], card.weights_sha256)
             self.assertEqual((content["threshold"]["value"], content["min_volume_mm3"]), (card.threshold, card.min_volume_mm3))
-        best = max(contents["validation"]["sweep"], key=lambda row: (row["dice"]["value"], row["threshold"]))
+        best = max(contents["validation"]["sweep"], key=lambda row: (row["f1_strict"]["value"], row["threshold"]))
         self.assertEqual(card.threshold, best["threshold"])
         self.assertIn(card.threshold, THRESHOLDS)
 
@@ -119,6 +125,16 @@ class ExportTest(TinyRunTest):
         self.assertIn("validation", card.metrics)
         self.assertNotIn("test", card.metrics)
         self.assertEqual((card.name, card.version, card.threshold), ("tiny", "1", self.card.threshold))
+
+    def test_a_cache_that_was_moved_is_named(self):
+        moved = self.folder / "moved"
+        self.cache.folder.rename(moved)
+        try:
+            self.assert_refused("export", self.run_2d, "--out", self.folder / "from-moved", words=("manifest.json",))
+            self.done("export", self.run_2d, "--out", self.folder / "from-moved", "--cache", moved, "--accelerator", "cpu")
+        finally:
+            moved.rename(self.cache.folder)
+        self.assertTrue((self.folder / "from-moved" / "model.json").exists())
 
     def test_no_folder_is_overwritten(self):
         words = (str(self.folder / "mine"), "already")
@@ -169,11 +185,46 @@ class MinimumVolumeTest(unittest.TestCase):
             for case_id, voxels, best in (("specks", specks, 15.0), ("none", hu, 0.0)):
                 entries = (cache.add(case_id, voxels, labels, kind="crop"),)
                 for begin in (0.0, 30.0):
-                    job = Job(threshold_model(min_volume_mm3=begin), cache.folder, entries, Path(name) / "out", CPU)
+                    job = ModelJob(threshold_model(min_volume_mm3=begin), cache.folder, entries, Path(name) / "out", CPU)
                     self.assertEqual(best_min_volume_mm3(job), best)
 
 
 class RecipesTest(unittest.TestCase):
+    def test_a_recipe_is_printed_and_its_keys_are_overridden(self):
+        for name in ("default", "published", "finetune"):
+            text = CliRunner().invoke(make_app(), ["recipe", name]).stdout
+            self.assertEqual(tomllib.loads(text)["name"], name)
+        self.assertEqual(CliRunner().invoke(make_app(), ["recipe"]).stdout.split(), ["default", "finetune", "published"])
+        changes = (
+            "epoch_steps=7",
+            "phases.second.epochs=2",
+            "phases.0.sampling.batch=4",
+            "precision=32-true",
+            "input.margin_px = 8",
+        )
+        recipe = read_recipe("default", changes=changes)
+        self.assertEqual((recipe.epoch_steps, recipe.phases[1].epochs, recipe.phases[0].sampling.batch), (7, 2, 4))
+        self.assertEqual((recipe.precision, recipe.input.margin_px, recipe.phases[1].sampling.batch), ("32-true", 8, 48))
+        for change, words in (
+            ("epochs", "write key=value"),
+            ("phases.epochs=2", r"phases\.0\.epochs"),
+            ("phases.fourth.epochs=2", "no 'fourth'"),
+            ("nothing=2", "nothing"),
+            ("epoch_steps=many", "epoch_steps.*whole number"),
+            ("epoch_steps=0", "1 or more"),
+            ("phases.first.learning_rate=-1", "learning_rate must be above 0"),
+            ("phases.first.sampling.side_px=100", "multiple of 16"),
+            ("augmentation.zoom=[2, 1]", "zoom.*smaller one first"),
+            ("warmup=1.5", "warmup"),
+            ("average_decay=1", "average_decay"),
+            ("threshold=1.5", "threshold"),
+            ("architecture.channels=[]", "channels"),
+            ("architecture.channels=[0, 4]", "channels"),
+            ("loss.dice=-1", "dice"),
+        ):
+            with self.subTest(change), self.assertRaisesRegex(InputError, words):
+                read_recipe("default", changes=[change])
+
     def test_the_recipes_are_those_of_the_models_they_are_for(self):
         for name, card in (("default", find_model(DEFAULT_MODEL).card), ("published", published_card(Path("x.pth")))):
             recipe = read_recipe(name)
@@ -204,7 +255,12 @@ class RecipesTest(unittest.TestCase):
 class ProcessesTest(TinyRunTest):
     def start(self, *command: object) -> subprocess.Popen:
         process = subprocess.Popen(
-            [str(part) for part in command], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [str(part) for part in command],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         self.addCleanup(process.kill)
         return process
@@ -217,7 +273,8 @@ class ProcessesTest(TinyRunTest):
         _, stderr = process.communicate(timeout=WAIT_S)
         self.assertEqual(process.returncode, 0, stderr)
         # Two that did not know of each other would have written two logs.
-        self.assertEqual([path.name for path in (out / "only" / "log").iterdir()], ["version_0"])
+        epochs = [row["step"] for row in read_curves(out / "log" / "metrics.csv") if "epoch" in row]
+        self.assertEqual(epochs, [8, 16, 24])
         self.assertEqual(torch.load(out / "only" / LAST, weights_only=True)["global_step"], 24)
         weights = load_file(out / "bundle" / "weights.safetensors")
         self.assertTrue(all(bool(tensor.isfinite().all()) for tensor in weights.values()))
@@ -225,12 +282,13 @@ class ProcessesTest(TinyRunTest):
         # They saw twice as many patches.
         self.assertFalse(torch.equal(weights["head.weight"], alone["head.weight"]))
 
-    def test_who_stops_it_is_told_how_it_goes_on(self):
+    def test_who_stops_all_of_its_processes_is_told_how_it_goes_on(self):
         out, recipe = self.folder / "long", self.write("long.toml", RECIPE.replace("epochs = 3", "epochs = 5000"))
-        command = ("-m", "nlstseg_training", "fit", "--recipe", recipe, *self.of_cases, "--out", out, *ON_CPU)
+        command = ("-m", "nlstseg_training", "fit", "--recipe", recipe, *self.of_cases, "--out", out, *ON_CPU, "--workers", 1)
         process = self.start(sys.executable, *command)
         wait_until((out / "only" / LAST).exists, "an epoch is done")
-        process.send_signal(signal.SIGINT)
+        # As SLURM and timeout do, and a terminal with Ctrl-C.
+        os.killpg(process.pid, signal.SIGTERM)
         _, stderr = process.communicate(timeout=WAIT_S)
         self.assertEqual(process.returncode, 130, stderr)
         last = stderr.strip().splitlines()[-1]

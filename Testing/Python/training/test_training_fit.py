@@ -20,9 +20,11 @@ from helpers.tiny_cache import TinyCache, crop_hu_and_labels
 from helpers.training_recipes import CPU, SHARES, SPEC, short_recipe
 from nlstseg_training.batches.patches import Batches
 from nlstseg_training.data.cache import load_case
+from nlstseg_training.evaluation.report.curves import read_curves
 from nlstseg_training.fitting import mining
+from nlstseg_training.fitting.averaging import averaging
+from nlstseg_training.fitting.checkpoints import BEFORE_LAST, BEST, FINISHED, LAST, SafeCheckpoints
 from nlstseg_training.fitting.fit import Machine, fit
-from nlstseg_training.fitting.loop import BEST, FINISHED, LAST
 from nlstseg_training.recipe import Augmentation, Phase, Sampling
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.bundle import Model, new_network
@@ -72,13 +74,22 @@ class LearningTest(FitTest):
         phases = (Phase("only", 3, 1e-2, Sampling(batch=8, side_px=32, lesions=0.3, crops=0.5)),)
         recipe = short_recipe(phases=phases, steps=30, precision="bf16-mixed")
         network = self.fit(recipe)
-        with open(next((self.out / "only" / "log").glob("*/metrics.csv"))) as file:
-            header, *rows = [line.strip().split(",") for line in file]
+        rows = read_curves(self.out / "log" / "metrics.csv")
         for column in ("dice_loss", "validation_dice_loss"):
-            losses = [float(row[header.index(column)]) for row in rows if row[header.index(column)]]
+            losses = [row[column] for row in rows if column in row]
             self.assertEqual(len(losses), 3)
             self.assertLess(losses[-1], 0.8 * losses[0])
-        self.assertTrue(list((self.out / "only" / "tensorboard").rglob("events*")))
+        rates = [row["learning_rate"] for row in rows if "learning_rate" in row]
+        self.assertEqual(len(rates), 3)
+        self.assertTrue(all(0 < rate <= 1e-2 for rate in rates))
+        (measured,) = [row for row in rows if "case_dice" in row]
+        self.assertEqual(measured["step"], 90)
+        self.assertGreater(measured["case_dice"], 0.5)
+        self.assertEqual(measured["lesions_found"], 1.0)
+        self.assertTrue(list((self.out / "tensorboard").glob("events*")))
+        (panel,) = (self.out / "panels").iterdir()
+        self.assertGreater(panel.stat().st_size, 5000)
+
         from NLSTSegLib.volume.ct import CtVolume
 
         hu, labels = crop_hu_and_labels(6, 99)
@@ -134,6 +145,7 @@ class InterruptionTest(FitTest):
     def test_a_training_stopped_within_an_epoch_ends_with_the_same_weights(self):
         recipe = short_recipe(epochs=3, steps=7)
         straight = self.fit(recipe, self.out / "straight")
+        wanted = [row["step"] for row in read_curves(self.out / "straight" / "log" / "metrics.csv")]
         before = signal.getsignal(signal.SIGTERM)
         # Within an epoch, at its last step, which is followed by the validation and one step more, and at the very last.
         for step, number, done in ((4, signal.SIGTERM, 5), (6, signal.SIGINT, 8), (20, signal.SIGTERM, 21)):
@@ -141,6 +153,38 @@ class InterruptionTest(FitTest):
             self.assertEqual(checkpoint["global_step"], done)
         self.assertEqual(signal.getsignal(signal.SIGTERM), before)
         self.assert_same_weights(straight, self.fit(recipe, self.out / "stopped"))
+        # One line, without gaps and without what was done twice.
+        self.assertEqual([row["step"] for row in read_curves(self.out / "stopped" / "log" / "metrics.csv")], wanted)
+
+    def test_it_goes_on_from_the_checkpoint_before_where_the_last_one_is_cut_off(self):
+        recipe = short_recipe(epochs=3, steps=4)
+        straight = self.fit(recipe, self.out / "straight")
+        self.stop_at(recipe, 9, signal.SIGTERM)
+        last = self.out / "stopped" / "only" / LAST
+        self.assertEqual(torch.load(last.with_name(BEFORE_LAST), weights_only=True)["global_step"], 8)
+        last.write_bytes(last.read_bytes()[:1000])
+        self.assert_same_weights(straight, self.fit(recipe, self.out / "stopped"))
+
+    def test_it_goes_on_at_lower_rates_and_every_phase_has_its_place_in_one_curve(self):
+        phases = tuple(Phase(name, 2, 1e-2, SHARES) for name in ("first", "second"))
+        recipe = short_recipe(phases=phases, steps=25)
+        make = Batches.__getitem__
+
+        def make_and_stop(batches, n):
+            if n == 30 and batches.seed == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return make(batches, n)
+
+        with unittest.mock.patch.object(Batches, "__getitem__", make_and_stop), self.assertRaises(KeyboardInterrupt):
+            self.fit(recipe)
+        self.fit(recipe, rate=0.1)
+        rows = read_curves(self.out / "log" / "metrics.csv")
+        rates = {row["step"]: row["learning_rate"] for row in rows if "learning_rate" in row}
+        self.assertEqual(sorted(rates), [25, 50, 75, 100])
+        # The same place of the same schedule, at the recipe's rate and at a tenth.
+        self.assertAlmostEqual(rates[25] / rates[75], 10, delta=1e-6)
+        self.assertAlmostEqual(rates[50], rates[100])
+        self.assertEqual([row["phase"] for row in rows if "phase" in row], [1, 1, 2, 2])
 
 
 class FaultsTest(FitTest):
@@ -150,8 +194,34 @@ class FaultsTest(FitTest):
         spoilt = cache.add("spoilt", hu, labels, kind="crop")
         network = new_network(short_recipe().architecture, short_recipe().input)
         torch.nn.init.constant_(network.head.bias, float("nan"))
-        with self.assertRaisesRegex(InputError, "nan in step 0.*spoilt"):
+        with self.assertRaisesRegex(InputError, "nan in step 0.*spoilt.*same command with '--rate 0.3'"):
             fit(short_recipe(), cache.folder, [spoilt], [], self.out / "run", start=network, machine=CPU)
+
+    def test_weights_that_are_no_numbers_take_no_checkpoint_away(self):
+        recipe = short_recipe(epochs=1, steps=3)
+        self.stop_at(recipe, 1, signal.SIGTERM)
+        last = self.out / "stopped" / "only" / LAST
+        before = last.read_bytes()
+        spoilt = torch.load(last, weights_only=True)
+        spoilt["state_dict"]["network.head.bias"][:] = float("nan")
+        with self.assertRaisesRegex(InputError, "network.head.bias.*no numbers after step 2; do this"):
+            SafeCheckpoints("do this").save_checkpoint(spoilt, last)
+        self.assertEqual(last.read_bytes(), before)
+
+    def test_a_short_training_has_averaged_away_its_random_weights(self):
+        # At the full decay three quarters of the first weights would be left after 150 steps.
+        average = averaging(0.998)._kwargs["multi_avg_fn"]
+        averaged = [torch.ones(1)]
+        for step in range(1, 150):
+            average(averaged, [torch.zeros(1)], torch.tensor(step))
+        self.assertLess(float(averaged[0]), 1e-6)
+        late = [torch.ones(1)]
+        average(late, [torch.zeros(1)], torch.tensor(100_000))
+        self.assertAlmostEqual(float(late[0]), 0.998, delta=1e-6)
+
+    def test_a_logger_that_is_not_installed_is_named(self):
+        with self.assertRaisesRegex(InputError, "'mlflow'.*pip install mlflow"):
+            self.fit(short_recipe(epochs=1, steps=1), logger="mlflow")
 
     def test_a_damaged_case_is_named(self):
         cache = TinyCache(self.out / "cache")
@@ -192,6 +262,7 @@ class FaultsTest(FitTest):
             self.fit(recipe, self.out / "stopped")
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         self.assertEqual(last.read_bytes(), before)
+        self.assertTrue(last.stat().st_mode & 0o044, "others in the group could not read it")
 
 
 @slow

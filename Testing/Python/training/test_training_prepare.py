@@ -169,6 +169,29 @@ class CommandTest(DataTest):
         self.assertEqual(done.exit_code, 2)
         self.assertIn("is there already", done.stderr)
 
+    def test_a_broken_archive_is_an_error_when_the_others_are_done(self):
+        write_nlstseg(self.root, ["1", "2"], zipped=True)
+        archive = self.root / "3_LungTumor.zip"
+        archive.write_bytes(archive.read_bytes()[:-50])
+        done = self.run_command("prepare", self.cache, "--nlstseg", self.root)
+        self.assertEqual(done.exit_code, 2, done.output)
+        self.assertIn("1 cases of 1 patients", done.stdout)
+        self.assertIn("1 archive(s) could not be opened: ", done.stderr.splitlines()[-1])
+        self.assertIn("3_LungTumor.zip", done.stderr.splitlines()[-1])
+
+    def test_a_missing_package_is_named_with_the_extra_that_brings_it(self):
+        write_nlstseg(self.root, ["1"])
+        for module, command in (
+            ("blosc2", ("prepare", self.cache, "--nlstseg", self.root)),
+            ("lightning", ("fit", "--cache", self.cache, "--split", self.root / "split.json", "--out", self.root / "out")),
+        ):
+            code = f"import sys; sys.modules[{module!r}] = None; from nlstseg_training.cli import main; main()"
+            done = subprocess.run(
+                [sys.executable, "-c", code, *map(str, command)], env=environment(), capture_output=True, text=True
+            )
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertRegex(done.stderr.splitlines()[-1], f"nlstseg-train: error: .*'{module}'")
+
     def test_errors_are_one_sentence(self):
         for arguments in (
             ("prepare", self.cache),
@@ -179,7 +202,7 @@ class CommandTest(DataTest):
             done = self.run_command(*arguments)
             self.assertEqual(done.exit_code, 2, done.output)
             last = done.stderr.splitlines()[-1]
-            self.assertTrue(last.startswith("nlstseg: error: "), done.stderr)
+            self.assertTrue(last.startswith("nlstseg-train: error: "), done.stderr)
             self.assertNotIn("Traceback", done.output)
         self.assertFalse(self.cache.exists())
 

@@ -17,7 +17,7 @@ from helpers.tiny_cache import TinyCache, chest_hu_and_labels
 from nlstseg_training.data.cache import Split, load_case, write_json
 from nlstseg_training.export.bundle import write_bundle
 from nlstseg_training.export.card import Texts, describe_cases
-from nlstseg_training.fitting.loop import FINISHED, LAST
+from nlstseg_training.fitting.checkpoints import FINISHED, LAST
 from nlstseg_training.fitting.machine import Machine
 from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER
 from nlstseg_training.recipe import Augmentation
@@ -274,7 +274,7 @@ class FitTest(TinyCacheTest):
         places = find_places(threshold_model(), 0.5, self.cache.folder, [*parts[0], *parts[1]], lambda _: None)
         self.out = Path(self.enterContext(tempfile.TemporaryDirectory()))
         network = fit_refinement(recipe, self.cache.folder, parts, places, self.out, machine=CPU)
-        with open(next((self.out / "log").glob("*/metrics.csv")), encoding="utf-8") as file:
+        with open(self.out / "log" / "metrics.csv", encoding="utf-8") as file:
             return network, [row for row in csv.DictReader(file) if row["validation_loss"]]
 
     def test_it_learns_what_is_a_lesion_and_its_outline(self):

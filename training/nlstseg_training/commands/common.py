@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from NLSTSegLib.inference.devices import DeviceRequest
     from NLSTSegLib.models.card import ModelCard
     from NLSTSegLib.progress import Progress
+
+
+PROGRAM = "nlstseg-train"
+"""Begins the sentences of errors."""
 
 
 class Accelerator(StrEnum):
@@ -26,12 +30,30 @@ class Accelerator(StrEnum):
     gpu = "gpu"
 
 
+class LoggerKind(StrEnum):
+    """Values of ``--logger``; the last two need packages of their own."""
+
+    tensorboard = "tensorboard"
+    csv = "csv"
+    mlflow = "mlflow"
+    wandb = "wandb"
+
+
 Cache = Annotated[Path, typer.Option(help="Folder of the prepared cases.")]
 SplitFile = Annotated[Path, typer.Option(help="File that 'nlstseg-train split' made.")]
 Out = Annotated[
     Path, typer.Option("--out", "-o", help="Folder for checkpoints, logs and model; a run that was stopped there goes on.")
 ]
 Seed = Annotated[int, typer.Option(help="Of first weights and batches.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Another value of the recipe, as epoch_steps=100 or phases.first.epochs=4."),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(min=0.0001, max=10, help="Go on at this part of the recipe's learning rates, after a loss that is no number."),
+]
+Logger = Annotated[LoggerKind, typer.Option(help="Where the curves go, beside OUT/log/metrics.csv.")]
 Kind = Annotated[Accelerator, typer.Option(help="Where the training runs.")]
 Workers = Annotated[int, typer.Option(min=0, max=64, help="Processes that make batches ahead, for each that trains.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads for measuring (default: all cores).")]
@@ -69,14 +91,12 @@ def going_on(debug: bool, folder: Path) -> Iterator[None]:
     from NLSTSegLib.cli.run import exit_on_errors
     from NLSTSegLib.errors import STOPPED
 
-    with exit_on_errors(debug):
+    with exit_on_errors(debug, PROGRAM):
         try:
             yield
         except KeyboardInterrupt:
             if is_first_process():
-                print(
-                    f"nlstseg-train: stopped; what is done is in '{folder}', the same command goes on from there", file=sys.stderr
-                )
+                print(f"{PROGRAM}: stopped; what is done is in '{folder}', the same command goes on from there", file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()
             # A network's thread may be inside a long call, and Python would wait for it.
@@ -88,6 +108,16 @@ def measuring_on(accelerator: Accelerator, threads: int | None) -> DeviceRequest
     from NLSTSegLib.inference.devices import DeviceRequest
 
     return DeviceRequest("cpu" if accelerator is Accelerator.cpu else "auto", threads)
+
+
+def show_alarms(content: dict[str, Any]) -> None:
+    """In red, that a model is worse than marking nothing."""
+    from rich.console import Console
+
+    from nlstseg_training.evaluation.alarms import alarms
+
+    for sentence in alarms(content):
+        Console(stderr=True).print(sentence, style="bold red", highlight=False)
 
 
 def show_card(card: ModelCard) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nlstseg_training.commands.common import Debug
+from nlstseg_training.commands.common import PROGRAM, Debug
 
 if TYPE_CHECKING:
     from nlstseg_training.data.cache import Manifest, Split
@@ -41,7 +41,7 @@ def prepare(
     """
     from NLSTSegLib.cli.run import exit_on_errors
 
-    with exit_on_errors(debug):
+    with exit_on_errors(debug, PROGRAM):
         from nlstseg_training.data.readers.lidc import find_lidc
         from nlstseg_training.data.readers.marked_chests import find_marked_chests
         from nlstseg_training.data.readers.nlstseg import find_corrected, find_nlstseg
@@ -69,6 +69,7 @@ def prepare(
             )
         manifest = prepare_with_bar(found, cache, spacing_kji_mm=spacing, workers=workers)
         show_manifest(manifest, cache)
+        stop_on_broken_archives(found)
 
 
 def split(
@@ -77,6 +78,9 @@ def split(
     validation: Annotated[float, typer.Option(help="Share of the patients to choose epoch and threshold on.")] = 0.15,
     test: Annotated[float, typer.Option(help="Share of the patients to report on.")] = 0.15,
     seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
+    folds: Annotated[
+        int | None, typer.Option(min=2, max=20, help="For a cross-validation: so many folds instead of one validation part.")
+    ] = None,
     shipped: Annotated[bool, typer.Option("--shipped", help="The split of the bundled model lidc-25d instead of these.")] = False,
     left_out: Annotated[
         int | None, typer.Option(min=0, max=1, help="With --shipped: the fold of chests without reader masks to leave out.")
@@ -86,18 +90,64 @@ def split(
     """Divide the patients of CACHE into training, validation and test, with lesions of all sizes in each."""
     from NLSTSegLib.cli.run import exit_on_errors
 
-    with exit_on_errors(debug):
+    with exit_on_errors(debug, PROGRAM):
         from nlstseg_training.data.cache import read_manifest, write_json
         from nlstseg_training.data.shipped_split import shipped_split
-        from nlstseg_training.data.split import make_split
+        from nlstseg_training.data.split import make_folds, make_split
         from NLSTSegLib.errors import InputError
 
         if out.exists():
             raise InputError(f"'{out}' is there already, and what was trained with it belongs to it; choose another name")
         manifest = read_manifest(cache)
-        made = shipped_split(manifest, left_out) if shipped else make_split(manifest, validation=validation, test=test, seed=seed)
+        if shipped:
+            made = shipped_split(manifest, left_out)
+        elif folds:
+            made = make_folds(manifest, folds, test=test, seed=seed)
+        else:
+            made = make_split(manifest, validation=validation, test=test, seed=seed)
         write_json(out, made)
         show_split(manifest, made)
+
+
+def recipe(
+    name: Annotated[str, typer.Argument(help="Name of a recipe that ships, or a TOML file.")] = "",
+    debug: Debug = False,
+) -> None:
+    """Print a recipe, to begin one of your own with; without a name, the names of those that ship."""
+    from NLSTSegLib.cli.run import exit_on_errors
+
+    with exit_on_errors(debug, PROGRAM):
+        from nlstseg_training.recipe import recipe_names, recipe_text
+
+        print(recipe_text(name).rstrip() if name else "\n".join(recipe_names()))
+
+
+def plan(
+    cache: Cache,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the recipes; none is overwritten.")],
+    memory_gb: Annotated[
+        float | None, typer.Option(min=0.5, help="Memory that a training may take (default: of the graphics card, or computer).")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a 2.5D and a 3D recipe for the cases of CACHE and this machine, with the reasons beside the values."""
+    from NLSTSegLib.cli.run import exit_on_errors
+
+    with exit_on_errors(debug, PROGRAM):
+        from nlstseg_training.data.cache import read_manifest
+        from nlstseg_training.data.fingerprint import fingerprint
+        from nlstseg_training.workflows.plan import machine_memory, plan_3d, plan_25d
+        from NLSTSegLib.disk.atomic_file import write_text
+        from NLSTSegLib.errors import InputError
+
+        found = fingerprint(cache, read_manifest(cache))
+        memory, of = machine_memory() if memory_gb is None else (memory_gb * 1e9, f"{memory_gb:g} GB")
+        for made in (plan_25d(found, memory, of), plan_3d(found, memory, of)):
+            path = out / f"{made.name}.toml"
+            if path.exists():
+                raise InputError(f"'{path}' is there already and may have been changed; choose another folder")
+            write_text(path, made.toml)
+            print(f"recipe: {path}" + (f" (of a cache prepared with {made.prepare_with})" if made.prepare_with else ""))
 
 
 def prepare_with_bar(
@@ -137,6 +187,15 @@ def show_manifest(manifest: Manifest, cache: Path) -> None:
     )
 
 
+def stop_on_broken_archives(found: Found) -> None:
+    """Raise :class:`InputError` when an archive could not be opened: nobody knows how many cases are missing."""
+    from NLSTSegLib.errors import InputError
+
+    broken = [refusal for refusal in found.refused if refusal.id.endswith(".zip")]
+    if broken:
+        raise InputError(f"{len(broken)} archive(s) could not be opened: {broken[0].reason}, then run the same command")
+
+
 def show_split(manifest: Manifest, made: Split) -> None:
     """Patients, cases and lesions by diameter in each part."""
     import itertools
@@ -151,8 +210,9 @@ def show_split(manifest: Manifest, made: Split) -> None:
     headings = [f"{low:g}-{high:g} mm" if high < float("inf") else f"from {low:g} mm" for low, high in bins]
     table = Table("part", "patients", "cases", *headings)
     by_id = {case.id: case for case in manifest.cases}
-    for part in ("train", "validation", "test"):
-        cases = [by_id[case_id] for case_id in getattr(made, part)]
+    parts = {part: getattr(made, part) for part in ("train", "validation", "test")}
+    for part, ids in (parts | {f"fold {n}": fold for n, fold in enumerate(made.folds)}).items():
+        cases = [by_id[case_id] for case_id in ids]
         sizes = [lesion.diameter_mm for case in cases for lesion in case.lesions]
         counts = [sum(low <= size < high for size in sizes) for low, high in bins]
         table.add_row(part, str(len({case.patient for case in cases})), str(len(cases)), *map(str, counts))

@@ -12,12 +12,16 @@ from nlstseg_training.commands.common import (
     Accelerator,
     Attribution,
     Cache,
+    Changes,
     Debug,
     IntendedUse,
     Kind,
     Licence,
+    Logger,
+    LoggerKind,
     Name,
     Out,
+    Rate,
     Seed,
     SplitFile,
     Threads,
@@ -26,6 +30,7 @@ from nlstseg_training.commands.common import (
     bars,
     going_on,
     measuring_on,
+    show_alarms,
     show_card,
 )
 
@@ -39,6 +44,7 @@ def fit(
     split: SplitFile,
     out: Out,
     recipe: Annotated[str, typer.Option(help="Name of a recipe (default, published), or a TOML file.")] = "default",
+    fold: Annotated[int | None, typer.Option(min=0, help="The fold to validate on, of a split with folds.")] = None,
     seed: Seed = 0,
     start: Annotated[str | None, typer.Option(help="Model to start from: a name, bundle or published checkpoint.")] = None,
     accelerator: Kind = Accelerator.auto,
@@ -48,6 +54,9 @@ def fit(
     nodes: Annotated[int | None, typer.Option(min=1, help="Machines (default: as torchrun or SLURM tell).")] = None,
     workers: Workers = 1,
     threads: Threads = None,
+    changes: Changes = None,
+    rate: Rate = None,
+    logger: Logger = LoggerKind.tensorboard,
     debug: Debug = False,
 ) -> None:
     """Train by a recipe and write the model to OUT/bundle, with threshold and minimum volume chosen on the validation part.
@@ -55,40 +64,43 @@ def fit(
     The test part is not looked at: that is for 'export', when the model is final.
     """
     with going_on(debug, out):
-        from nlstseg_training.data.cache import read_split
+        from nlstseg_training.data.cache import fold_of, read_split
         from nlstseg_training.export.card import Texts
         from nlstseg_training.export.export import export as export_run
         from nlstseg_training.fitting.machine import Machine, is_first_process, started_processes
-        from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER, begin_run, fit_run, new_run
+        from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER, begin_run, fit_run, new_run, rate_of
         from nlstseg_training.recipe import read_recipe
         from NLSTSegLib.disk.atomic_folder import held
         from NLSTSegLib.models.bundle import find_model, load_model
 
         base = load_model(find_model(start)) if start else None
-        made = read_recipe(recipe, base.card if base else None)
-        parts = read_split(split)
-        run = new_run(made, cache, parts, seed=seed, start=base)
+        made = read_recipe(recipe, base.card if base else None, changes or ())
+        parts = fold_of(read_split(split), fold)
+        run = new_run(made, cache, parts, seed=seed, start=base, rate=rate_of(out, rate))
         here, on = started_processes()
         machine = Machine(accelerator.value, devices or here, nodes or on, workers)
         first = is_first_process()
         with held(out) if first else contextlib.nullcontext():
             if first:
                 begin_run(out, run, parts)
-            fit_run(out, run, parts, start=base, machine=machine)
+            fit_run(out, run, parts, start=base, machine=machine, logger=logger.value)
             if not first:
                 return
             bundle = out / BUNDLE_FOLDER
             if not bundle.exists():
                 with bars() as progress:
-                    export_run(
+                    _, contents = export_run(
                         out, bundle, Texts(), parts=("validation",), device=measuring_on(accelerator, threads), progress=progress
                     )
+                for content in contents.values():
+                    show_alarms(content)
         print(f"model: {bundle}")
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished 'fit' or 'finetune'.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle to write; nothing is overwritten.")],
+    cache: Annotated[Path | None, typer.Option(help="Where the prepared cases are now (default: where they were).")] = None,
     name: Name = "",
     version: Version = "",
     licence: Licence = "",
@@ -105,7 +117,9 @@ def export(
 
         texts = Texts(name, version, licence, attribution, intended_use)
         with bars() as progress:
-            card, contents = export_run(run, out, texts, device=measuring_on(accelerator, threads), progress=progress)
+            card, contents = export_run(
+                run, out, texts, cache=cache, device=measuring_on(accelerator, threads), progress=progress
+            )
         show_card(card)
         for part in contents:
             print(f"report: {run / part / 'report.html'}")
@@ -129,6 +143,12 @@ def finetune(
     accelerator: Kind = Accelerator.auto,
     workers: Workers = 1,
     threads: Threads = None,
+    changes: Changes = None,
+    rate: Rate = None,
+    logger: Logger = LoggerKind.tensorboard,
+    refinement_steps: Annotated[
+        int, typer.Option(min=0, help="Steps of the refinement network, where the model has one; 0 keeps it as it is.")
+    ] = 100,
     debug: Debug = False,
 ) -> None:
     """Train a model further on a handful of corrected cases, show what that changed on the held-out ones, write OUT/bundle."""
@@ -136,16 +156,21 @@ def finetune(
         from nlstseg_training.export.card import Texts
         from nlstseg_training.fitting.machine import Machine
         from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER
+        from nlstseg_training.recipe import read_recipe
         from nlstseg_training.workflows.finetune import finetune as finetune_model
         from NLSTSegLib.models.bundle import find_model
 
+        base = find_model(bundle)
         with bars() as progress:
             done = finetune_model(
-                find_model(bundle),
+                base,
                 cache,
                 split,
                 out,
-                recipe_name=recipe,
+                recipe=read_recipe(recipe, base.card, changes or ()),
+                rate=rate,
+                logger=logger.value,
+                refinement_steps=refinement_steps,
                 seed=seed,
                 texts=Texts(name, version, licence, attribution, intended_use),
                 machine=Machine(accelerator.value, workers=workers),
@@ -164,11 +189,14 @@ def reproduce(
     accelerator: Kind = Accelerator.auto,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that prepare cases or make batches ahead.")] = 1,
     threads: Threads = None,
+    changes: Changes = None,
+    rate: Rate = None,
+    logger: Logger = LoggerKind.tensorboard,
     debug: Debug = False,
 ) -> None:
     """Prepare NLSTseg, split, train, measure, and print the figures beside the published ones."""
     with going_on(debug, out):
-        from nlstseg_training.commands.data import prepare_with_bar, show_manifest, show_split
+        from nlstseg_training.commands.data import prepare_with_bar, show_manifest, show_split, stop_on_broken_archives
         from nlstseg_training.data.readers.nlstseg import find_nlstseg
         from nlstseg_training.evaluation.evaluate import make_folder
         from nlstseg_training.fitting.machine import Machine
@@ -177,19 +205,22 @@ def reproduce(
         from nlstseg_training.workflows.reproduce import reproduce as reproduce_table
         from NLSTSegLib.errors import InputError
 
-        made, found = read_recipe(recipe), find_nlstseg(nlstseg)
+        made, found = read_recipe(recipe, changes=changes or ()), find_nlstseg(nlstseg)
         if not found.sources:
             raise InputError(f"there is no case of NLSTseg in '{nlstseg}'; name the folder with its zips, extracted or not")
         make_folder(out)
         spacing_kji_mm = made.input.spacing_kji_mm
         manifest = prepare_with_bar(found, out / CACHE_FOLDER, spacing_kji_mm=spacing_kji_mm, workers=max(1, workers))
         show_manifest(manifest, out / CACHE_FOLDER)
+        stop_on_broken_archives(found)
         with bars() as progress:
             rows = reproduce_table(
                 out,
                 manifest,
                 made,
                 seed=seed,
+                rate=rate,
+                logger=logger.value,
                 machine=Machine(accelerator.value, workers=workers),
                 device=measuring_on(accelerator, threads),
                 on_split=lambda made_split: show_split(manifest, made_split),

@@ -161,6 +161,8 @@ class Split:
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+    folds: tuple[tuple[str, ...], ...] = ()
+    """For a cross-validation: the cases of ``train``, each in one of them; ``validation`` is empty then."""
 
 
 def read_manifest(cache: Path) -> Manifest:
@@ -260,7 +262,26 @@ def read_split(path: Path) -> Split:
     twice = {case_id for case_id in ids if ids.count(case_id) > 1}
     if twice:
         raise InputError(f"'{path}' names '{min(twice)}' twice, so one part would be measured on another; make it again")
+    in_folds = sorted(case_id for fold in split.folds for case_id in fold)
+    if split.folds and (in_folds != sorted(split.train) or split.validation):
+        raise InputError(f"the folds of '{path}' are not the cases of its training part; make it again")
     return split
+
+
+def fold_of(split: Split, fold: int | None) -> Split:
+    """The split in which one fold is the validation part and the others are trained on; without folds the split itself.
+
+    Raises :class:`InputError` when there is no such fold, or a split with folds is asked for none.
+    """
+    if fold is None and not split.folds:
+        return split
+    if not split.folds:
+        raise InputError("the split has no folds; make one with 'nlstseg-train split --folds 5'")
+    if fold is None or fold >= len(split.folds):
+        raise InputError(f"the split has folds: name one with --fold, 0 to {len(split.folds) - 1}")
+    validation = split.folds[fold]
+    train = tuple(case_id for case_id in split.train if case_id not in set(validation))
+    return dataclasses.replace(split, train=train, validation=validation, folds=())
 
 
 def training_cases(manifest: Manifest, split: Split) -> TrainingCases:

@@ -69,6 +69,29 @@ def make_split(manifest: Manifest, *, validation: float = 0.15, test: float = 0.
     return Split(1, seed, scans_salt(manifest, seed), ids["train"], ids["validation"], ids["test"])
 
 
+def make_folds(manifest: Manifest, folds: int, *, test: float = 0.15, seed: int = 0) -> Split:
+    """A split for a cross-validation: a test part, and every other patient in one of so many folds, lesions of all sizes in each.
+
+    Where the data came with a test part of their own, that is the test part. Raises :class:`InputError` for shares that leave
+    nothing, or when there are fewer patients than folds.
+    """
+    if not (folds >= 2 and 0 <= test < 1):
+        raise InputError(f"there must be 2 folds or more and a share for testing below 1, not {folds} and {test:g}")
+    names = [str(fold) for fold in range(folds)]
+    groups = _groups(manifest.cases)
+    parts: dict[str, list[Group]] = {part: [] for part in ("train", "test", *names)}
+    given = any(group.given_part for group in groups)
+    parts["test"] += [group for group in groups if group.given_part == "test"]
+    others = [group for group in groups if group.given_part != "test"]
+    _share_out(others, {"train": 1.0} if given else {"train": 1 - test, "test": test}, parts, seed)
+    _share_out(parts["train"], dict.fromkeys(names, 1 / folds), parts, seed)
+    if not all(parts[name] for name in names) or (test and not parts["test"]):
+        raise InputError(f"{len(groups)} patients are too few for {folds} folds and a test part; ask for fewer, or for --test 0")
+    ids = {part: tuple(sorted((case.id for g in chosen for case in g.cases), key=natural)) for part, chosen in parts.items()}
+    folded = tuple(ids[name] for name in names)
+    return Split(1, seed, scans_salt(manifest, seed), ids["train"], (), ids["test"], folded)
+
+
 def _groups(cases: Sequence[CaseEntry]) -> list[Group]:
     """Cases that share a patient, a scan or a series, directly or through others, together."""
     group_of: dict[str, list[CaseEntry]] = {}

@@ -10,8 +10,9 @@ import numpy as np
 from nlstseg_training.data.cache import Case, CaseEntry
 from nlstseg_training.evaluation.metrics.froc import CandidateHits, match_candidates
 from nlstseg_training.evaluation.metrics.matching import match_lenient, match_strict, shared_voxels, union_of_matches
-from nlstseg_training.evaluation.metrics.overlap import count_voxels, surface_dice
+from nlstseg_training.evaluation.metrics.overlap import count_voxels
 from nlstseg_training.evaluation.metrics.published_protocol import slices_with_tumour
+from nlstseg_training.evaluation.metrics.surfaces import SurfaceDistances, surface_distances
 from nlstseg_training.evaluation.predictions import Prediction
 from nlstseg_training.evaluation.records import CaseRecord, LesionRecord, MarkRecord
 from NLSTSegLib.lesions.find import Lesion, find_lesions, label_map
@@ -30,16 +31,16 @@ def measure_case(
 ) -> CaseRecord:
     """Compare what ``segment`` would mark at ``threshold`` with the reference of ``case``.
 
-    ``lung_mask`` is the lung field of :func:`.predictions.field_of`. Without ``surfaces`` the NSD, which takes longest, is left
-    out.
+    ``lung_mask`` is the lung field of :func:`.predictions.field_of`. Without ``surfaces`` their distances, which take longest,
+    are left out.
     """
     marks = find_lesions(prediction.probability, case.ct, threshold=threshold, min_volume_mm3=min_volume_mm3, lung_mask=lung_mask)
     predicted = label_map(marks, case.labels.shape)
     reference, is_marked = case.labels > 0, predicted > 0
     voxels = count_voxels(reference, is_marked)
-    nsd: tuple[float, ...] = (math.nan, math.nan)
+    distances = SurfaceDistances((math.nan, math.nan), math.nan, math.nan)
     if surfaces:
-        nsd = surface_dice(reference, is_marked, case.ct.spacing_ijk_mm[::-1])
+        distances = surface_distances(reference, is_marked, case.ct.spacing_ijk_mm[::-1])
 
     shared = shared_voxels(case.labels, predicted)
     lenient, strict = match_lenient(shared), match_strict(shared)
@@ -56,8 +57,10 @@ def measure_case(
         voxels=voxels,
         dice=_defined(voxels.dice),
         iou=_defined(voxels.iou),
-        nsd_1mm=_defined(nsd[0]),
-        nsd_2mm=_defined(nsd[1]),
+        nsd_1mm=_defined(distances.nsd[0]),
+        nsd_2mm=_defined(distances.nsd[1]),
+        hd95_mm=_defined(distances.hd95_mm),
+        assd_mm=_defined(distances.assd_mm),
         lesions=tuple(
             LesionRecord(
                 label=label,

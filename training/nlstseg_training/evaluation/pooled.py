@@ -93,11 +93,11 @@ def overlap_row(pool: Pool, name: str, records: Sequence[CaseRecord]) -> dict[st
         "both_empty": sum(record.dice is None for record in records),
         "one_empty": sum(record.dice == 0 and _one_is_empty(record.voxels) for record in records),
     }
-    for metric in ("dice", "iou", "nsd_1mm", "nsd_2mm"):
+    for metric in ("dice", "iou", "nsd_1mm", "nsd_2mm", "hd95_mm", "assd_mm"):
         values = [(record, getattr(record, metric)) for record in records]
         defined = np.array([value for _, value in values if value is not None])
         row[metric] = {**dataclasses.asdict(pool.mean(values)), "quartiles": quartiles(defined)}
-    for metric in ("precision", "recall"):
+    for metric in ("precision", "recall", "iou"):
         counts = [(record, *_voxel_share(record.voxels, metric)) for record in records]
         row[f"pooled_voxel_{metric}"] = dataclasses.asdict(pool.ratio(counts))
     return row
@@ -188,13 +188,10 @@ def volume_figures(lesions: Lesions) -> dict[str, Any]:
 def published_figures(pool: Pool) -> dict[str, Any]:
     """The IoU of the published protocol, to be read beside the published 0.42 and for nothing else."""
     ordered = sorted(pool.records, key=lambda record: record.id)
-
-    def iou(weights: np.ndarray) -> float:
-        drawn = [record for record in ordered for _ in range(weights[pool.patient_of(record)])]
-        return published_protocol.published_iou([(record.slices, record.tumour_slices) for record in drawn])
-
+    protocol = published_protocol.PublishedProtocol([(record.slices, record.tumour_slices) for record in ordered])
+    owners = np.array([pool.patient_of(record) for record in ordered], int)
     return {
-        "iou": dataclasses.asdict(estimate(iou, pool.draws)),
+        "iou": dataclasses.asdict(estimate(lambda weights: protocol.iou(weights[owners]), pool.draws)),
         "slices_counted": sum(len(record.tumour_slices) for record in ordered),
         "slices_left_out": sum(record.slices - len(record.tumour_slices) for record in ordered),
         "published_iou": published_protocol.PUBLISHED_IOU,
@@ -214,8 +211,12 @@ def _detection(record: CaseRecord, rule: str) -> Detection:
 
 
 def _voxel_share(voxels: VoxelCounts, metric: str) -> tuple[int, int]:
-    wrong = voxels.false_positive if metric == "precision" else voxels.false_negative
-    return voxels.true_positive, voxels.true_positive + wrong
+    wrong = {
+        "precision": voxels.false_positive,
+        "recall": voxels.false_negative,
+        "iou": voxels.false_positive + voxels.false_negative,
+    }
+    return voxels.true_positive, voxels.true_positive + wrong[metric]
 
 
 def _one_is_empty(voxels: VoxelCounts) -> bool:

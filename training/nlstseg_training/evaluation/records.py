@@ -13,7 +13,7 @@ from nlstseg_training.evaluation.metrics.overlap import VoxelCounts
 from nlstseg_training.evaluation.metrics.published_protocol import SliceOverlap
 from NLSTSegLib.errors import InputError
 
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
 """Goes up when the records or the rules behind them change, so that none of an older version is taken over."""
 
 
@@ -69,6 +69,8 @@ class CaseRecord:
     iou: float | None
     nsd_1mm: float | None
     nsd_2mm: float | None
+    hd95_mm: float | None
+    assd_mm: float | None
     lesions: tuple[LesionRecord, ...]
     marks: tuple[MarkRecord, ...]
     slices: int

@@ -65,6 +65,8 @@ def make_card(
     readers = sorted({entry.reader for entry in entries})
     known = [SOURCES.get(reader, f"{reader}: {NOT_STATED}") for reader in readers]
     own = {"recipe": recipe.name, "seed": run.seed, "made_with": run.made_with}
+    if run.rate != 1:
+        own["rate"] = run.rate
     description, data = recipe.description, describe_cases(train)
     licence, use = texts.licence, texts.intended_use
     if base is not None:

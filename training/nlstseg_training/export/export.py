@@ -10,7 +10,7 @@ from typing import Any
 
 from nlstseg_training.data.cache import load_case, read_manifest, read_split
 from nlstseg_training.evaluation.evaluate import Part, evaluate, measure
-from nlstseg_training.evaluation.job import Job
+from nlstseg_training.evaluation.job import ModelJob
 from nlstseg_training.evaluation.pooled import Pool, detection
 from nlstseg_training.export.bundle import check_parity, packed_weights, write_bundle
 from nlstseg_training.export.card import Texts, make_card, measured
@@ -33,6 +33,7 @@ def export(
     folder: Path,
     texts: Texts,
     *,
+    cache: Path | None = None,
     parts: tuple[Part, ...] = ("validation", "test"),
     device: DeviceRequest | None = None,
     second: tuple[RefinementSpec, RefinementNet] | None = None,
@@ -42,15 +43,15 @@ def export(
 
     Threshold and minimum volume are chosen on the validation part. They stay the recipe's where that part has no lesion, and
     for a run that started from a model: that one's were chosen on more than a handful of cases. ``second`` is a refinement
-    network that goes with it, with its entry of the card. Reports, and what they are
-    made of, are kept in the run's folder, so nothing is measured twice. Returns the card, and by part what
-    ``evaluation.json`` holds.
+    network that goes with it, with its entry of the card. ``cache`` is where the cases are now, if no longer where the run found
+    them. Reports, and what they are made of, are kept in the run's folder, so nothing is measured twice. Returns the card, and
+    by part what ``evaluation.json`` holds.
 
     Raises :class:`InputError` when the run is not finished, its cache is not there or another, ``folder`` is there already,
     or the bundle does not give the voxels of the training's network.
     """
     run, device = read_run(run_folder), device or DeviceRequest()
-    cache, split = Path(run.cache), read_split(run_folder / SPLIT_FILE)
+    cache, split = cache or Path(run.cache), read_split(run_folder / SPLIT_FILE)
     manifest, network = read_manifest(cache), trained_network(run_folder, run)
     if cases_digest(manifest, split) != run.cases_sha256:
         raise InputError(
@@ -72,7 +73,7 @@ def export(
         entries = tuple(manifest.entry(case_id) for case_id in split.validation)
         choose = run.base is None and "validation" in parts and any(entry.lesions for entry in entries)
         if choose:
-            job = Job(Model(card_with({}), network, second_network), cache, entries, run_folder / "validation", device)
+            job = ModelJob(Model(card_with({}), network, second_network), cache, entries, run_folder / "validation", device)
             minimum = best_min_volume_mm3(job, progress)
         for part in parts:
             if getattr(split, part):
@@ -86,6 +87,7 @@ def export(
                     run_folder / part,
                     threshold=given,
                     device=device,
+                    run_folder=run_folder,
                     progress=progress,
                 )
                 threshold = contents[part]["threshold"]["value"]
@@ -97,8 +99,8 @@ def export(
     return card, contents
 
 
-def best_min_volume_mm3(job: Job, progress: Progress = silent) -> float:
-    """The minimum volume with the highest F1 of the lesions (lenient rule) at the card's threshold; the smallest of equals."""
+def best_min_volume_mm3(job: ModelJob, progress: Progress = silent) -> float:
+    """The minimum volume with the highest F1 of the lesions (strict rule) at the card's threshold; the smallest of equals."""
     card = job.model.card
     scores = {}
     for volume_mm3 in sorted({*MIN_VOLUMES_MM3, card.min_volume_mm3}):
@@ -106,6 +108,6 @@ def best_min_volume_mm3(job: Job, progress: Progress = silent) -> float:
             job, model=dataclasses.replace(job.model, card=dataclasses.replace(card, min_volume_mm3=volume_mm3))
         )
         kept = measure(tried, (card.threshold,), folder=f"min_volume_{volume_mm3:g}", surfaces=False, progress=progress)
-        f1 = detection(Pool([records[0] for records in kept]), "lenient")["f1"]["value"]
+        f1 = detection(Pool([records[0] for records in kept]), "strict")["f1"]["value"]
         scores[volume_mm3] = 0.0 if math.isnan(f1) else f1
     return max(scores, key=lambda volume_mm3: (scores[volume_mm3], -volume_mm3))

@@ -15,14 +15,20 @@ from torch.nn import functional
 from nlstseg_training.batches.composition import describe
 from nlstseg_training.batches.patches import Batches, Mined
 from nlstseg_training.data.cache import CaseEntry, check_files
+from nlstseg_training.fitting.checkpoints import FINISHED, scaled_rates, whole_checkpoint
+from nlstseg_training.fitting.curves import Curves, LoggerName, RunPart
 from nlstseg_training.fitting.interruption import StepSampler
-from nlstseg_training.fitting.loop import FINISHED, LAST, Course, batch_loader, train
+from nlstseg_training.fitting.loop import Course, batch_loader, train
 from nlstseg_training.fitting.machine import Machine, is_first_process
 from nlstseg_training.fitting.mining import cases_to_mine, mine
+from nlstseg_training.fitting.whole_cases import WholeCases
 from nlstseg_training.recipe import Phase, Recipe
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.bundle import new_network
 from NLSTSegLib.networks.network import Network
+
+WAY_ON = "run the same command with '--rate 0.3': it goes on from the last good checkpoint at that part of the recipe's rates"
+"""From a loss or weights that are no numbers."""
 
 
 class TrainingData(lightning.LightningDataModule):
@@ -55,7 +61,7 @@ class TrainingData(lightning.LightningDataModule):
             count=self.phase.epochs * steps * trainer.world_size,
             mined=self.mined,
         )
-        return batch_loader(batches, StepSampler(trainer, steps), self.workers)
+        return batch_loader(batches, StepSampler(trainer, steps), self.workers, stay=not self.phase.mine_every_epochs)
 
     def val_dataloader(self) -> torch.utils.data.DataLoader:
         batches = Batches(
@@ -67,7 +73,7 @@ class TrainingData(lightning.LightningDataModule):
             count=self.recipe.validation_steps,
             augment=False,
         )
-        return batch_loader(batches, None, self.workers)
+        return batch_loader(batches, None, self.workers, stay=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"mined": [(place.case_id, *place.kji) for place in self.mined]}
@@ -79,9 +85,9 @@ class TrainingData(lightning.LightningDataModule):
 class SegmentationTask(lightning.LightningModule):
     """Binary segmentation of lesions: cross entropy on the soft target plus Dice over the whole batch."""
 
-    def __init__(self, network: Network, recipe: Recipe, phase: Phase):
+    def __init__(self, network: Network, recipe: Recipe, phase: Phase, rate: float = 1.0):
         super().__init__()
-        self.network, self.recipe, self.phase = network, recipe, phase
+        self.network, self.recipe, self.phase, self.rate = network, recipe, phase, rate
         # Over the whole batch, an empty patch still has a gradient: what it marks lowers the one common score.
         self.dice = DiceLoss(sigmoid=True, batch=True, smooth_nr=0.0, smooth_dr=1.0)
         self.layout = torch.channels_last if recipe.architecture.dimensions == 2 else torch.channels_last_3d
@@ -90,10 +96,8 @@ class SegmentationTask(lightning.LightningModule):
         loss = self._loss(batch, "")
         if not bool(loss.isfinite()):
             cases = ", ".join(batch[2])
-            raise InputError(
-                f"the loss is {loss.item()} in step {self.global_step}, whose patches came from the cases {cases}; look at "
-                "those, or lower the learning rate, and start again from the last checkpoint"
-            )
+            what = f"the loss is {loss.item()} in step {self.global_step}, whose patches came from the cases {cases}"
+            raise InputError(f"{what}; look at those, or {WAY_ON}")
         return loss
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor, list[str]], index: int) -> None:
@@ -106,7 +110,8 @@ class SegmentationTask(lightning.LightningModule):
         dice = self.dice(logits, (target > 0.5).float())
         loss = self.recipe.loss.cross_entropy * entropy + self.recipe.loss.dice * dice
         values = {f"{prefix}cross_entropy": entropy, f"{prefix}dice_loss": dice}
-        options = {"on_step": False, "on_epoch": True, "batch_size": len(x), "sync_dist": True}
+        # The curves are drawn by a callback.
+        options = {"on_step": False, "on_epoch": True, "batch_size": len(x), "sync_dist": True, "logger": False}
         self.log_dict(values, **options)
         self.log(f"{prefix}loss", loss, prog_bar=True, **options)
         return loss
@@ -114,12 +119,19 @@ class SegmentationTask(lightning.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         recipe, phase = self.recipe, self.phase
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-        optimizer = kind(self.parameters(), phase.learning_rate, weight_decay=recipe.weight_decay)
+        most = phase.learning_rate * self.rate
+        optimizer = kind(self.parameters(), most, weight_decay=recipe.weight_decay)
         # A rise of a single step is divided by zero in there.
         steps = max(2, phase.epochs * recipe.epoch_steps)
         rise = max(recipe.warmup, 2 / steps)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, phase.learning_rate, total_steps=steps, pct_start=rise)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, most, total_steps=steps, pct_start=rise)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["rate"] = self.rate
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        scaled_rates(checkpoint, self.rate / checkpoint["rate"])
 
 
 class FalsePositiveMining(lightning.Callback):
@@ -136,7 +148,7 @@ class FalsePositiveMining(lightning.Callback):
         data, done, every = trainer.datamodule, trainer.current_epoch + 1, pl_module.phase.mine_every_epochs
         if every and done % every == 0 and done < pl_module.phase.epochs:
             data.mined = mine_chests(trainer, pl_module.network, data)
-            pl_module.log("mined", float(len(data.mined)))
+            pl_module.log("mined", float(len(data.mined)), logger=False)
 
 
 def mine_chests(trainer: lightning.Trainer, network: Network, data: TrainingData) -> list[Mined]:
@@ -165,11 +177,15 @@ def fit(
     seed: int = 0,
     start: Network | None = None,
     machine: Machine | None = None,
+    logger: LoggerName = "tensorboard",
+    rate: float = 1.0,
 ) -> Network:
     """Train all phases of a recipe, or go on where a training stopped; returns the network on the CPU, evaluating.
 
-    Each phase has a folder of its name in ``out`` with checkpoints and logs. ``start`` gives the first weights. The weights of
-    a phase are those of its epoch with the lowest loss on the validation cases; without such cases, its last.
+    Each phase has a folder of its name in ``out`` with checkpoints; the curves of all are in ``out/log``, and for ``logger``.
+    Learning rates are the recipe's times ``rate``, also from a checkpoint that was written at another. ``start`` gives the first
+    weights. The weights of a phase are those of its epoch with the lowest loss on the validation cases; without such cases, its
+    last.
 
     Before that, what a batch is made of is printed, and every file of the cases compared with its hash.
 
@@ -195,21 +211,28 @@ def fit(
             if start is not None:
                 network.load_state_dict(start.state_dict())
             data = TrainingData(cache, train, validation, recipe, phase, seed=seed + n, workers=machine.workers)
-            network = _fit_phase(network, data, out / phase.name, start is not None, machine)
+            first_step = sum(before.epochs for before in recipe.phases[:n]) * recipe.epoch_steps
+            part = RunPart(out, phase.name, n + 1, first_step, logger)
+            network = _fit_phase(network, data, part, start is not None, machine, rate)
         start = network
     return network.float().cpu().eval()
 
 
-def _fit_phase(network: Network, data: TrainingData, folder: Path, from_weights: bool, machine: Machine) -> Network:
-    recipe, phase = data.recipe, data.phase
-    mining = FalsePositiveMining(at_start=from_weights and not (folder / LAST).exists())
+def _fit_phase(network: Network, data: TrainingData, part: RunPart, from_weights: bool, machine: Machine, rate: float) -> Network:
+    recipe, phase, folder = data.recipe, data.phase, part.folder / part.phase
+    curves = Curves(part)
+    callbacks = [
+        FalsePositiveMining(at_start=from_weights and whole_checkpoint(folder) is None),
+        WholeCases(data.cache, data.validation, recipe, phase.epochs, curves),
+    ]
     course = Course(
         phase.epochs,
         recipe.precision,
         recipe.average_decay,
         bool(data.validation),
         phase.patience_epochs,
-        new_data_each_epoch=True,
+        new_data_each_epoch=bool(phase.mine_every_epochs),
+        way_on=WAY_ON,
     )
-    train(SegmentationTask(network, recipe, phase), data, folder, course, machine, [mining])
+    train(SegmentationTask(network, recipe, phase, rate), data, folder, course, machine, curves, callbacks)
     return network

@@ -34,6 +34,27 @@ def kept_signal_handlers() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Signals that ask to stop come after the block; a process begun in it begins with them blocked (not on Windows)."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_signals() -> None:
+    """In a process that works for another, which ends it: what asks to stop is for that one."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 class StepSampler(torch.utils.data.Sampler[int]):
     """Numbers of the batches of the epoch that runs, from the step that comes next; each process takes its own share."""
 

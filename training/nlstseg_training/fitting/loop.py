@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +10,24 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors.torch import save_file
 
-from nlstseg_training.fitting.interruption import Interruption, StepSampler, Stopped, kept_signal_handlers
-from nlstseg_training.fitting.machine import Machine, quiet_lightning
+from nlstseg_training.fitting.averaging import averaging
+from nlstseg_training.fitting.checkpoints import BEST, FINISHED, LAST, SafeCheckpoints, step_of, whole_checkpoint
+from nlstseg_training.fitting.curves import Curves, make_loggers
+from nlstseg_training.fitting.interruption import (
+    Interruption,
+    StepSampler,
+    Stopped,
+    blocked_signals,
+    ignore_signals,
+    kept_signal_handlers,
+)
+from nlstseg_training.fitting.machine import Machine, is_first_process, quiet_lightning
 from NLSTSegLib.disk.atomic_file import atomic_file
 from NLSTSegLib.errors import InputError
-
-LAST, BEST, FINISHED = "last.ckpt", "best.ckpt", "weights.safetensors"
-"""In the folder of a course: where it goes on, the epoch with the lowest loss on the validation cases (the last one where none is
-chosen), and the result."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class Course:
     """Longer gradients are cut to this."""
     new_data_each_epoch: bool = False
     """Whether what batches are drawn from changes between epochs; else the processes that make them stay."""
+    way_on: str = "begin again in another folder, with another seed"
+    """What to do when the weights are no numbers any more."""
     choose_epoch: bool = True
     """Whether the epoch with the lowest loss on the validation cases is the result, not the last one."""
 
@@ -48,23 +56,25 @@ def train(
     folder: Path,
     course: Course,
     machine: Machine,
+    curves: Curves,
     callbacks: Sequence[lightning.Callback] = (),
 ) -> None:
     """Train ``task.network``, or go on where it stopped, and write its weights to ``folder``; they are then in it.
 
     Raises as :func:`fit` does.
     """
-    last = folder / LAST
+    last = whole_checkpoint(folder)
     monitor = "validation_loss" if course.validation and course.choose_epoch else None
     callbacks = [
         *callbacks,
+        curves,
         ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor, save_last=True, enable_version_counter=False),
     ]
     if course.average_decay:
-        callbacks.append(EMAWeightAveraging(decay=course.average_decay, use_buffers=True))
+        callbacks.append(averaging(course.average_decay))
     if course.patience_epochs and monitor:
         callbacks.append(EarlyStopping(monitor, patience=course.patience_epochs))
-    interruption = Interruption(last)
+    interruption = Interruption(folder / LAST)
     # After the averaging, which belongs to the step.
     callbacks.append(interruption)
     try:
@@ -81,11 +91,12 @@ def train(
                 use_distributed_sampler=False,
                 reload_dataloaders_every_n_epochs=int(course.new_data_each_epoch),
                 callbacks=callbacks,
-                logger=[CSVLogger(folder, "log"), TensorBoardLogger(folder, "tensorboard")],
+                logger=make_loggers(curves.part, curves.part.first_step + step_of(last)) if is_first_process() else [],
+                plugins=[SafeCheckpoints(course.way_on)],
                 enable_model_summary=False,
                 log_every_n_steps=50,
             )
-            trainer.fit(task, data, ckpt_path=last if last.exists() else None)
+            trainer.fit(task, data, ckpt_path=last)
     except (Stopped, SystemExit):
         # Lightning exits when it is interrupted before the first step.
         raise KeyboardInterrupt from None
@@ -107,10 +118,33 @@ def train(
         raise KeyboardInterrupt
 
 
+class UndisturbedLoader(torch.utils.data.DataLoader):
+    """Whose processes leave Ctrl-C and SIGTERM to the one that trains, also when the whole group gets them."""
+
+    def __iter__(self) -> Any:
+        # Until they have set that themselves.
+        with blocked_signals():
+            return super().__iter__()
+
+
 def batch_loader(
     batches: torch.utils.data.Dataset, sampler: StepSampler | None, workers: int, *, stay: bool = False
 ) -> torch.utils.data.DataLoader:
     """Whole batches, made ahead in ``workers`` processes, which ``stay`` from one epoch to the next."""
-    # A forked process would wait for threads of SimpleITK that only its parent has.
-    ahead = {"prefetch_factor": 4, "multiprocessing_context": "spawn", "persistent_workers": stay} if workers else {}
-    return torch.utils.data.DataLoader(batches, batch_size=None, sampler=sampler, num_workers=workers, **ahead)
+    ahead = {"prefetch_factor": 4, "multiprocessing_context": _context(), "persistent_workers": stay} if workers else {}
+    return UndisturbedLoader(batches, None, sampler=sampler, num_workers=workers, worker_init_fn=_begin_worker, **ahead)
+
+
+def _context() -> Any:
+    """A forked process would wait for threads of SimpleITK that only its parent has; a fork of one that only imported has none,
+    and begins at once, where it can be had."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["nlstseg_training.batches.patches", "monai.transforms"])
+    return context
+
+
+def _begin_worker(number: int) -> None:
+    ignore_signals()
+    torch.set_num_threads(1)

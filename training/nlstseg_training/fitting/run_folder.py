@@ -20,8 +20,9 @@ from typing import Any, Literal
 from safetensors.torch import load_file
 
 from nlstseg_training.data.cache import CaseEntry, Manifest, Split, read_json, read_manifest, read_split, write_json
+from nlstseg_training.fitting.checkpoints import FINISHED
+from nlstseg_training.fitting.curves import LoggerName
 from nlstseg_training.fitting.fit import fit
-from nlstseg_training.fitting.loop import FINISHED
 from nlstseg_training.fitting.machine import Machine
 from nlstseg_training.recipe import Recipe
 from NLSTSegLib.disk.atomic_folder import NOT_COUNTED
@@ -55,11 +56,13 @@ class Run:
     cases_sha256: str
     """Hash of the scans and lesions of the training and validation cases."""
     base: Base | None = None
+    rate: float = 1.0
+    """Factor of the recipe's learning rates that it went on with when one was last given."""
     made_with: dict[str, Any] = field(default_factory=dict)
     """Commit of the code and versions of the libraries."""
 
 
-def new_run(recipe: Recipe, cache: Path, split: Split, *, seed: int, start: Model | None = None) -> Run:
+def new_run(recipe: Recipe, cache: Path, split: Split, *, seed: int, start: Model | None = None, rate: float = 1.0) -> Run:
     """Raises :class:`InputError` when a case is not in the cache, or the cache has another voxel spacing than the network."""
     manifest = read_manifest(cache)
     wanted = recipe.input.spacing_kji_mm
@@ -70,7 +73,7 @@ def new_run(recipe: Recipe, cache: Path, split: Split, *, seed: int, start: Mode
     if start is not None:
         identity = ModelIdentity(**{each.name: getattr(start.card, each.name) for each in fields(ModelIdentity)})
         base = Base(identity, start.card.training_cases)
-    return Run(1, recipe, seed, str(cache.absolute()), cases_digest(manifest, split), base, made_with())
+    return Run(1, recipe, seed, str(cache.absolute()), cases_digest(manifest, split), base, rate, made_with())
 
 
 def begin_run(folder: Path, run: Run, split: Split) -> None:
@@ -82,9 +85,9 @@ def begin_run(folder: Path, run: Run, split: Split) -> None:
                 raise InputError(f"the run in '{folder}' was begun with another {what}; choose another folder")
         if read_split(folder / SPLIT_FILE) != split:
             raise InputError(f"the run in '{folder}' was begun with another split; choose another folder")
-        if before.cache != run.cache:
-            # The same cases in another place.
-            write_json(folder / RUN_FILE, replace(before, cache=run.cache))
+        if (before.cache, before.rate) != (run.cache, run.rate):
+            # The same cases in another place, or on at another rate.
+            write_json(folder / RUN_FILE, replace(before, cache=run.cache, rate=run.rate))
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,12 +105,27 @@ def read_run(folder: Path) -> Run:
     return read_json(folder / RUN_FILE, Run, "name the folder that 'nlstseg-train fit' wrote to")
 
 
-def fit_run(folder: Path, run: Run, split: Split, *, start: Model | None = None, machine: Machine | None = None) -> None:
+def rate_of(folder: Path, given: float | None) -> float:
+    """``given``, else that of the run that is in ``folder`` already, else 1."""
+    if given is not None:
+        return given
+    return read_run(folder).rate if (folder / RUN_FILE).exists() else 1.0
+
+
+def fit_run(
+    folder: Path,
+    run: Run,
+    split: Split,
+    *,
+    start: Model | None = None,
+    machine: Machine | None = None,
+    logger: LoggerName = "tensorboard",
+) -> None:
     """Train, or go on; see :func:`nlstseg_training.fitting.fit.fit`."""
     manifest, cache = read_manifest(Path(run.cache)), Path(run.cache)
     train, validation = ([manifest.entry(case_id) for case_id in ids] for ids in (split.train, split.validation))
     network = None if start is None else start.network
-    fit(run.recipe, cache, train, validation, folder, seed=run.seed, start=network, machine=machine)
+    fit(run.recipe, cache, train, validation, folder, seed=run.seed, start=network, machine=machine, logger=logger, rate=run.rate)
 
 
 def trained_network(folder: Path, run: Run) -> Network:

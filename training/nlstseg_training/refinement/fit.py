@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nlstseg_training.data.cache import CaseEntry
+from nlstseg_training.fitting.checkpoints import FINISHED
+from nlstseg_training.fitting.curves import Curves, RunPart
 from nlstseg_training.fitting.interruption import StepSampler
-from nlstseg_training.fitting.loop import FINISHED, Course, batch_loader, train
+from nlstseg_training.fitting.loop import Course, batch_loader, train
 from nlstseg_training.fitting.machine import Machine
 from nlstseg_training.refinement.candidates import Place
 from nlstseg_training.refinement.cut_outs import CutOuts
@@ -90,7 +92,7 @@ def fit_refinement(
             choose_epoch=False,
         )
         task = RefinementTask(network.to(memory_format=torch.channels_last_3d), recipe)
-        train(task, data, out, course, machine)
+        train(task, data, out, course, machine, Curves(RunPart(out, "refinement")))
     network = network.float().cpu().eval()
     return network if start is None else unfolded(network)
 

@@ -47,7 +47,7 @@ class RefinementTask(lightning.LightningModule):
             entropy = dice = scored.new_zeros(())
         loss = 5 * entropy + dice + self.recipe.score_weight * scored
         values = {f"{prefix}entropy": entropy, f"{prefix}dice_loss": dice, f"{prefix}score_loss": scored, f"{prefix}loss": loss}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(x), sync_dist=True)
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(x), sync_dist=True, logger=False)
         return loss
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from nlstseg_training.data.cache import CaseEntry, Manifest, Split, load_case, r
 from nlstseg_training.evaluation.evaluate import evaluate
 from nlstseg_training.export.bundle import check_parity, rounded, write_bundle
 from nlstseg_training.export.card import Texts, describe_cases, known_pixels_mm, measured
-from nlstseg_training.fitting.loop import FINISHED
+from nlstseg_training.fitting.checkpoints import FINISHED
 from nlstseg_training.fitting.machine import Machine
 from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER, cases_digest, made_with, smallest
 from nlstseg_training.refinement.calibration import calibrated, calibration_curve, scored_candidates
@@ -33,7 +33,7 @@ PLACES_FILE, FIT_FOLDER = "places.json", "second"
 
 WHAT_IT_DOES = "a 3D network judges and outlines what it finds."
 
-TUNING: dict[str, Any] = {"epochs": 2, "epoch_steps": 50, "learning_rate": 2e-4}
+TUNING: dict[str, Any] = {"epochs": 1, "learning_rate": 2e-4}
 """Changes of the recipe for a handful of cases."""
 
 
@@ -143,17 +143,22 @@ def tune_refinement(
     parts: tuple[Sequence[CaseEntry], Sequence[CaseEntry]],
     out: Path,
     *,
+    steps: int,
     seed: int = 0,
     machine: Machine | None = None,
     progress: Progress = silent,
 ) -> RefinementNet:
-    """The second network of ``base``, trained further in ``out`` on what ``tuned`` marks in a handful of cases.
+    """The second network of ``base``, trained further in ``out``, ``steps`` on what ``tuned`` marks in a handful of cases.
 
     How its numbers become scores stays as it was: a handful of cases is too few to set that by.
     """
     spec, start = _second_of(base)
     recipe = RefinementRecipe(
-        channels=spec.channels, window_hu=spec.window_hu, candidate_threshold=spec.candidate_threshold, **TUNING
+        channels=spec.channels,
+        window_hu=spec.window_hu,
+        candidate_threshold=spec.candidate_threshold,
+        epoch_steps=steps,
+        **TUNING,
     )
     entries = [entry for part in parts for entry in part]
     places = find_places(tuned, recipe.candidate_threshold, cache, entries, stage_of(progress, "candidates", 0, 1))

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from nlstseg_training.data.cache import read_manifest, read_split
-from nlstseg_training.evaluation.evaluate import Part, evaluate
+from nlstseg_training.evaluation.evaluate import Part, evaluate, read_evaluation
 from nlstseg_training.export.card import Texts, make_card
 from nlstseg_training.export.export import export
+from nlstseg_training.fitting.curves import LoggerName
 from nlstseg_training.fitting.machine import Machine
-from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER, begin_run, fit_run, new_run, trained_network
-from nlstseg_training.recipe import read_recipe
+from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER, begin_run, fit_run, new_run, rate_of, trained_network
+from nlstseg_training.recipe import Recipe
 from nlstseg_training.refinement.workflow import tune_refinement
 from NLSTSegLib.disk.atomic_folder import held
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.devices import DeviceRequest
-from NLSTSegLib.models.bundle import Model, ModelCard, ModelFiles, load_model
+from NLSTSegLib.models.bundle import Model, ModelCard, ModelFiles, find_model, load_model
 from NLSTSegLib.progress import Progress, silent
 
 
@@ -38,8 +39,11 @@ def finetune(
     split_file: Path,
     out: Path,
     *,
-    recipe_name: str = "finetune",
+    recipe: Recipe,
     seed: int = 0,
+    rate: float | None = None,
+    logger: LoggerName = "tensorboard",
+    refinement_steps: int = 100,
     texts: Texts | None = None,
     machine: Machine | None = None,
     device: DeviceRequest | None = None,
@@ -47,7 +51,8 @@ def finetune(
 ) -> FineTuned:
     """Train ``base`` further in the folder ``out`` and write the new bundle ``out/bundle``; what was stopped goes on.
 
-    Its refinement network is trained further too, on what the tuned first network marks. Held out is the test part, or the
+    ``recipe`` is read with the base's card. Its refinement network is trained further too, ``refinement_steps`` on what the tuned
+    first network marks; 0: it stays as it is. What is finished is read and returned again. Held out is the test part, or the
     part of a split without one. Threshold and minimum volume stay the base's: a handful of cases is too few to choose them by.
 
     Raises :class:`InputError` when the new model would take the place, or the name and version, of the base, when no case
@@ -61,14 +66,15 @@ def finetune(
     part: Part = "test" if split.test else "validation"
     if not getattr(split, part):
         raise InputError(f"'{split_file}' keeps no case for testing or validation; split with shares for them")
-    recipe, start = read_recipe(recipe_name, base.card), load_model(base)
-    run = new_run(recipe, cache, split, seed=seed, start=start)
+    start = load_model(base)
+    run = new_run(recipe, cache, split, seed=seed, start=start, rate=rate_of(out, rate))
     # Before the hours of training: the name may be taken.
     make_card(run, manifest, split, texts, threshold=recipe.threshold, min_volume_mm3=recipe.min_volume_mm3, metrics={})
     with held(out):
         begin_run(out, run, split)
         if bundle.exists():
-            raise InputError(f"the fine-tuned model is in '{bundle}' already; choose another folder for another one")
+            figures = [read_evaluation(out / name) for name in ("before", part)]
+            return FineTuned(find_model(str(bundle)).card, part, figures[0], figures[1])
         before = evaluate(
             start,
             cache,
@@ -79,12 +85,16 @@ def finetune(
             device=device,
             progress=progress,
         )
-        fit_run(out, run, split, start=start, machine=machine)
+        fit_run(out, run, split, start=start, machine=machine, logger=logger)
         second = None
         if start.refinement is not None and start.card.refinement is not None:
             tuned = Model(dataclasses.replace(start.card, refinement=None), trained_network(out, run))
             parts = tuple([manifest.entry(case_id) for case_id in ids] for ids in (split.train, split.validation))
-            network = tune_refinement(tuned, start, cache, parts, out, seed=seed, machine=machine, progress=progress)
+            network = start.refinement
+            if refinement_steps:
+                network = tune_refinement(
+                    tuned, start, cache, parts, out, steps=refinement_steps, seed=seed, machine=machine, progress=progress
+                )
             second = start.card.refinement, network
         card, contents = export(out, bundle, texts, parts=(part,), device=device, second=second, progress=progress)
     return FineTuned(card, part, before, contents[part])

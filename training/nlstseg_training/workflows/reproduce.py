@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import Any
 
 from nlstseg_training.data.cache import Manifest, Split, read_split, write_json
 from nlstseg_training.data.split import make_split
-from nlstseg_training.evaluation.evaluate import EVALUATION_FILE
+from nlstseg_training.evaluation.evaluate import read_evaluation
 from nlstseg_training.evaluation.metrics.published_protocol import PUBLISHED_IOU
 from nlstseg_training.export.card import Texts
 from nlstseg_training.export.export import export
+from nlstseg_training.fitting.curves import LoggerName
 from nlstseg_training.fitting.machine import Machine
-from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER, SPLIT_FILE, begin_run, fit_run, new_run
+from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER, SPLIT_FILE, begin_run, fit_run, new_run, rate_of
 from nlstseg_training.recipe import Recipe
 from NLSTSegLib.disk.atomic_folder import held
 from NLSTSegLib.errors import InputError
@@ -66,6 +66,8 @@ def reproduce(
     recipe: Recipe,
     *,
     seed: int = 0,
+    rate: float | None = None,
+    logger: LoggerName = "tensorboard",
     machine: Machine | None = None,
     device: DeviceRequest | None = None,
     on_split: Callable[[Split], None] = lambda split: None,
@@ -83,11 +85,11 @@ def reproduce(
             raise InputError(f"'{out / SPLIT_FILE}' was made of other cases or with another seed; choose another folder")
         write_json(out / SPLIT_FILE, split)
         on_split(split)
-        run = new_run(recipe, out / CACHE_FOLDER, split, seed=seed)
+        run = new_run(recipe, out / CACHE_FOLDER, split, seed=seed, rate=rate_of(run_folder, rate))
         begin_run(run_folder, run, split)
         if bundle.exists():
-            return [*own_rows(_read_evaluation(run_folder)), *PUBLISHED_ROWS]
-        fit_run(run_folder, run, split, machine=machine)
+            return [*own_rows(read_evaluation(run_folder / "test")), *PUBLISHED_ROWS]
+        fit_run(run_folder, run, split, machine=machine, logger=logger)
         _, contents = export(run_folder, bundle, Texts(), device=device, progress=progress)
     return [*own_rows(contents["test"]), *PUBLISHED_ROWS]
 
@@ -112,13 +114,3 @@ def _shown(estimate: dict[str, float | None]) -> str:
     value, low, high = estimate["value"], estimate["low"], estimate["high"]
     interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
     return "n/a" if value is None else f"{value:.3f}{interval}"
-
-
-def _read_evaluation(run_folder: Path) -> dict[str, Any]:
-    path = run_folder / "test" / EVALUATION_FILE
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"'{path}' cannot be read ({error}); remove '{BUNDLE_FOLDER}' beside '{FIT_FOLDER}' and run it again"
-        ) from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from nlstseg_training.data.cache import Refusal, natural
-from nlstseg_training.data.readers.label_table import LabelRow, compare, find_table
+from nlstseg_training.data.readers.label_table import TABLE_NAME, LabelRow, compare, find_table
 from nlstseg_training.data.readers.source import Found, RawCase, Source, file_states
 from nlstseg_training.data.readers.zip_files import extract, members
 from NLSTSegLib.disk.files_below import files_below
@@ -24,6 +24,9 @@ from NLSTSegLib.reading.read import read_ct, read_labels
 
 FILE_NAME = re.compile(r"(?P<id>[^._].*)_(?P<what>CT|tumor)(?P<ending>\.nii(\.gz)?)")
 """Names that begin with a dot are macOS's."""
+
+NAMED_CASES = 10
+"""In a sentence; of more their number tells enough."""
 
 LARGEST_MEMBER_BYTES = 4 * 2**30
 """No CT is larger, packed or not."""
@@ -60,16 +63,18 @@ class NlstsegSource(Source):
     complete: bool
     table: Mapping[int, LabelRow] = field(default_factory=dict)
     """Rows of ``Label.xlsx`` by label value."""
+    odd: tuple[str, ...] = ()
+    """What is known before it is read, in sentences."""
 
     def state(self) -> str:
-        return f"{self.ct.state()} {self.mask.state()} {self.complete} {sorted(self.table.items())}"
+        return f"{self.ct.state()} {self.mask.state()} {self.complete} {sorted(self.table.items())} {self.odd}"
 
     def read(self) -> RawCase:
         with _on_disk(self.ct) as path:
             ct = read_ct(path)
         with _on_disk(self.mask) as path:
             labels = read_labels(path, ct)
-        notes = compare(self.table, labels, ct) if self.table else ()
+        notes = (*self.odd, *(compare(self.table, labels, ct) if self.table else ()))
         if not labels.any() and not self.complete:
             notes = (*notes, "nothing is marked in its mask")
         kinds = {label: row.kind for label, row in self.table.items()}
@@ -145,9 +150,22 @@ def _pair(
             mask=first["tumor"],
             complete=complete,
             table=table.get(case_id, {}),
+            odd=tuple(_odd(case_id, first["CT"], table)),
         )
         sources.append(source)
+    if absent := sorted(table.keys() - by_case.keys(), key=natural):
+        named = ", ".join(absent[:NAMED_CASES]) + (" ..." if len(absent) > NAMED_CASES else "")
+        what = f"it has rows of {len(absent)} case(s) of which there is no CT and no mask: {named}"
+        refused.append(Refusal(TABLE_NAME, reader, what))
     return Found(tuple(sources), tuple(refused))
+
+
+def _odd(case_id: str, ct: StoredFile, table: Mapping[str, Mapping[int, LabelRow]]) -> Iterator[str]:
+    if table and case_id not in table:
+        yield f"it has no row in {TABLE_NAME}, so nothing tells whether its lesions are tumours or nodules"
+    folder = PurePosixPath(ct.folder[1].replace("\\", "/")).name
+    if folder.isdecimal() and folder != case_id:
+        yield f"its files are called '{case_id}', its folder '{folder}'; the files' name counts"
 
 
 @contextmanager

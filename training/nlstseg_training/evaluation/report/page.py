@@ -6,7 +6,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlstseg_training.evaluation.alarms import alarms
 from nlstseg_training.evaluation.report import plots
+from nlstseg_training.evaluation.report.curves import curves_uri, panel_uri
 from nlstseg_training.evaluation.report.pictures import Subject, picture, surest_outside, worst_lesions
 from nlstseg_training.evaluation.report.text import DEFINITIONS, FEW_PATIENTS, PUBLISHED_NOTE, UNDEFINED
 
@@ -14,37 +16,38 @@ if TYPE_CHECKING:
     from nlstseg_training.evaluation.job import Job
 
 
-def write_report(content: dict[str, Any], job: Job, path: Path) -> None:
-    """Write the page of ``content``, which is what ``evaluation.json`` holds; raises :class:`InputError` if it cannot."""
+def write_report(content: dict[str, Any], job: Job, path: Path, run_folder: Path | None = None) -> None:
+    """Write the page of ``content``, which is what ``evaluation.json`` holds, with the curves of the training in ``run_folder``.
+
+    Raises :class:`InputError` if it cannot.
+    """
     from NLSTSegLib.disk.atomic_file import write_text
 
-    write_text(path, make_report(content, make_pictures(content, job)))
+    write_text(path, make_report(content, make_pictures(content, job), run_folder))
 
 
 def make_pictures(content: dict[str, Any], job: Job) -> dict[Subject, str]:
     """Pictures of the worst lesions and of the surest marks outside, as data URIs; the network is not run again."""
     from nlstseg_training.data.cache import load_case
-    from nlstseg_training.evaluation.predictions import field_of, network_digest
     from NLSTSegLib.lesions.find import find_lesions, label_map
 
     subjects = [*worst_lesions(content["by_case"]), *surest_outside(content["by_case"])]
     made = {}
-    network = network_digest(job.model)
     for entry in job.entries:
         of_case = [subject for subject in subjects if subject.case == entry.id]
         if not of_case:
             continue
         case = load_case(job.cache, entry.id)
-        probability = job.predict(case, entry, network).probability
+        probability = job.predict(case, entry).probability
         limits = {"threshold": content["threshold"]["value"], "min_volume_mm3": content["min_volume_mm3"]}
-        marks = find_lesions(probability, case.ct, lung_mask=field_of(case), **limits)
+        marks = find_lesions(probability, case.ct, lung_mask=job.lung_mask(case), **limits)
         predicted = label_map(marks, case.ct.hu.shape)
         for subject in of_case:
             made[subject] = picture(subject, case.ct.hu, case.labels, predicted, case.ct.spacing_ijk_mm[::-1])
     return {subject: made[subject] for subject in subjects}
 
 
-def make_report(content: dict[str, Any], pictures: dict[Subject, str]) -> str:
+def make_report(content: dict[str, Any], pictures: dict[Subject, str], run_folder: Path | None = None) -> str:
     """The page: ``page.html`` filled in, with every text escaped."""
     import jinja2
 
@@ -67,7 +70,10 @@ def make_report(content: dict[str, Any], pictures: dict[Subject, str]) -> str:
     }
     return template.render(
         content=content,
+        alarms=alarms(content),
         warnings=_warnings(content),
+        curves=curves_uri(run_folder) if run_folder else "",
+        panel=panel_uri(run_folder) if run_folder else "",
         plots=drawn,
         worst=[(subject, uri) for subject, uri in pictures.items() if subject.is_reference],
         surest=[(subject, uri) for subject, uri in pictures.items() if not subject.is_reference],

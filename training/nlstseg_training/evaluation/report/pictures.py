@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nlstseg_training.evaluation.report.plots import PREDICTED_COLOR, REFERENCE_COLOR, png_uri
 from NLSTSegLib.volume.ct import LUNG_WINDOW_HU
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WORST_LESIONS, OUTSIDE_MARKS = 12, 6
 """Pictures of each."""
@@ -80,6 +83,23 @@ def picture(subject: Subject, hu: np.ndarray, labels: np.ndarray, predicted: np.
     axes.set_ylim(middle_mm[0] + half_mm, middle_mm[0] - half_mm)
     axes.plot((middle_mm[1] - half_mm * 0.92,) * 2, (middle_mm[0] + half_mm * 0.9, middle_mm[0] + half_mm * 0.9 - 10), "w", lw=2)
     return png_uri(figure)
+
+
+def panel(slices: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray, Sequence[float]]]) -> Figure:
+    """Slices side by side: name, HU, reference and prediction (bool) ``[j, i]``, and the spacing (k, j, i) in mm of each."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.2 * max(1, len(slices)), 3.5), layout="constrained")
+    for n, (name, hu, reference, predicted, spacing_kji_mm) in enumerate(slices, start=1):
+        axes = figure.add_subplot(1, len(slices), n)
+        axes.set_axis_off()
+        axes.set_title(name, fontsize=9)
+        axes.imshow(hu, cmap="gray", vmin=LUNG_WINDOW_HU[0], vmax=LUNG_WINDOW_HU[1], aspect=spacing_kji_mm[1] / spacing_kji_mm[2])
+        for mask, color, style in ((reference, REFERENCE_COLOR, "solid"), (predicted, PREDICTED_COLOR, "dashed")):
+            if mask.any():
+                axes.contour(mask, levels=[0.5], colors=color, linewidths=1.1, linestyles=style)
+    figure.suptitle("reference solid, predicted dashed", fontsize=9)
+    return figure
 
 
 def _outcome(lesion: dict[str, Any]) -> str:

@@ -71,7 +71,8 @@ def dice_plot(cases: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -
     axes.minorticks_off()
     axes.set_xlim(ends)
     axes.set_ylim(-0.05, 1.05)
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    # Above the plot: no place in it is free of lesions and means.
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8, frameon=False)
     return _as_uri(figure)
 
 
@@ -103,7 +104,7 @@ def sweep_plot(sweep: Sequence[dict[str, Any]], chosen: float) -> str:
     figure, axes = _axes("threshold", "mean over cases or lesions")
     thresholds = [row["threshold"] for row in sweep]
     styles = (("dice", "Dice per case", "-"), ("lesion_dice", "Dice per lesion", "--"), ("sensitivity", "lesions found", ":"))
-    for key, name, style in (*styles, ("f1", "F1", "-.")):
+    for key, name, style in (*styles, ("f1_strict", "strict F1", "-.")):
         axes.plot(thresholds, _numbers(row[key]["value"] for row in sweep), style, marker="o", markersize=3, label=name)
     axes.axvline(chosen, color="black", linewidth=0.8)
     axes.annotate(f"chosen: {chosen:g}", (chosen, 0.5), (4, 0), textcoords="offset points", va="center", fontsize=8)

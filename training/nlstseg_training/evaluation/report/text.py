@@ -9,14 +9,16 @@ UNDEFINED = "n/a"
 """Stands for a figure that is not defined."""
 
 DEFINITIONS = (
-    "Intervals are the 2.5th and 97.5th percentile of 1000 bootstrap resamples of the patients; n/a stands for a figure "
+    "Intervals are the 2.5th and 97.5th percentile of 10,000 bootstrap resamples of the patients; n/a stands for a figure "
     "that is not defined.",
     "Resampling shows no spread where all patients agree: 1.00 (1.00-1.00) of a few lesions does not say that none will be "
     "missed.",
     "Dice = 2TP / (2TP + FP + FN) and IoU = TP / (TP + FP + FN) are counted in voxels of the whole case in 3D. A case in "
     "which reference and prediction are both empty is left out and counted; one in which only one of them is counts 0.",
     "NSD is the normalised surface Dice: the share of both surfaces that lies within 1 mm (primary) or 2 mm of the other one. "
-    "Surfaces are known to half a voxel, so with thick slices it is generous.",
+    "A surface is a mesh through the middle between marked and unmarked voxels, smoothed by half a voxel, and its parts count by "
+    "their area. HD95 is the larger one of the distances within which 95 % of either surface lie, ASSD their mean distance, both "
+    "of the cases in which neither mask is empty.",
     "A reference lesion is a label value of the annotation, a mark a 26-connected component of the voxels above the "
     "threshold that has the minimum volume.",
     "Lenient: a lesion is found when a mark shares a voxel with it. Strict: lesions and marks are paired one to one "
