@@ -171,9 +171,11 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             panel.show(shown)
 
     def onResult(self, segmentation, volume):
+        from NLSTSegLib.scene.views import hide_lesions
+
         if volume is not self.input.volume_node:
             # Another CT is read just now: its views stay as they are.
-            segmentation.GetDisplayNode().SetVisibility(False)
+            hide_lesions(segmentation)
             return
         self.inputSection.collapsed = True
         slicer.util.setSliceViewerLayers(background=volume)

@@ -41,12 +41,8 @@ def jump_to_lesion(
     return right, anterior, superior
 
 
-def show_on_its_ct(
-    segmentation_node: vtkMRMLSegmentationNode,
-    volume_node: vtkMRMLScalarVolumeNode,
-    instead_of: vtkMRMLSegmentationNode | None = None,
-) -> None:
-    """Show the lesions over their CT, which comes into the slice views unless it is in one; ``instead_of`` is hidden."""
+def show_on_its_ct(segmentation_node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarVolumeNode) -> None:
+    """Show the lesions over their CT, which comes into the slice views unless it is in one."""
     import slicer
 
     scene = segmentation_node.GetScene()
@@ -57,9 +53,18 @@ def show_on_its_ct(
     shown = {each for layer in layers for each in (layer.GetBackgroundVolumeID(), layer.GetForegroundVolumeID())}
     if volume_node.GetID() not in shown:
         slicer.util.setSliceViewerLayers(background=volume_node)
-    for node, on in ((instead_of, False), (segmentation_node, True)):
-        if node is not None and node.GetDisplayNode() is not None:
-            node.GetDisplayNode().SetVisibility(on)
+    _set_visible(segmentation_node, True)
+
+
+def hide_lesions(segmentation_node: vtkMRMLSegmentationNode) -> None:
+    """Take the lesions out of all views, where the CT of another patient may come next."""
+    _set_visible(segmentation_node, False)
+
+
+def _set_visible(segmentation_node: vtkMRMLSegmentationNode, on: bool) -> None:
+    display = segmentation_node.GetDisplayNode()
+    if display is not None:
+        display.SetVisibility(on)
 
 
 def has_surfaces(segmentation_node: vtkMRMLSegmentationNode) -> bool:

@@ -16,7 +16,7 @@ from NLSTSegLib.review.worklist import Row
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.lesion_list import LesionList
 from NLSTSegLib.scene.review import add_seconds_in_focus, show_by_status
-from NLSTSegLib.scene.views import show_on_its_ct
+from NLSTSegLib.scene.views import hide_lesions, show_on_its_ct
 from NLSTSegLib.scene.voxels import volume_of
 from NLSTSegLib.widgets.adding import AddButton
 from NLSTSegLib.widgets.focus_watch import FocusWatch
@@ -46,7 +46,6 @@ class LesionPanel(Panel):
         self.segmentation_node: Any = None
         self._editor: LesionEditor | None = None
         self._lesions: LesionList | None = None
-        self._shown_id = ""
         self._observed, self._observed_scene = slicer.util.VTKObservationMixin(), slicer.util.VTKObservationMixin()
         self._gather = qt.QTimer()
         self._gather.setSingleShot(True)
@@ -82,7 +81,7 @@ class LesionPanel(Panel):
 
     def _observe_scene(self) -> None:
         scene = slicer.mrmlScene
-        self._observed_scene.addObserver(scene, scene.StartCloseEvent, lambda caller, event: self._scene_closes())
+        self._observed_scene.addObserver(scene, scene.StartCloseEvent, lambda caller, event: self.show(None))
         self._observed_scene.addObserver(scene, scene.StartSaveEvent, lambda caller, event: self._focus.keep())
 
         @vtk.calldata_type(vtk.VTK_OBJECT)
@@ -99,19 +98,19 @@ class LesionPanel(Panel):
     # What the module tells the panel.
 
     def show(self, segmentation_node: Any) -> None:
-        """Show the lesions of a node that lies on its CT, or none (``None``)."""
+        """Show the lesions of a node that lies on its CT, or none (``None``); those before go from the views too."""
         if segmentation_node is self.segmentation_node:
             return
+        if self.segmentation_node is not None:
+            hide_lesions(self.segmentation_node)
         self._let_go()
         self.segmentation_node = segmentation_node
         if segmentation_node is not None:
-            before = slicer.mrmlScene.GetNodeByID(self._shown_id) if self._shown_id else None
-            self._shown_id = segmentation_node.GetID()
             self._editor = self._actions.editor = LesionEditor(segmentation_node, self._segment_editor.widget)
             self._lesions = LesionList(segmentation_node)
             try:
                 volume_node = volume_of(segmentation_node)
-                show_on_its_ct(segmentation_node, volume_node, before if before is not segmentation_node else None)
+                show_on_its_ct(segmentation_node, volume_node)
                 self._segment_editor.show(segmentation_node, volume_node)
             except InputError as error:
                 self._say(str(error))
@@ -159,11 +158,6 @@ class LesionPanel(Panel):
         self._let_go()
         self._observed_scene.removeObservers()
         self._segment_editor.close()
-
-    def _scene_closes(self) -> None:
-        self.show(None)
-        # Another node will get this identifier.
-        self._shown_id = ""
 
     def _let_go(self) -> None:
         self._adding.stop()

@@ -213,11 +213,16 @@ class TwoCtsTest(WholeModuleTestCase):
             self.choose_ct(other)
 
     def test_sentence_on_a_result_goes_with_its_ct_and_with_the_scene(self):
-        self.run_on(self.add_ct("one"))
+        one = self.add_ct("one")
+        of_one = self.run_on(one)
         run, lesions = self.widget.run.ui, self.widget.lesions.ui
         self.assertIn("one: 3 lesions were found (threshold 0.5, smallest volume 30 mm³", run.statusLabel.text)
         self.choose_ct(self.add_ct("two"))
         self.assertEqual((run.statusLabel.text, lesions.summaryLabel.text), ("", ""))
+        self.assertFalse(of_one.GetDisplayNode().GetVisibility())
+        self.choose_ct(one)
+        self.assertTrue(of_one.GetDisplayNode().GetVisibility())
+        self.assertIn("one: 3 lesions were found", run.statusLabel.text)
         self.scene.Clear()
         host.process_events()
         self.assertEqual((run.statusLabel.text, lesions.summaryLabel.text), ("", ""))
