@@ -1,9 +1,11 @@
 """Makes the pictures of the docs: the module with the bundled model, in the bench, on the phantom and a real chest.
 
-python Testing/slicer_stand_in/pictures.py [FOLDER]
+python Testing/slicer_stand_in/pictures.py [FOLDER [phantom|real]]
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -46,22 +48,13 @@ def take(window: Any, path: Path) -> None:
     print(f"{path}: {path.stat().st_size // 1000} kB")
 
 
-def make_pictures(folder: Path) -> None:
-    """One picture for each step of ``docs/tutorial.md`` that has one, and one of a real chest where it is there."""
-    import slicer
-
+def phantom_pictures(folder: Path) -> None:
+    """One picture for each step of ``docs/tutorial.md`` that has one."""
     from NLSTSegLib.phantom.make import make_phantom
-    from NLSTSegLib.reading.read import read_ct
-    from NLSTSegLib.scene.volumes import volume_node_of_ct
     from slicer_stand_in.messages import recorded_messages
 
-    volume = volume_node_of_ct(make_phantom(0).ct, slicer.mrmlScene, "Phantom")
-    widget = host.open_module(ROOT / "NLSTSeg" / "NLSTSeg.py")
-    run, lesions, export = widget.run.ui, widget.lesions.ui, widget.export.ui
-    slicer.util.setSliceViewerLayers(background=volume, fit=True)
-    with host.beside_views(widget, ("Red", "Green"), WINDOW) as window:
-        slicer.util.resetSliceViews()
-        widget.input.select_volume(volume)
+    with module_on(make_phantom(0).ct, "Phantom") as (widget, window):
+        run, lesions, export = widget.run.ui, widget.lesions.ui, widget.export.ui
         take(window, folder / "tutorial-input.png")
 
         host.click(widget.input.ui.acceptModelButton)
@@ -87,23 +80,51 @@ def make_pictures(folder: Path) -> None:
             host.click(export.reviewButton)
             take(window, folder / "tutorial-export.png")
 
-        data = shared_data()
-        if data is None:
-            print("real-chest.png stays as it is: LIDC-IDRI-0001 is not here")
-            return
-        chest = volume_node_of_ct(read_ct(data / "ct" / REAL_CHEST / "dicom"), slicer.mrmlScene, REAL_CHEST)
-        widget.input.select_volume(chest)
-        slicer.util.setSliceViewerLayers(background=chest, fit=True)
-        host.click(run.applyButton)
+
+def real_picture(folder: Path) -> None:
+    """One of a real chest, where it is there."""
+    from NLSTSegLib.reading.read import read_ct
+
+    data = shared_data()
+    if data is None:
+        print(f"real-chest.png stays as it is: {REAL_CHEST} is not here")
+        return
+    with module_on(read_ct(data / "ct" / REAL_CHEST / "dicom"), REAL_CHEST) as (widget, window):
+        if widget.input.ui.acceptModelButton.isVisible():
+            host.click(widget.input.ui.acceptModelButton)
+        host.click(widget.run.ui.applyButton)
         host.process_events(until=lambda: not widget.run.is_running, timeout_s=PATIENCE_S)
         take(window, folder / "real-chest.png")
 
 
+@contextmanager
+def module_on(ct: Any, name: str) -> Iterator[tuple[Any, Any]]:
+    """The module with a CT chosen, and its window."""
+    import slicer
+
+    from NLSTSegLib.scene.volumes import volume_node_of_ct
+
+    volume = volume_node_of_ct(ct, slicer.mrmlScene, name)
+    widget = host.open_module(ROOT / "NLSTSeg" / "NLSTSeg.py")
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    with host.beside_views(widget, ("Red", "Green"), WINDOW) as window:
+        slicer.util.resetSliceViews()
+        widget.input.select_volume(volume)
+        yield widget, window
+
+
 def main() -> None:
-    """Write the pictures into the folder that was given, or into the docs."""
+    """Write the pictures into the folder that was given, or into the docs; with "phantom" or "real" after it these alone."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures"
-    with host.application(), mock.patch("NLSTSegLib.widgets.run_panel.duration_text", return_value=SHOWN_TIME):
-        make_pictures(folder)
+    with (
+        host.application(),
+        mock.patch("NLSTSegLib.widgets.run_panel.duration_text", return_value=SHOWN_TIME),
+        # Behind other work on a busy computer a run would take for ever.
+        mock.patch("NLSTSegLib.jobs.child_process._be_nice"),
+    ):
+        for name, make in {"phantom": phantom_pictures, "real": real_picture}.items():
+            if name in (sys.argv[2:] or [name]):
+                make(folder)
 
 
 if __name__ == "__main__":
