@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,10 @@ GUT_DARKER_HU, GUT_BELOW_HU, GUT_LOWER_MM = 100, -850, 20.0
 """Air whose median is so much darker than a lung's, and below this, and which ends so far below its top is gas of stomach or
 bowel."""
 
+SMALL_GUT_DARKER_HU = 50
+"""Enough where there is less of it than :data:`PART_SHARE` of that lung: sharp kernels make lungs darker (C3N-00247, B70f: lungs
+-864, colon -936)."""
+
 TRACHEA_AREA_MM2 = (40.0, 800.0)
 """Cross-section of the trachea and of the two main bronchi together."""
 
@@ -103,7 +108,8 @@ def find_lungs(ct: CtVolume) -> Lungs | None:
     """The lungs of ``ct`` (canonical axes expected); ``None`` when there are none.
 
     The large components of air that are not the room are the lungs, also where the field of view cuts them. For the mask
-    they are closed by :data:`CLOSING_MM` and grown by :data:`MARGIN_MM`, and the trachea is taken out.
+    they are closed by :data:`CLOSING_MM` and grown by :data:`MARGIN_MM`, and the trachea, and what is nearer to gas of the gut
+    than to a lung, are taken out.
     """
     steps = [max(1, int(GRID_MM / s)) for s in ct.spacing_ijk_mm[::-1]]
     # The middle voxel of every block, so that the field is not shifted by half a block.
@@ -111,11 +117,12 @@ def find_lungs(ct: CtVolume) -> Lungs | None:
     # float32 voxels may hold any value: clip before the cast so they cannot wrap around.
     coarse = np.clip(ct.hu[middles], -2000, 2000).astype(np.int16)
     spacing_kji = np.array(ct.spacing_ijk_mm[::-1]) * steps
-    lungs = _inner_air(coarse, spacing_kji)
-    if lungs is None:
+    air = _inner_air(coarse, spacing_kji)
+    if air is None:
         return None
+    lungs, gut = air
     trachea = _trachea(lungs & (coarse < AIRWAY_BELOW_HU), spacing_kji)
-    lung_mask = _close_and_grow(lungs & ~trachea, spacing_kji) & ~trachea
+    lung_mask = _close_and_grow(lungs & ~trachea, gut, spacing_kji) & ~trachea
     k, j, i = (np.minimum(np.arange(n) // step, m - 1) for n, step, m in zip(ct.hu.shape, steps, lung_mask.shape, strict=True))
     at_lps_mm = tuple(
         origin_mm + np.arange(n)[taken] * step_mm
@@ -128,7 +135,8 @@ def find_lungs(ct: CtVolume) -> Lungs | None:
     return Lungs(lung_mask[np.ix_(k, j, i)], extent)
 
 
-def _inner_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray | None:
+def _inner_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The lungs and the gas of the gut (bool); ``None`` when there is no lung."""
     import SimpleITK as sitk
 
     air = sitk.GetArrayFromImage(sitk.Median(sitk.GetImageFromArray(coarse), (1, 1, 0))) < AIR_BELOW_HU
@@ -156,22 +164,29 @@ def _inner_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray | None
         largest = largest or sizes[label]
         if mask.sum(axis=(1, 2)).max() * areas_mm2 >= MINIMUM_SLICE_AREA_MM2:
             kept.append(mask)
-    lungs = np.any([np.zeros(labels.shape, bool), *_without_gut(kept, coarse, spacing_kji[0])], axis=0)
+    lungs, gut = np.zeros((2, *labels.shape), bool)
+    for mask, is_gut in zip(kept, _are_gut(kept, coarse, spacing_kji[0]), strict=True):
+        (gut if is_gut else lungs)[mask] = True
     if lungs.sum() * voxel_ml < min(MINIMUM_LUNG_ML, MINIMUM_LUNG_SHARE * labels.size * voxel_ml):
         return None
-    return lungs
+    return lungs, gut
 
 
-def _without_gut(masks: list[np.ndarray], coarse: np.ndarray, slice_mm: float) -> list[np.ndarray]:
-    """The components of air that are lungs: gas below them is darker, since lungs are full of vessels."""
-    facts = [(float(np.median(coarse[mask])), np.flatnonzero(mask.any(axis=(1, 2)))[-1] * slice_mm) for mask in masks]
+def _are_gut(masks: Sequence[np.ndarray], coarse: np.ndarray, slice_mm: float) -> list[bool]:
+    """Which components of air are gas of the gut: below the lungs, and darker, since lungs are full of vessels."""
+    facts = [
+        (float(np.median(coarse[mask])), np.flatnonzero(mask.any(axis=(1, 2)))[-1] * slice_mm, np.count_nonzero(mask))
+        for mask in masks
+    ]
 
-    def is_gut(median_hu: float, top_mm: float) -> bool:
+    def is_gut(median_hu: float, top_mm: float, voxels: int) -> bool:
         return median_hu < GUT_BELOW_HU and any(
-            median_hu < other_hu - GUT_DARKER_HU and top_mm < other_top_mm - GUT_LOWER_MM for other_hu, other_top_mm in facts
+            median_hu < lung_hu - (SMALL_GUT_DARKER_HU if voxels < PART_SHARE * lung_voxels else GUT_DARKER_HU)
+            and top_mm < lung_top_mm - GUT_LOWER_MM
+            for lung_hu, lung_top_mm, lung_voxels in facts
         )
 
-    return [mask for mask, fact in zip(masks, facts, strict=True) if not is_gut(*fact)]
+    return [is_gut(*fact) for fact in facts]
 
 
 def _padding(coarse: np.ndarray) -> np.ndarray:
@@ -288,18 +303,23 @@ def _middle_left_mm(lungs: np.ndarray, other_air: np.ndarray, left_mm: np.ndarra
     return middle_mm if three_quarters_mm - quarter_mm <= SPREAD_MM else None
 
 
-def _close_and_grow(lungs: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:
+def _close_and_grow(lungs: np.ndarray, gut: np.ndarray, spacing_kji: np.ndarray) -> np.ndarray:
     import SimpleITK as sitk
 
     pad = int(np.ceil((CLOSING_MM + MARGIN_MM) / spacing_kji.min())) + 1
-    image = sitk.GetImageFromArray(np.pad(lungs, ((0, 0), (pad, pad), (pad, pad))).astype(np.uint8))
-    image.SetSpacing(spacing_kji[::-1].tolist())
+
+    def padded(mask: np.ndarray) -> sitk.Image:
+        image = sitk.GetImageFromArray(np.pad(mask, ((0, 0), (pad, pad), (pad, pad))).astype(np.uint8))
+        image.SetSpacing(spacing_kji[::-1].tolist())
+        return image
 
     def distance(mask: sitk.Image) -> sitk.Image:
         return sitk.SignedMaurerDistanceMap(mask, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
 
     # Closing by distance maps: exact balls in millimetres, whatever the spacing, at the cost of two passes.
-    grown = distance(image) <= CLOSING_MM
-    closed = distance(grown) <= MARGIN_MM - CLOSING_MM
+    from_lungs = distance(padded(lungs))
+    closed = distance(from_lungs <= CLOSING_MM) <= MARGIN_MM - CLOSING_MM
+    if gut.any():
+        closed &= from_lungs <= distance(padded(gut))
     lung_mask = sitk.GetArrayFromImage(closed).astype(bool)[:, pad:-pad, pad:-pad]
     return lung_mask | lungs

@@ -7,14 +7,14 @@ in the middle of some 35 mm of lung in all directions, and says what belongs to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from NLSTSegLib.inference.candidates import LEAST_VOXELS, Candidate, CutOut, cut_out, cut_size, find_candidates, slice_step
 from NLSTSegLib.inference.devices import PLAIN_CPU, Device, to_device
-from NLSTSegLib.inference.low_resolution import LEAST_MM3, LEAST_SCORE
+from NLSTSegLib.inference.low_resolution import LEAST_SCORE, SURE_FROM_MM3
 from NLSTSegLib.inference.slices import arriving
 from NLSTSegLib.models.specs import RefinementSpec
 from NLSTSegLib.volume.components import touching
@@ -36,6 +36,10 @@ views, which give as much as all eight (docs/experiments.md)."""
 HALF_CELL_PX, MOVED_FLIPS = 4, FLIPS[1:3]
 """Half a cell of the network's lowest level, and two more views: with the cut-out moved by this along rows and columns, since
 outlines depend on where in a cell a lesion lies (docs/experiments.md)."""
+
+SMOOTH_PX, SMOOTH_FROM_MM3 = 0.7, 1_000.0
+"""What is at least so large has to look like a lesion without its grain too, blurred by this (standard deviation of a Gaussian in
+the plane): in a chest with contrast and a sharp kernel, hilar vessels do not, and all lesions do (docs/experiments.md)."""
 
 LIKELY_LOGIT = -2.0
 """A candidate below this as it is is not looked at mirrored and moved: it is no lesion."""
@@ -66,8 +70,11 @@ def score_candidates(
     ct: CtVolume,
     candidates: Sequence[Candidate],
     device: Device = PLAIN_CPU,
+    *,
+    smooth: bool = False,
 ) -> Iterator[tuple[Candidate, ScoredCandidate]]:
-    """Show every candidate to ``network`` (evaluating, placed on ``device``), a few of one size at a time."""
+    """Show every candidate, with ``smooth`` blurred by :data:`SMOOTH_PX`, to ``network`` (evaluating, placed on ``device``), a
+    few of one size at a time."""
     step = slice_step(ct.spacing_ijk_mm[2])
     sized: dict[tuple[int, int, int], list[Candidate]] = {}
     for candidate in candidates:
@@ -77,16 +84,23 @@ def score_candidates(
         for first in range(0, len(group), together):
             batch = group[first : first + together]
             # Thin slices are shown in turns, so that each is in the middle of its like.
-            turns = [[_shown(ct.hu, candidate, turn, size, step) for turn in range(step)] for candidate in batch]
+            turns = [[_shown(ct.hu, candidate, turn, size, step, smooth) for turn in range(step)] for candidate in batch]
             outlines, logits = _run(network, window_hu, [cut for each in turns for cut in each], device)
             for n, candidate in enumerate(batch):
                 own = slice(n * step, (n + 1) * step)
                 yield candidate, _scored(candidate, turns[n], outlines[own], float(logits[own].mean()))
 
 
-def _shown(hu: np.ndarray, candidate: Candidate, turn: int, size_kji: tuple[int, int, int], step: int) -> CutOut:
+def _shown(hu: np.ndarray, candidate: Candidate, turn: int, size_kji: tuple[int, int, int], step: int, smooth: bool) -> CutOut:
     k, j, i = candidate.centre_kji
-    return cut_out(hu, (k + turn, j, i), size_kji, step)
+    cut = cut_out(hu, (k + turn, j, i), size_kji, step)
+    if not smooth:
+        return cut
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(cut.values.astype(np.float32))
+    blurred = sitk.DiscreteGaussian(image, [SMOOTH_PX**2, SMOOTH_PX**2, 0.0], 32, 0.01, False)
+    return replace(cut, values=sitk.GetArrayFromImage(blurred))
 
 
 def _run(
@@ -166,10 +180,11 @@ def refine(
     """What the second network makes of ``probability`` (uint8 ``[k, j, i]``, 255 is 1, of the first, on the canonical ``ct``).
 
     A voxel of a candidate gets the smaller of two probabilities: that it belongs to the lesion, scaled so that
-    ``spec.outline_threshold`` becomes ``threshold``, and that the candidate is one. So at any threshold those lesions are seen
-    whose probability is higher, and their 95th percentile is that probability. All else is 0, so are candidates of less than
-    ``least_voxels``, and those of ``LEAST_MM3`` and more that are rather none. Of more than :data:`MOST_CANDIDATES` the surest
-    are taken, and ``left_out`` is told how many were not.
+    ``spec.outline_threshold`` becomes ``threshold``, and that the candidate is one; of :data:`SMOOTH_FROM_MM3` and more the lower
+    of what is said of it with and without grain. So at any threshold those lesions are seen whose probability is higher, and
+    their 95th percentile is that probability. All else is 0, so are candidates of less than ``least_voxels``, and those of
+    ``SURE_FROM_MM3`` and more that are rather none. Of more than :data:`MOST_CANDIDATES` the surest are taken, and ``left_out``
+    is told how many were not.
     """
     result = np.zeros_like(probability)
     candidates = find_candidates(probability, spec.candidate_threshold, lung_mask, least_voxels=least_voxels)
@@ -178,17 +193,26 @@ def refine(
             left_out(len(candidates) - MOST_CANDIDATES)
         candidates = sorted(candidates, key=lambda each: _sureness(each, probability), reverse=True)[:MOST_CANDIDATES]
     scored = score_candidates(network, spec.window_hu, ct, candidates, device)
-    for done, (_, look) in enumerate(scored, start=1):
-        low, share = spec.outline_threshold, look.outline
-        scaled = np.where(share <= low, share / low * threshold, 1 - (1 - share) / (1 - low) * (1 - threshold))
-        sure = score(look.logit, spec)
-        values = np.round(np.minimum(scaled, sure) * 255).astype(np.uint8)
-        values[~around_outline(look, low)] = 0
-        if sure >= LEAST_SCORE or np.count_nonzero(above(values, threshold)) * ct.voxel_volume_mm3 < LEAST_MM3:
-            np.maximum(result[look.box], values, out=result[look.box])
+    for done, (candidate, look) in enumerate(scored, start=1):
+        sure, values = score(look.logit, spec), _voxel_values(look, spec, threshold)
+        volume_mm3 = np.count_nonzero(above(np.minimum(values, round(sure * 255)), threshold)) * ct.voxel_volume_mm3
+        if volume_mm3 >= SMOOTH_FROM_MM3:
+            ((_, blurred),) = score_candidates(network, spec.window_hu, ct, [candidate], device, smooth=True)
+            sure = min(sure, score(blurred.logit, spec))
+        if sure >= LEAST_SCORE or volume_mm3 < SURE_FROM_MM3:
+            np.maximum(result[look.box], np.minimum(values, round(sure * 255)), out=result[look.box])
         if progress is not None:
             progress(done / len(candidates))
     return result
+
+
+def _voxel_values(look: ScoredCandidate, spec: RefinementSpec, threshold: float) -> np.ndarray:
+    """uint8, 255 is 1: that a voxel belongs to the lesion, scaled as :func:`refine` says; 0 but for the outline and its rim."""
+    low, share = spec.outline_threshold, look.outline
+    scaled = np.where(share <= low, share / low * threshold, 1 - (1 - share) / (1 - low) * (1 - threshold))
+    values = np.round(scaled * 255).astype(np.uint8)
+    values[~around_outline(look, low)] = 0
+    return values
 
 
 def _sureness(candidate: Candidate, probability: np.ndarray) -> tuple[int, int]:

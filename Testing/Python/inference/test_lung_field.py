@@ -272,6 +272,28 @@ class MadeChestTest(unittest.TestCase):
         dark[:, :, 85:][dark[:, :, 85:] == LUNG_HU] = -650
         np.testing.assert_array_equal(field_of(dark), field_of(box_chest()))
 
+    def test_what_is_nearer_to_gas_of_the_bowel_than_to_a_lung_is_outside(self):
+        hu = box_chest((60, 130, 170))
+        hu[:30] = box_chest()[0]
+        hu[30:34] = hu[0]
+        # Bowel rises into a hollow of the right lung's base, which the closing fills in part.
+        hollow, gas = np.s_[34:42, 45:85, 28:62], np.s_[24:38, 50:80, 34:56]
+        hu[hollow] = TISSUE_HU
+        self.assertTrue(field_of(hu)[gas].any())
+        hu[gas] = -980
+        field = field_of(hu)
+        self.assertFalse(field[gas].any())
+        self.assertTrue(field[hu == LUNG_HU].all())
+        self.assertTrue(field[36, 50:80, 28:30].all())
+
+    def test_a_little_gas_need_not_be_as_much_darker_than_the_lungs(self):
+        hu = box_chest((60, 130, 170))
+        hu[:30] = box_chest()[0]
+        hu[30:34] = hu[0]
+        lungs = field_of(hu)
+        hu[10:16, 40:70, 60:90] = LUNG_HU - 70
+        np.testing.assert_array_equal(field_of(hu), lungs)
+
     def test_small_lung_beside_a_large_one(self):
         hu = box_chest()
         hu[4:-4, 30:80, 20:70] = TISSUE_HU  # what is left on the right is 28 % of the left

@@ -27,9 +27,9 @@ from NLSTSegLib.inference.candidates import (
     slice_step,
 )
 from NLSTSegLib.inference.devices import choose_device
-from NLSTSegLib.inference.low_resolution import LEAST_MM3
+from NLSTSegLib.inference.low_resolution import SURE_FROM_MM3
 from NLSTSegLib.inference.predict import predict_first
-from NLSTSegLib.inference.refinement import RIM_PX, refine, score_candidates
+from NLSTSegLib.inference.refinement import RIM_PX, SMOOTH_FROM_MM3, refine, score_candidates
 from NLSTSegLib.lesions.find import find_lesions
 from NLSTSegLib.models.bundle import CARD_FILE, SECOND_PREFIX, WEIGHTS_FILE, Model, find_model, load_model
 from NLSTSegLib.networks.network import fold_batch_norm
@@ -73,6 +73,18 @@ def volume_of(hu: np.ndarray, spacing_k_mm: float = 2.5) -> CtVolume:
 
 def air(shape: tuple[int, int, int] = (60, 80, 80)) -> np.ndarray:
     return np.full(shape, AIR_HU, np.int16)
+
+
+class GrainNetwork(nn.Module):
+    """The known outline; a logit of 3 where the middle of the cut-out is grainy, and of 0.25 where it is even."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known = known_second_network(0.0)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        middle = x[:, 0, *(slice(side // 2 - 2, side // 2 + 2) for side in x.shape[2:])]
+        return self.known(x)[0], torch.where(middle.flatten(1).std(dim=1) > 0.02, 3.0, 0.25)
 
 
 class RefinementTest(unittest.TestCase):
@@ -375,11 +387,23 @@ class LookAgainTest(RefinementTest):
             mask = np.zeros(hu.shape, bool)
             mask[20:40, 40 - half : 40 + half, 40 - half : 40 + half] = True
             hu[mask] = SHAPE_HU
-            self.assertEqual(np.count_nonzero(mask) * volume_of(hu).voxel_volume_mm3 >= LEAST_MM3, is_mass)
+            self.assertEqual(np.count_nonzero(mask) * volume_of(hu).voxel_volume_mm3 >= SURE_FROM_MM3, is_mass)
             for logit, kept in ((-0.5, not is_mass), (0.5, True)):
                 with self.subTest(half=half, logit=logit):
                     result = self.look(hu, mask, logit=logit, threshold=0.2)
                     self.assertEqual(bool(result.any()), kept)
+
+    def test_what_is_large_has_to_look_like_a_lesion_without_its_grain_too(self):
+        for half, logit in ((2, 3.0), (4, 0.25)):
+            hu = air()
+            mask = np.zeros(hu.shape, bool)
+            mask[20:40, 40 - half : 40 + half, 40 - half : 40 + half] = True
+            hu[mask] = (SHAPE_HU + 40 * (-1) ** np.indices(hu.shape).sum(axis=0))[mask]
+            ct, probability = volume_of(hu), np.where(mask, 240, 10).astype(np.uint8)
+            with self.subTest(half=half):
+                self.assertEqual(np.count_nonzero(mask) * ct.voxel_volume_mm3 >= SMOOTH_FROM_MM3, logit < 3)
+                result = refine(GrainNetwork(), SPEC, ct, probability, threshold=0.5)
+                np.testing.assert_array_equal(result, np.where(mask, cap(logit), 0))
 
     def test_the_outline_s_threshold_becomes_that_of_the_card_and_a_rim_is_kept(self):
         hu = air()
