@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,10 @@ from NLSTSegLib.volume.probability import above
 
 if TYPE_CHECKING:
     from NLSTSegLib.networks.network import Network
+
+THICK_MM = 6.0
+"""Slices farther apart are shown twice each to a network that sees several: what lies in one alone is else no lesion to it, since
+it learned from thinner ones (docs/experiments.md)."""
 
 FULL_RESOLUTION, FIRST_NETWORK, FIRST_AT_LOW_RESOLUTION = 0.89, 0.87, 0.5
 """Shares of the progress: of the full resolution, and of the first network in each of the two."""
@@ -104,6 +109,13 @@ def predict_first(
     device: Device, canonical: CtVolume, model: Model, lung_mask: np.ndarray | None, threshold: float, progress: Fraction
 ) -> tuple[np.ndarray, str]:
     """The probability (uint8 ``[k, j, i]``) that the first or only network gives, and a note on where it ran."""
+    if model.card.input.slices > 1 and canonical.spacing_ijk_mm[2] > THICK_MM:
+        i_mm, j_mm, k_mm = canonical.spacing_ijk_mm
+        twice = replace(canonical, hu=canonical.hu.repeat(2, axis=0), spacing_ijk_mm=(i_mm, j_mm, k_mm / 2))
+        probability, note = predict_first(
+            device, twice, model, None if lung_mask is None else lung_mask.repeat(2, axis=0), threshold, progress
+        )
+        return probability.reshape(-1, 2, *probability.shape[1:]).max(axis=1), note
     from NLSTSegLib.networks.network import fold_batch_norm
 
     spec, dimensions = model.card.input, model.card.architecture.dimensions

@@ -2,14 +2,17 @@
 
 import threading
 import unittest
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from helpers.networks import SingleThreadTest, randomized
 from helpers.threshold_model import CARD, expected_probability, threshold_network
-from NLSTSegLib.inference.devices import Device
+from NLSTSegLib.inference.devices import PLAIN_CPU, Device
+from NLSTSegLib.inference.predict import predict_first
 from NLSTSegLib.inference.slices import MAXIMUM_WORKERS, predict_slices
+from NLSTSegLib.models.bundle import Model
 from NLSTSegLib.models.specs import MAXIMUM_INPUT_SLICES, InputSpec
 from NLSTSegLib.networks.network import Network
 from NLSTSegLib.networks.unet import UNet, UNetConfig
@@ -188,6 +191,21 @@ class NeighboursTest(SingleThreadTest):
 
     def test_one_input_slice_is_the_slice_itself(self):
         self.assertEqual(self.seen(0.7, 1, 2.0), [[k] for k in range(12)])
+
+    def test_thick_slices_are_shown_twice_each(self):
+        network = threshold_network(3)
+        with torch.no_grad():
+            # The mean of a slice and of the next one: what fills a slice alone is not enough.
+            network.encoder[0].conv1.weight[0, 1:, 1, 1] = 0.5
+        model = Model(replace(CARD, input=replace(SPEC, slices=3, slice_step_mm=2.0)), network)
+        hu = np.full((7, 16, 16), -850, np.int16)
+        hu[3, 4:9, 5:11] = 0
+        for spacing_k_mm, is_found in ((5.0, False), (7.0, True)):
+            for lung_mask in (None, np.ones(hu.shape, bool)):
+                with self.subTest(spacing_k_mm=spacing_k_mm, field=lung_mask is not None):
+                    ct = CtVolume(hu, (0.7, 0.7, spacing_k_mm))
+                    probability, _ = predict_first(PLAIN_CPU, ct, model, lung_mask, 0.5, lambda _: None)
+                    np.testing.assert_array_equal(probability > 127, (hu == 0) & is_found)
 
     def test_neighbours_may_lie_outside_the_field(self):
         hu = np.full((5, 20, 20), -900, np.int16)

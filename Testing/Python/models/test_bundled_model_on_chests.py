@@ -20,9 +20,9 @@ from NLSTSegLib.volume.ct import CtVolume
 
 ORGAN_MM3, SURE = 10_000, 0.5
 
-MOST_IN_C3N, MOST_SURE_VESSELS = 14, 1
-"""Reached in the chest with contrast and a sharp kernel (12 or 13, some with scores just above the threshold; 17 by version 2.4);
-4 and 0 are wanted."""
+MOST_IN_C3N = 12
+"""Reached in the chest with contrast and a sharp kernel (11, some with scores just above the threshold; 17 by version 2.4); 4 are
+wanted, but five of them look like lesions."""
 
 NEAR_MM = 4.0
 """A mark and one of the table are the same when their middles lie so near, or within the radius of the larger."""
@@ -96,8 +96,7 @@ class ChestsTest(unittest.TestCase):
         self.assertLessEqual(len(lesions_of("C3N-00247")), MOST_IN_C3N)
         hilar = [mark for mark in marks_of("C3N-00247") if mark.label == "anatomy"]
         sure = [lesion for lesion in lesions_of("C3N-00247") if lesion.score > SURE]
-        wrong = [mark.what for mark in hilar for lesion in sure if mark.is_same(lesion)]
-        self.assertLessEqual(len(wrong), MOST_SURE_VESSELS, wrong)
+        self.assertEqual([mark.what for mark in hilar for lesion in sure if mark.is_same(lesion)], [])
 
     def test_what_looks_like_a_lesion_is_still_found(self):
         for name in ("C3N-00247", "CMB-CRC-MSB-01068", "LungFCP-01-0001", "RIDER-0117"):
@@ -108,6 +107,19 @@ class ChestsTest(unittest.TestCase):
                     if mark.label == "lesion-like" and not any(mark.is_same(lesion) for lesion in lesions_of(name))
                 ]
                 self.assertEqual(lost, [])
+
+    def test_a_nodule_on_a_fissure_and_a_mass_are_found_in_slices_of_7_5_mm(self):
+        name, slices = "CMB-CRC-MSB-01068", 3
+        ct = chest(name)
+        i_mm, j_mm, k_mm = ct.spacing_ijk_mm
+        blocks = ct.hu[: len(ct.hu) // slices * slices].reshape(-1, slices, *ct.hu.shape[1:])
+        hu = np.round(blocks.mean(axis=1, dtype=np.float32)).astype(np.int16)
+        middle_mm = np.add(ct.origin_lps_mm, ct.direction_matrix @ (0, 0, k_mm * (slices - 1) / 2))
+        thick = replace(ct, hu=hu, spacing_ijk_mm=(i_mm, j_mm, k_mm * slices), origin_lps_mm=tuple(middle_mm.tolist()))
+        found = segment(thick, load_model(find_model(DEFAULT_MODEL))).lesions
+        self.assertLessEqual(len(found), 6)
+        lesions = [mark for mark in marks_of(name) if mark.label == "lesion-like"]
+        self.assertEqual([mark.what for mark in lesions if not any(mark.is_same(lesion) for lesion in found)], [])
 
     def test_the_same_chest_with_pixels_of_a_small_field_of_view(self):
         ct = chest("LungFCP-01-0001")
