@@ -174,8 +174,8 @@ def _inner_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> tuple[np.ndarray,
 
 def _are_gut(masks: Sequence[np.ndarray], coarse: np.ndarray, slice_mm: float) -> list[bool]:
     """Which components of air are gas of the gut: below the lungs, and darker, since lungs are full of vessels."""
-    facts = [
-        (float(np.median(coarse[mask])), np.flatnonzero(mask.any(axis=(1, 2)))[-1] * slice_mm, np.count_nonzero(mask))
+    facts: list[tuple[float, float, int]] = [
+        (float(np.median(coarse[mask])), float(np.flatnonzero(mask.any(axis=(1, 2)))[-1]) * slice_mm, int(np.count_nonzero(mask)))
         for mask in masks
     ]
 
