@@ -291,7 +291,7 @@ class MadeChestTest(unittest.TestCase):
         hu[:30] = box_chest()[0]
         hu[30:34] = hu[0]
         lungs = field_of(hu)
-        hu[10:16, 40:70, 60:90] = LUNG_HU - 70
+        hu[10:16, 40:70, 60:90] = LUNG_HU - 40
         np.testing.assert_array_equal(field_of(hu), lungs)
 
     def test_small_lung_beside_a_large_one(self):
