@@ -26,6 +26,8 @@ OWN_SCHEME = "99NLSTSEG"
 ABNORMAL_STRUCTURE: CodeText = ("49755003", "SCT", "Morphologically Abnormal Structure")
 NODULE: CodeText = ("27925004", "SCT", "Nodule")
 LUNG: CodeText = ("39607008", "SCT", "Lung")
+SIDES: dict[str, CodeText] = {"left": ("7771000", "SCT", "Left"), "right": ("24028007", "SCT", "Right")}
+"""Modifiers of the lung."""
 ARTIFICIAL_INTELLIGENCE: CodeText = ("123110", "DCM", "Artificial Intelligence")
 CT_UNSPECIFIED_REGION: CodeText = ("25045-6", "LN", "CT unspecified body region")
 """Procedure reported: of CID 100, which the CT of the chest (LN 24627-2) is not."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,15 @@ from NLSTSegLib.reading.read import read_labels
 from NLSTSegLib.results.folder import TABLE_FILE
 from NLSTSegLib.results.report import voxels_sha256
 from NLSTSegLib.results.saved import LABELS_FILE, LABELS_NIFTI, REPORT_FILE, SavedLesion, read_summary
-from NLSTSegLib.review.folder import AUDIT_FILE
+from NLSTSegLib.review.case import ReviewedCase
+from NLSTSegLib.review.folder import AUDIT_FILE, audit_rows, table_rows
 from NLSTSegLib.review.state import FIRST_RUN, Origin, Status
 from NLSTSegLib.volume.ct import CtVolume
 
 NO_MODEL = ("NLSTSeg", "review")
 """Name and version that stand for the model where no lesion came from one."""
+
+UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 
 SAME_MEAN_HU = 1.0
 """A mean HU that was rounded differently is still that of the same voxels."""
@@ -36,13 +40,20 @@ class FoundLesion:
     algorithm_type: str
     """``AUTOMATIC``, ``SEMIAUTOMATIC`` or ``MANUAL``, as DICOM has it."""
     key: str
-    """What its tracking UID is made of beside the series: the same for the same finding."""
+    """What its tracking UID is made of beside the series, the same for the same finding; or that UID itself."""
     numbers: Mapping[str, float]
     """By column of ``lesions.csv``, those of :data:`MEASUREMENTS`; without those that are empty there."""
     model: tuple[str, str] = NO_MODEL
     """Name and version of the model that proposed it."""
     weights_sha256: str = ""
     threshold: float | None = None
+    side: str = ""
+    """Of the lung it lies in, "left" or "right"; empty where it cannot be told, or the table is of an older version."""
+
+    @property
+    def has_uid(self) -> bool:
+        """Whether the lesion came with a tracking UID of its own, as those of a SEG do."""
+        return bool(UID.fullmatch(self.key)) and len(self.key) <= 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +102,7 @@ def _result(folder: Path, ct: CtVolume) -> FoundLesions:
             model=model,
             weights_sha256=weights,
             threshold=report.threshold,
+            side=str(row.get("side", "")),
         )
         for label, row in enumerate(report.rows, start=1)
     ]
@@ -98,16 +110,35 @@ def _result(folder: Path, ct: CtVolume) -> FoundLesions:
 
 
 def _review(folder: Path, ct: CtVolume) -> FoundLesions:
+    table, labels = read_table(folder / TABLE_FILE), _labels(folder, ct)
+    _check_sizes([row for row in table if row["label"]], labels, ct, folder)
+    return _reviewed(table, read_table(folder / AUDIT_FILE), labels)
+
+
+def lesions_of_case(case: ReviewedCase) -> FoundLesions:
+    """The lesions of a review as it stands, on the voxels of its CT; the same as from its exported folder.
+
+    Raises :class:`InputError` where a lesion has no voxel of its own.
+    """
+
+    def texts(rows: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
+        return [{column: str(value) for column, value in row.items()} for row in rows]
+
+    return _reviewed(texts(table_rows(case)), texts(audit_rows(case)), case.labels.astype(np.uint16))
+
+
+def _reviewed(table: Sequence[Mapping[str, str]], audit: Sequence[Mapping[str, str]], labels: np.ndarray) -> FoundLesions:
     # Proposals that are no longer there come last, and a later lesion may have taken the name of one.
-    audit = {row["segment"]: row for row in reversed(read_table(folder / AUDIT_FILE))}
-    rows = [row for row in read_table(folder / TABLE_FILE) if row["label"]]
-    labels = _labels(folder, ct)
-    _check_sizes(rows, labels, ct, folder)
+    facts_of = {row["segment"]: row for row in reversed(audit)}
+    rows = [row for row in table if row["label"]]
     lesions: list[FoundLesion] = []
     for label, row in enumerate(rows, start=1):
-        facts = audit[row["segment"]]
+        facts = facts_of[row["segment"]]
         # What was added has no proposal; its voxels tell it from what another reader added.
         key = f"{facts['weights_sha256']}/{facts['proposals']}" if facts["proposals"] else _fingerprint(labels, label)
+        if UID.fullmatch(facts["proposals"].removeprefix(f"{FIRST_RUN}/")):
+            # Of a SEG that was opened, see scene.seg_review.
+            key = facts["proposals"].removeprefix(f"{FIRST_RUN}/")
         if any(lesion.key == key for lesion in lesions):
             key = f"{key}/{row['segment']}"
         made = _algorithm_type(row, facts)
@@ -120,9 +151,10 @@ def _review(folder: Path, ct: CtVolume) -> FoundLesions:
                 model=_model(facts["model"]),
                 weights_sha256=facts["weights_sha256"],
                 threshold=float(facts["threshold"]) if facts["threshold"] else None,
+                side=str(row.get("side", "")),
             )
         )
-    first = next((row for row in reversed(audit.values()) if row["model"]), None)
+    first = next((row for row in audit if row["model"]), None)
     model, weights = (_model(first["model"]), first["weights_sha256"]) if first else (NO_MODEL, "")
     return FoundLesions(labels, tuple(lesions), model, weights, is_review=True)
 
@@ -138,7 +170,9 @@ def _numbers(row: Mapping[str, str | int | float]) -> dict[str, float]:
 
 def _model(text: str) -> tuple[str, str]:
     name, _, version = text.rpartition(" ")
-    return (name, version) if name else NO_MODEL
+    if name:
+        return name, version
+    return (text, "unknown") if text else NO_MODEL
 
 
 def _fingerprint(labels: np.ndarray, label: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from NLSTSegLib import __version__
-from NLSTSegLib.dicom.codes import ABNORMAL_STRUCTURE, ARTIFICIAL_INTELLIGENCE, LUNG, NODULE, SegType
+from NLSTSegLib.dicom.codes import ABNORMAL_STRUCTURE, ARTIFICIAL_INTELLIGENCE, LUNG, NODULE, SIDES, SegType
 from NLSTSegLib.dicom.lesions import FoundLesion, FoundLesions
 from NLSTSegLib.dicom.quiet import quiet_dicom
 from NLSTSegLib.dicom.source import CHARACTER_SET, SourceImages, derived_uid
@@ -31,7 +31,7 @@ def series_description(model: tuple[str, str], *, is_review: bool) -> str:
 
 def tracking_uid(source: SourceImages, lesion: FoundLesion) -> str:
     """The same in SEG and SR, and in every export of the same finding."""
-    return derived_uid(source.series_uid, lesion.key)
+    return lesion.key if lesion.has_uid else derived_uid(source.series_uid, lesion.key)
 
 
 def algorithm_parameters(lesion: FoundLesion) -> str:
@@ -99,6 +99,8 @@ def _segment(number: int, lesion: FoundLesion, source: SourceImages) -> SegmentD
         anatomic_regions=[Code(*LUNG)],
         display_color=highdicom.color.CIELabColor.from_rgb(*(round(255 * part) for part in segment_color(number))),
     )
+    if lesion.side in SIDES:
+        segment.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [highdicom.sr.CodedConcept(*SIDES[lesion.side])]
     if "score" in lesion.numbers:
         segment.SegmentDescription = f"score {lesion.numbers['score']:.3f}"
     return segment

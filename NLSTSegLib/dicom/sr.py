@@ -19,6 +19,7 @@ from NLSTSegLib.dicom.codes import (
     NUMBER_OF_LESIONS,
     OWN_SCHEME,
     PERSON,
+    SIDES,
     CodeText,
 )
 from NLSTSegLib.dicom.lesions import FoundLesion, FoundLesions
@@ -122,7 +123,9 @@ def _group(number: int, lesion: FoundLesion, source: SourceImages, seg: Segmenta
         ),
         finding_category=_code(ABNORMAL_STRUCTURE),
         finding_type=_code(NODULE),
-        finding_sites=[sr.FindingSite(anatomic_location=_code(LUNG))],
+        finding_sites=[
+            sr.FindingSite(anatomic_location=_code(LUNG), laterality=_code(SIDES[lesion.side]) if lesion.side in SIDES else None)
+        ],
         algorithm_id=algorithm,
         measurements=[
             sr.Measurement(

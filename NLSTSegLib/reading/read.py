@@ -106,7 +106,7 @@ def read_mask(path: Path | str, ct: CtVolume) -> np.ndarray:
 
     Raises :class:`InputError` when it cannot be read or does not lie on the voxels of ``ct``.
     """
-    return _read_on_voxels(path, ct) != 0
+    return values_on_voxels(read_ct(path), ct, path) != 0
 
 
 def read_labels(path: Path | str, ct: CtVolume) -> np.ndarray:
@@ -115,7 +115,7 @@ def read_labels(path: Path | str, ct: CtVolume) -> np.ndarray:
     Raises :class:`InputError` when it cannot be read, does not lie on the voxels of ``ct``, or holds anything else than
     whole numbers from 0 to :data:`MOST_LABELS`, but for the rounding of scaled files (:data:`LABEL_ROUNDING`).
     """
-    labels = _read_on_voxels(path, ct)
+    labels = values_on_voxels(read_ct(path), ct, path)
     whole = np.rint(labels) if labels.dtype.kind == "f" else labels
     odd = (whole < 0) | (whole > MOST_LABELS) | (np.abs(labels - whole) > LABEL_ROUNDING)
     if odd.any():
@@ -124,23 +124,24 @@ def read_labels(path: Path | str, ct: CtVolume) -> np.ndarray:
     return whole.astype(np.int16, copy=False)
 
 
-def _read_on_voxels(path: Path | str, ct: CtVolume) -> np.ndarray:
-    """Values, int16 or float32 ``[k, j, i]``, of a volume on the voxels of ``ct``, whichever way its axes run.
+def values_on_voxels(volume: CtVolume, ct: CtVolume, name: Path | str) -> np.ndarray:
+    """Values, int16 or float32 ``[k, j, i]``, of a ``volume`` on the voxels of ``ct``, whichever way its axes run.
 
-    A part cut out of them, as 3D Slicer saves segmentations, stands for all: what lies outside of it is 0.
+    A part cut out of them, as 3D Slicer saves segmentations, stands for all: what lies outside of it is 0. Raises
+    :class:`InputError`, with the ``name`` of the volume, where it does not lie on them.
     """
-    part = _with_axes_of(read_ct(path), ct)
+    part = _with_axes_of(volume, ct)
     corners_ijk = np.array(np.meshgrid(*((0, n - 1) for n in part.hu.shape[::-1]))).reshape(3, 8).T
     steps_mm = ct.direction_matrix * ct.spacing_ijk_mm
     start_ijk = np.rint(np.linalg.solve(steps_mm, part.lps_from_ijk_mm(np.zeros(3)) - ct.origin_lps_mm))
     room_ijk = np.array(ct.hu.shape[::-1]) - part.hu.shape[::-1]
     # One of another size that begins at the same voxel was not cut out, but lacks its place, or the CT does.
     if part.hu.shape != ct.hu.shape and ((room_ijk < 0).any() or not start_ijk.any()):
-        raise InputError(f"{path} has {part.hu.shape} voxels [k, j, i] where the CT has {ct.hu.shape}; give a mask on its voxels")
+        raise InputError(f"{name} has {part.hu.shape} voxels [k, j, i] where the CT has {ct.hu.shape}; give a mask on its voxels")
     start_ijk = np.clip(start_ijk, 0, room_ijk).astype(int)
     off_mm = np.abs(part.lps_from_ijk_mm(corners_ijk) - ct.lps_from_ijk_mm(corners_ijk + start_ijk)).max()
     if off_mm > 0.1 * min(ct.spacing_ijk_mm):
-        raise InputError(f"{path} lies {off_mm:.2f} mm off the CT's voxels; give a mask on its voxels")
+        raise InputError(f"{name} lies {off_mm:.2f} mm off the CT's voxels; give a mask on its voxels")
     if part.hu.shape == ct.hu.shape:
         return part.hu
     whole = np.zeros(ct.hu.shape, part.hu.dtype)
