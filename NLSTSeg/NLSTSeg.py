@@ -56,6 +56,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self):
         super().setup()
+        from NLSTSegLib.widgets.dicom_panel import DicomPanel
         from NLSTSegLib.widgets.export_panel import ExportPanel
         from NLSTSegLib.widgets.input_panel import InputPanel
         from NLSTSegLib.widgets.lesion_panel import LesionPanel
@@ -69,13 +70,15 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.run.ui.modelsOwnButton.connect("clicked()", self.input.take_models_own)
         self.lesions = LesionPanel()
         self.export = ExportPanel()
+        self.dicom = DicomPanel(lambda: self.input.volume_node, self.onOpened)
         self.segmentations = NodeSelector(self.makeSegmentationSelector(), self.onSegmentationChanged)
-        self.panels = (self.input, self.run, self.lesions, self.export, self.segmentations)
+        self.panels = (self.input, self.run, self.lesions, self.export, self.dicom, self.segmentations)
         self.inputSection = self.addSection(_("CT and model"), self.input.widget)
         self.layout.addWidget(self.run.widget)
         # The table takes what is free.
         self.layout.setStretchFactor(self.addSection(_("Lesions"), self.segmentations.widget, self.lesions.widget), 1)
         self.addSection(_("Export"), self.export.widget)
+        self.addSection(_("DICOM SEG and SR"), self.dicom.widget)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
@@ -140,6 +143,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.run.ui.ownOptionsLabel.text = _("Not the model's own: {options}").format(options=own)
         self.run.ui.ownOptionsLabel.visible = self.run.ui.modelsOwnButton.visible = bool(own)
         self.run.refresh()
+        self.dicom.refresh()
 
     def openReview(self, volume):
         """Show the review of a CT, and beside it a later run that nobody has touched; returns that review, or None."""
@@ -167,7 +171,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             slicer.util.errorDisplay(str(error))
             self.segmentations.select(None)
         self.logic.getParameterNode().SetNodeReferenceID(SEGMENTATION_ROLE, shown.GetID() if shown else None)
-        for panel in (self.lesions, self.export):
+        for panel in (self.lesions, self.export, self.dicom):
             panel.show(shown)
 
     def onResult(self, segmentation, volume):
@@ -181,6 +185,10 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         slicer.util.setSliceViewerLayers(background=volume)
         if self.openReview(volume) is segmentation:
             self.lesions.arrive()
+
+    def onOpened(self, segmentation):
+        self.segmentations.select(segmentation)
+        self.lesions.arrive()
 
     def onShow(self, volume):
         self.input.select_volume(volume)

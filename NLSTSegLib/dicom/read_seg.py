@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,13 @@ class ReadSegment:
     """SegmentNumber in the file, which may have gaps."""
     name: str
     algorithm_type: str
-    algorithm_name: str
+    algorithm: str
+    """Name and version, as far as the SEG tells."""
+    parameters: str
     tracking_uid: str
     description: str
+    terminology: str
+    """Category, type and region as Slicer writes them in a segment's tag; empty where the SEG has no codes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,14 +149,35 @@ def _segment(item: Dataset) -> ReadSegment:
         return printable(str(item.get(keyword) or "")).strip()
 
     number = int(item.SegmentNumber)
+    algorithm = (item.get("SegmentationAlgorithmIdentificationSequence") or [{}])[0]
+    version, parameters = (printable(str(algorithm.get(name) or "")) for name in ("AlgorithmVersion", "AlgorithmParameters"))
     return ReadSegment(
-        number,
-        text("SegmentLabel") or f"Segment {number}",
-        text("SegmentAlgorithmType"),
-        text("SegmentAlgorithmName"),
-        text("TrackingUID"),
-        text("SegmentDescription"),
+        number=number,
+        name=text("SegmentLabel") or f"Segment {number}",
+        algorithm_type=text("SegmentAlgorithmType"),
+        algorithm=f"{text('SegmentAlgorithmName')} {version}".strip(),
+        parameters=parameters,
+        tracking_uid=text("TrackingUID"),
+        description=text("SegmentDescription"),
+        terminology=_terminology(item),
     )
+
+
+def _terminology(item: Dataset) -> str:
+    def code(names: str, source: Any) -> tuple[str, Any]:
+        found = (source.get(names) or [{}])[0]
+        parts = [str(found.get(name) or "") for name in ("CodingSchemeDesignator", "CodeValue", "CodeMeaning")]
+        return "^".join(re.sub(r"[~^|:]", " ", printable(part)) for part in parts), found
+
+    category, _ = code("SegmentedPropertyCategoryCodeSequence", item)
+    kind, kinds = code("SegmentedPropertyTypeCodeSequence", item)
+    modifier, _ = code("SegmentedPropertyTypeModifierCodeSequence", kinds)
+    region, regions = code("AnatomicRegionSequence", item)
+    side, _ = code("AnatomicRegionModifierSequence", regions)
+    if "^^" in (category, kind):
+        return ""
+    segmentation, anatomy = "Segmentation category and type - DICOM master list", "Anatomic codes - DICOM master list"
+    return "~".join((segmentation, category, kind, modifier, anatomy, region, side))
 
 
 def _planes(seg: Dataset) -> list[_Plane]:

@@ -59,6 +59,9 @@ class Requirement:
 TORCH = Requirement("torch", "2.6")
 """Installed by the PyTorch extension, never by pip alone: that chooses the build for the graphics card."""
 
+HIGHDICOM = Requirement("highdicom", "0.27")
+"""Writes DICOM SEG and SR; the only package of the extra ``dicom`` that is needed for that."""
+
 
 def read_requirements(path: Path | None = None) -> list[Requirement]:
     """The packages in Resources/requirements.txt, or another such file, without torch."""

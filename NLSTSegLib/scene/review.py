@@ -94,8 +94,7 @@ def start_review(
             proposals=(f"{FIRST_RUN}/{segment_id}",),
         )
         write_state(segmentation_node, segment_id, state)
-    proposals = _proposal_node(segmentation_node, volume_node)
-    segmentation_node.SetNodeReferenceID(PROPOSAL_ROLE + FIRST_RUN, proposals.GetID())
+    keep_proposals(segmentation_node, volume_node)
     map_node = _probability_node(probability, volume_node)
     segmentation_node.SetNodeReferenceID(PROBABILITY_ROLE + FIRST_RUN, map_node.GetID())
 
@@ -272,7 +271,15 @@ def _add_hidden(node: vtkMRMLNode, name: str, volume_node: vtkMRMLScalarVolumeNo
     return matrix
 
 
-def _proposal_node(segmentation_node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarVolumeNode) -> vtkMRMLSegmentationNode:
+def keep_proposals(
+    segmentation_node: vtkMRMLSegmentationNode,
+    volume_node: vtkMRMLScalarVolumeNode,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Keep the lesions as they are now, hidden, as those that the review begins with.
+
+    A proposal has the identifier of its segment, or what ``names`` has for that.
+    """
     import slicer
 
     node = slicer.vtkMRMLSegmentationNode()
@@ -285,9 +292,10 @@ def _proposal_node(segmentation_node: vtkMRMLSegmentationNode, volume_node: vtkM
         lesion = segmentation_node.GetSegmentation().GetSegment(segment_id)
         segment.SetName(lesion.GetName())
         segment.SetColor(lesion.GetColor())
-        node.GetSegmentation().AddSegment(segment, segment_id)
-        write_state(node, segment_id, _tag_state(segmentation_node, segment_id))
-    return node
+        name = (names or {}).get(segment_id, segment_id)
+        node.GetSegmentation().AddSegment(segment, name)
+        write_state(node, name, _tag_state(segmentation_node, segment_id))
+    segmentation_node.SetNodeReferenceID(PROPOSAL_ROLE + FIRST_RUN, node.GetID())
 
 
 def _probability_node(probability: np.ndarray, volume_node: vtkMRMLScalarVolumeNode) -> vtkMRMLScalarVolumeNode:

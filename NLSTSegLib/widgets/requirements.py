@@ -55,6 +55,32 @@ def ensure_requirements() -> None:
     _check_installed(loaded)
 
 
+def ensure_package(package: Requirement, purpose: str) -> None:
+    """Install a package that is needed for ``purpose`` alone ("writing ..."), after asking; does nothing where it is there.
+
+    Raises :class:`InputError` as :func:`ensure_requirements` does.
+    """
+    if not unmet([package]):
+        return
+    if slicer.app.testingEnabled():
+        raise InputError(_("{names} must be installed, which is not done in testing mode").format(names=package))
+    there = _(" in place of version {version}").format(version=package.installed) if package.installed else ""
+    question = _(
+        "{purpose} needs the Python package {package}. It is downloaded from the internet into Slicer's own Python{there}, "
+        "with what it needs itself: less than 50 MB. Install it now?"
+    )
+    if not slicer.util.confirmOkCancelDisplay(
+        question.format(purpose=purpose, package=package, there=there), _("Install Python packages")
+    ):
+        raise InputError(
+            _("{purpose} needs {package}, and the installation was declined").format(purpose=purpose, package=package)
+        )
+    loaded = _loaded_versions([package, Requirement("pydicom")])
+    _install_packages([package])
+    if unmet([package]) or any(each.installed != version for each, version in loaded.items()):
+        raise InputError(_("{package} was installed; restart Slicer before it is used").format(package=package))
+
+
 def _question(packages: Sequence[Requirement], wants_torch: bool) -> str:
     lines = [_("NLSTSeg runs its network with Python packages that are not installed yet:"), ""]
     if wants_torch:
