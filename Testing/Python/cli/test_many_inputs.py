@@ -38,6 +38,24 @@ class TestManyInputs(WholeCommandTest):
     def times(self, folder: Path) -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in folder.iterdir()}
 
+    def test_seg_and_sr_that_are_missing_are_added_to_a_result_and_belong_to_no_single_file(self):
+        ct = chest_ct(np.eye(3))
+        orientation = ct.direction_matrix[:, :2].T.ravel().tolist()
+        write_series(self.folder / "dicom", ct.hu, ct.spacing_ijk_mm, ct.origin_lps_mm, orientation)
+        arguments = (self.folder / "dicom", "-o", self.out, "--skip-existing")
+        self.segment(*arguments)
+        before = self.times(self.out)
+        self.segment(*arguments, "--dicom-seg")
+        self.assertEqual(
+            set(self.times(self.out)) - set(before), {self.out / "lesions.seg.dcm", self.out / "measurements.sr.dcm"}
+        )
+        after = self.times(self.out)
+        self.segment(*arguments, "--dicom-seg")
+        self.assertEqual(self.times(self.out), after)
+        self.assertLessEqual(before.items(), after.items())
+        done = self.segment(self.folder / "dicom", "--labels-only", self.folder / "x.nrrd", "--dicom-seg", exit_code=2)
+        self.assertIn("--labels-only writes one file", done.stderr)
+
     def test_folder_of_files_is_done_and_goes_on_when_one_is_added(self):
         folder = self.folder / "cts"
         self.chest_in(folder / "a.nrrd")

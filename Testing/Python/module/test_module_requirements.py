@@ -17,7 +17,7 @@ from unittest import mock
 from packaging.requirements import Requirement as PipRequirement
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.jobs.requirements import TORCH, Requirement, read_requirements, unmet
+from NLSTSegLib.jobs.requirements import HIGHDICOM, TORCH, Requirement, read_requirements, unmet
 from slicer_stand_in import host
 from slicer_stand_in.case import ModuleTestCase
 
@@ -81,6 +81,7 @@ class ReadTest(unittest.TestCase):
         self.assertEqual(set(found), set(PACKAGES))
         for name, requirement in {**found, "torch": TORCH}.items():
             self.assertEqual(str(needed[name].specifier), requirement.specifier, name)
+        self.assertIn(str(HIGHDICOM), project["optional-dependencies"]["dicom"])
 
     def test_a_line_that_is_more_than_a_name_and_a_version_is_refused(self):
         file = self.site.folder / "requirements.txt"
@@ -106,7 +107,7 @@ class RequirementsTestCase(ModuleTestCase):
         path = [str(self.site.folder), *(entry for entry in sys.path if "site-packages" not in entry)]
         self.enterContext(mock.patch.object(sys, "path", path))
         self.enterContext(mock.patch.dict(sys.modules))
-        for name in [n for n in sys.modules if n.partition(".")[0] in {"torch", "PyTorchUtils", *PACKAGES.values()}]:
+        for name in [n for n in sys.modules if n.partition(".")[0] in {"torch", "PyTorchUtils", "highdicom", *PACKAGES.values()}]:
             del sys.modules[name]
         self.calls = []
         self.enterContext(mock.patch.object(type(slicer.app), "testingEnabled", return_value=False))
@@ -186,6 +187,41 @@ class RequirementsTestCase(ModuleTestCase):
             self.assertIn(word, text)
         self.assertNotIn("\n", text)
         return text
+
+
+class OnePackageTest(RequirementsTestCase):
+    """highdicom, which DICOM SEG and SR alone need."""
+
+    def ensure(self) -> None:
+        self.requirements.ensure_package(HIGHDICOM, "Writing DICOM SEG and SR")
+
+    def pip(self, text: str) -> None:
+        self.site.install("highdicom", "0.28.2")
+
+    def test_it_is_installed_after_asking_and_not_asked_for_again(self):
+        self.talk.answer(True)
+        self.ensure()
+        self.ensure()
+        self.assertEqual(self.calls, [("pip_ensure", ["highdicom>=0.27"], False, False)])
+        (question,) = self.talk.texts("question")
+        self.assertIn("Writing DICOM SEG and SR needs the Python package highdicom>=0.27", question)
+
+    def test_an_older_version_is_named_and_a_refusal_changes_nothing(self):
+        self.site.install("highdicom", "0.22.0")
+        self.talk.answer(False)
+        self.refused("needs highdicom>=0.27", "declined")
+        self.assertIn("in place of version 0.22.0", self.talk.texts("question")[0])
+        self.assertEqual(self.calls, [])
+
+    def test_without_internet_and_in_testing_mode_it_is_said(self):
+        import slicer
+
+        self.site.is_online = False
+        self.talk.answer(True)
+        with self.assertLogs(level="ERROR"):
+            self.refused("highdicom>=0.27 could not be installed", "internet")
+        with mock.patch.object(type(slicer.app), "testingEnabled", return_value=True):
+            self.refused("not done in testing mode")
 
 
 class InstallTest(RequirementsTestCase):
