@@ -81,8 +81,8 @@ class TestForeignSeg(unittest.TestCase):
         for file in sorted((self.folder / "ct").iterdir()):
             (bare / file.name).write_bytes(file.read_bytes()[132:])
         self.seg.save_as(self.folder / "whole.dcm", enforce_file_format=True)
-        (bare / "seg").write_bytes((self.folder / "whole.dcm").read_bytes()[132:])
-        read = read_seg(bare / "seg", series_at(bare))
+        (self.folder / "bare").write_bytes((self.folder / "whole.dcm").read_bytes()[132:])
+        read = read_seg(self.folder / "bare", series_at(bare))
         np.testing.assert_array_equal(read.labels, self.labels)
         self.assertEqual(read_source(series_at(bare)).series_uid, self.series.uid)
 
