@@ -46,3 +46,10 @@ def write_dicom(
             seg.save_as(seg_partial, enforce_file_format=True)
             report.save_as(sr_partial, enforce_file_format=True)
     return [seg_path, sr_path]
+
+
+def instance_uid(path: Path) -> str:
+    """SOPInstanceUID of a DICOM file that was written here."""
+    import pydicom
+
+    return str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)

@@ -10,6 +10,7 @@ import ctk
 import slicer
 from slicer.i18n import tr as _
 
+from NLSTSegLib.dicom.write import instance_uid
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.dicom_choice import choose_chest_series
 from NLSTSegLib.reading.dicom_folder import list_series, series_of_file
@@ -47,8 +48,6 @@ def series_in(folder: Path, volume_node: Any) -> DicomSeries:
 
 def add_to_database(paths: Sequence[Path]) -> None:
     """Copy these DICOM files into the database. Raises :class:`InputError` when it does not take them."""
-    import pydicom
-
     there = database()
     if there is None:
         raise InputError(_("Slicer's DICOM database is not open; open it in the module DICOM"))
@@ -57,6 +56,5 @@ def add_to_database(paths: Sequence[Path]) -> None:
         indexer.addFile(there, str(path), True)
     indexer.waitForImportFinished()
     for path in paths:
-        uid = str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
-        if not there.fileForInstance(uid):
+        if not there.fileForInstance(instance_uid(path)):
             raise InputError(_("Slicer's DICOM database did not take {name}; put it into a folder").format(name=path.name))
