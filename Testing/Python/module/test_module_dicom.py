@@ -33,7 +33,6 @@ def turned_round(ct: CtVolume) -> CtVolume:
     return replace(ct, hu=ct.hu[::-1].copy(), origin_lps_mm=origin, direction_lps=tuple(direction.ravel().tolist()))
 
 
-@unittest.skipIf(host.inside_slicer(), "writes into a database of DICOM files, and Slicer's own is the user's")
 class DicomTestCase(ModuleTestCase):
     """A CT from DICOM files that the database knows, in the scene with its slices turned round, and a review of it."""
 
