@@ -123,6 +123,64 @@ def segment(
         run_jobs(inputs, job, Telling(json_progress, quiet, verbose, debug))
 
 
+def follow_up(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BASELINE FOLLOWUP...",
+            help="Two CTs or more of one patient, each as for segment, the earliest first.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="New folder for pairs.csv, follow-up.html, pictures and results.")
+    ],
+    days: Annotated[
+        list[float] | None, typer.Option(help="Days from one CT to the next; once for every CT after the first.")
+    ] = None,
+    dates: Annotated[list[str] | None, typer.Option(help="Date of a CT, YYYY-MM-DD; once for every CT.")] = None,
+    result: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of a result or of a reviewed export; once for every CT, - for one that is to be segmented."),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="CSV with the columns ct, earlier, later: lesions that are the same, whatever the program finds."),
+    ] = None,
+    cv: Annotated[float | None, typer.Option(help="Coefficient of variation of a volume (default: as measured).")] = None,
+    gate_mm: Annotated[float, typer.Option("--gate-mm", help="So far from its place a lesion is looked for.")] = 15.0,
+    no_registration: Annotated[
+        bool, typer.Option("--no-registration", help="Do not register the CTs: only pairs of --pairs are made.")
+    ] = False,
+    model: Model = "lidc-25d",
+    device: Device = "auto",
+    threads: Threads = None,
+    json_progress: Annotated[bool, typer.Option("--json-progress", help="Print progress as one JSON object a line.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Find the lesions of one patient again in later CTs, and measure their growth with its error."""
+    from NLSTSegLib.cli.run import exit_on_errors
+
+    with exit_on_errors(debug):
+        from NLSTSegLib.cli.follow_up import FollowUpJob, run_follow_up
+        from NLSTSegLib.followup.compare import Options
+        from NLSTSegLib.pipeline import SegmentOptions
+
+        job = FollowUpJob(
+            inputs=inputs,
+            output=output,
+            days=days or (),
+            dates=dates or (),
+            results=result or (),
+            pairs=pairs,
+            model=model,
+            segment_options=SegmentOptions(device=device, threads=threads),
+            options=Options(gate_mm=gate_mm, cv=cv, register=not no_registration),
+        )
+        run_follow_up(job, as_json=json_progress, quiet=quiet)
+
+
 def check(
     inputs: Inputs,
     series: Series = None,
@@ -222,6 +280,13 @@ def devices(as_json: AsJson = False, debug: Debug = False) -> None:
 def phantom(
     out: Annotated[Path, typer.Argument(help="New folder for ct.nrrd, truth.nrrd and lesions.csv.", show_default=False)],
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives another chest.")] = 0,
+    follow_up: Annotated[
+        bool,
+        typer.Option(
+            "--follow-up",
+            help="Write the patient's later CT too, into baseline/ and followup/: a lesion grown, one gone, one new.",
+        ),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Write a synthetic chest CT with six lesions of known size."""
@@ -229,11 +294,16 @@ def phantom(
 
     with exit_on_errors(debug):
         from NLSTSegLib.cli.show import show_place
-        from NLSTSegLib.phantom.folder import check_phantom_folder, write_phantom
+        from NLSTSegLib.phantom.folder import check_phantom_folder, write_follow_up, write_phantom
         from NLSTSegLib.phantom.make import make_phantom
 
         check_phantom_folder(out)
-        write_phantom(make_phantom(seed), out)
+        if follow_up:
+            from NLSTSegLib.phantom.second import make_follow_up
+
+            write_follow_up(make_phantom(seed), make_follow_up(seed), out)
+        else:
+            write_phantom(make_phantom(seed), out)
         show_place(out, f"phantom with seed {seed} written to")
 
 
@@ -271,7 +341,7 @@ def make_app() -> typer.Typer:
     """All commands."""
     made = new_app(_options.__doc__ or "")
     made.callback()(_options)
-    for command in (segment, cohort, check, dicom, labels, models, devices, time, phantom, demo):
+    for command in (segment, follow_up, cohort, check, dicom, labels, models, devices, time, phantom, demo):
         add_command(made, command)
     made.add_typer(make_pacs_app(), name="pacs", short_help="Find, fetch and store studies in a PACS.")
     return made

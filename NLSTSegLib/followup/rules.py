@@ -94,23 +94,21 @@ def _nelson(volume_mm3: float, change: float, percent: str, doubling: float | No
     return f"growth: volume {percent}, 25 % or more; doubling in {doubling:.0f} days, {kind}"
 
 
-def recist(
-    baseline_mm: Sequence[float], smallest_sum_mm: float | None, now_mm: Sequence[float | None], new_lesions: int
-) -> Rule | None:
-    """What RECIST 1.1 would say of the lungs alone; ``None`` where no lesion was measurable and none is new.
+def recist(lengths_mm: Sequence[Sequence[float]], new_lesions: int) -> Rule | None:
+    """What RECIST 1.1 would say of the lungs alone, now; ``None`` where no lesion is a target and none is new.
 
-    ``baseline_mm`` are the longest diameters at the baseline and ``now_mm`` those of the same lesions now, ``None`` for one
-    that was not found, which is not taken for gone. ``smallest_sum_mm`` is the smallest sum of the targets so far (the
-    baseline's, if ``None``). Targets are the two longest of 10 mm or more that were found again.
+    ``lengths_mm`` has, for every lesion of the baseline, its longest diameter at the baseline, at every CT since, and now; 0
+    where it was not found, which is not taken for gone: such a lesion is no target. Targets are the two longest of 10 mm or
+    more.
     """
-    pairs = [(was, now) for was, now in zip(baseline_mm, now_mm, strict=True) if was >= RECIST_MEASURABLE_MM and now is not None]
-    pairs = sorted(pairs, key=lambda pair: -pair[0])[:RECIST_TARGETS]
+    targets = [row for row in lengths_mm if row[0] >= RECIST_MEASURABLE_MM and row[-1] > 0]
+    targets = sorted(targets, key=lambda row: -row[0])[:RECIST_TARGETS]
     new = f"{new_lesions} lesion{'s' if new_lesions != 1 else ''} without a counterpart before; if new: progression"
-    if not pairs:
+    if not targets:
         return Rule("RECIST", f"no target of 10 mm or more in both CTs; {new}", RECIST) if new_lesions else None
-    first_sum, now_sum = (sum(values) for values in zip(*pairs, strict=True))
-    smallest = first_sum if smallest_sum_mm is None else min(smallest_sum_mm, first_sum)
-    told = f"sum of {len(pairs)} longest diameters {first_sum:.1f} to {now_sum:.1f} mm"
+    sums = [sum(column) for column in zip(*targets, strict=True) if min(column) > 0]
+    first_sum, now_sum, smallest = sums[0], sums[-1], min(sums[:-1])
+    told = f"sum of {len(targets)} longest diameter{'s' if len(targets) > 1 else ''} {first_sum:.1f} to {now_sum:.1f} mm"
     if now_sum / smallest - 1 >= RECIST_LARGER and now_sum - smallest >= RECIST_LARGER_MM:
         said = f"progression by size: {told}, +20 % and +5 mm or more over the smallest sum {smallest:.1f} mm"
     elif now_sum / first_sum - 1 <= RECIST_SMALLER:

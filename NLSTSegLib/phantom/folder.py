@@ -23,6 +23,22 @@ def check_phantom_folder(folder: Path) -> None:
         raise InputError(f"the folder '{folder}' is there already and not empty; choose another name")
 
 
+BASELINE_FOLDER, FOLLOWUP_FOLDER = "baseline", "followup"
+"""Of a phantom with its second time point."""
+
+
+def write_follow_up(first: Phantom, second: Phantom, folder: Path) -> None:
+    """Write both time points of a phantom, each a folder as :func:`write_phantom` makes it, into a new or empty folder.
+
+    Raises what that raises.
+    """
+    with held(folder):
+        check_phantom_folder(folder)
+        with whole_folder(folder) as partial:
+            write_phantom(first, partial / BASELINE_FOLDER)
+            write_phantom(second, partial / FOLLOWUP_FOLDER)
+
+
 def write_phantom(phantom: Phantom, folder: Path) -> None:
     """Write ``ct.nrrd``, ``truth.nrrd`` (label n is lesion n) and ``lesions.csv`` into a new or empty folder.
 
@@ -37,5 +53,6 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
                 table = csv.writer(file)
                 table.writerow(COLUMNS)
                 for lesion in phantom.lesions:
+                    sizes = (round_half_up(value, 3) for value in (lesion.diameter_mm, lesion.solid_diameter_mm))
                     centre = (round_half_up(value, 1) for value in lesion.centre_lps_mm)
-                    table.writerow([lesion.label, lesion.kind, lesion.diameter_mm, lesion.solid_diameter_mm, *centre, lesion.hu])
+                    table.writerow([lesion.label, lesion.kind, *sizes, *centre, lesion.hu])

@@ -7,7 +7,7 @@ the blur of a reconstruction come last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,25 +93,59 @@ def make_phantom(seed: int = 0, *, spacing_ijk_mm: tuple[float, float, float] = 
     finer or coarser. A voxel belongs to a lesion when its centre is inside the lesion's outline (and, for the lesion on the
     pleura, inside the lung). Raises :class:`InputError` for a negative seed or a spacing outside 0.5 to 4 mm.
     """
-    if seed < 0:
-        raise InputError(f"the phantom's seed {seed} is negative: give 0 or more")
     if not all(0.5 <= s <= 4 for s in spacing_ijk_mm):
         raise InputError(f"the phantom's spacing {spacing_ijk_mm} mm is outside 0.5 to 4 mm: give values within")
+    chest = chest_of(seed)
+    canvas = chest.paint(spacing_ijk_mm)
+    return finished(canvas, chest.lesions, chest.noise_rng, canvas.origin_lps_mm)
+
+
+@dataclass(frozen=True)
+class Chest:
+    """The shapes of a phantom."""
+
+    lesions: list[LesionShape]
+    arteries: list[Tube]
+    veins: list[Tube]
+    noise_rng: np.random.Generator
+
+    def paint(self, spacing_ijk_mm: tuple[float, float, float]) -> Canvas:
+        """The chest without its lesions, neither blurred nor noisy."""
+        canvas = Canvas(FIELD_OF_VIEW_IJK_MM, spacing_ijk_mm)
+        paint_body(canvas, self.noise_rng)
+        for tube in [*bones(), *self.arteries, *self.veins, *airways(self.arteries)]:
+            canvas.paint_tube(tube)
+        return canvas
+
+
+def chest_of(seed: int) -> Chest:
+    """The chest of ``seed``; raises :class:`InputError` for a negative one."""
+    if seed < 0:
+        raise InputError(f"the phantom's seed {seed} is negative: give 0 or more")
     chest_rng, noise_rng = np.random.default_rng(seed).spawn(2)
-    lesions, arteries, veins = _lesions_and_vessels(chest_rng)
-    canvas = Canvas(FIELD_OF_VIEW_IJK_MM, spacing_ijk_mm)
-    paint_body(canvas, noise_rng)
-    for tube in [*bones(), *arteries, *veins, *airways(arteries)]:
-        canvas.paint_tube(tube)
+    return Chest(*_lesions_and_vessels(chest_rng), noise_rng)
+
+
+def finished(
+    canvas: Canvas,
+    lesions: Sequence[LesionShape],
+    rng: np.random.Generator,
+    origin_lps_mm: tuple[float, float, float],
+    lungs: Callable[[Axes], np.ndarray] = lung_level,
+) -> Phantom:
+    """The phantom of a painted chest: with these lesions, blurred and noisy, its first voxel at ``origin_lps_mm``.
+
+    ``lungs`` is the level of the lungs on the canvas, below 0 inside.
+    """
     labels = np.zeros(canvas.hu.shape, np.uint8)
     for lesion in lesions:
-        lesion.paint(canvas, labels)
-    ct = CtVolume(_reconstruct(canvas, noise_rng), spacing_ijk_mm, canvas.origin_lps_mm)
+        lesion.paint(canvas, labels, lungs)
+    ct = CtVolume(_reconstruct(canvas, rng), canvas.spacing_ijk_mm, origin_lps_mm)
     return Phantom(ct, labels, tuple(sorted((lesion.truth for lesion in lesions), key=lambda truth: truth.label)))
 
 
 @dataclass(frozen=True)
-class _Lesion:
+class LesionShape:
     """The outline lies at ``radius_mm`` from the centre, times a factor that depends on the direction."""
 
     truth: PhantomLesion
@@ -146,11 +180,11 @@ class _Lesion:
         distance = np.sqrt(sum(offset * offset for offset in offsets)) + np.float32(1e-3)
         return distance - np.float32(self.radius_mm) * self.factor([offset / distance for offset in offsets])
 
-    def inside(self, axes: Axes) -> np.ndarray:
+    def inside(self, axes: Axes, lungs: Callable[[Axes], np.ndarray] = lung_level) -> np.ndarray:
         """Which points belong to the lesion."""
-        return (self.distance_mm(axes) < 0) & (lung_level(axes) < 0)
+        return (self.distance_mm(axes) < 0) & (lungs(axes) < 0)
 
-    def core(self) -> _Lesion:
+    def core(self) -> LesionShape:
         """The solid part of the part-solid lesion: the outline mirrored and smaller, off the centre."""
         share = self.truth.solid_diameter_mm / self.truth.diameter_mm
         x, y, z = self.centre_mm + 0.15 * self.radius_mm * self.waves[0, :3] / np.linalg.norm(self.waves[0, :3])
@@ -161,19 +195,19 @@ class _Lesion:
             waves=self.waves * [-1, -1, -1, 1],
         )
 
-    def paint(self, canvas: Canvas, labels: np.ndarray) -> None:
+    def paint(self, canvas: Canvas, labels: np.ndarray, lungs: Callable[[Axes], np.ndarray]) -> None:
         """Into the voxels, fading at the edge, and into the labels, to the voxel."""
         reach_mm = self.reach_mm + GROUND_GLASS_EDGE_MM
         box = canvas.box(self.centre_mm - reach_mm, self.centre_mm + reach_mm)
-        in_lung = coverage(lung_level(canvas.axes(box)))
+        in_lung = coverage(lungs(canvas.axes(box)))
         for part in (self, self.core()) if self.truth.kind == "part-solid" else (self,):
             edge_mm = SOLID_EDGE_MM if part.truth.hu == SOLID_HU else GROUND_GLASS_EDGE_MM
             distance_mm = part.distance_mm(canvas.axes(box, subslices=SUBSLICES))
             canvas.blend(box, slice_mean(distance_mm, edge_mm) * in_lung, part.truth.hu)
-        labels[box][self.inside(canvas.axes(box))] = self.truth.label
+        labels[box][self.inside(canvas.axes(box), lungs)] = self.truth.label
 
 
-class _LungSearch:
+class LungSearch:
     """Points in the lungs on a coarse grid, with their distance to the lungs' surface."""
 
     def __init__(self) -> None:
@@ -194,22 +228,22 @@ class _LungSearch:
         return self._depths_mm[k, j, i]
 
 
-def _lesions_and_vessels(rng: np.random.Generator) -> tuple[list[_Lesion], list[Tube], list[Tube]]:
+def _lesions_and_vessels(rng: np.random.Generator) -> tuple[list[LesionShape], list[Tube], list[Tube]]:
     """The six lesions, the arteries and the veins.
 
     All lesions but one are placed first, so the vessels can grow around them; the last is set beside a vein.
     """
-    lungs = _LungSearch()
+    lungs = LungSearch()
     points_mm, depths_mm = lungs.points_mm, lungs.depths_mm
     hila_mm = np.concatenate(list(HILA_MM.values()))
     peripheral = np.linalg.norm(points_mm[:, None] - hila_mm, axis=2).min(axis=1) > 42
     out_mm, front_mm, up_mm = np.abs(points_mm - [0, 0, 5]).T
     on_ribs = (out_mm > 100) & (front_mm < 55) & (up_mm < 45) & (depths_mm > 3) & (depths_mm < 5)
-    lesions: list[_Lesion] = []
+    lesions: list[LesionShape] = []
     for plan in _PLAN[:-1]:
-        lesion = _outline(rng, *plan)
+        lesion = outlined(rng, *plan)
         where = on_ribs if lesion.truth.kind == "juxtapleural" else peripheral & (depths_mm > lesion.reach_mm + 5)
-        lesions.append(_placed(lesion, rng.permutation(points_mm[where & _clear_of(lesions, lesion, points_mm)])[0]))
+        lesions.append(placed(lesion, rng.permutation(points_mm[where & clear_of(lesions, lesion, points_mm)])[0]))
     vessels: tuple[list[Tube], list[Tube]] = ([], [])
     # Vessels run into a mass, and around what is smaller.
     obstacles = [(lesion.centre_mm, lesion.reach_mm) for lesion in lesions if lesion.truth.kind != "mass"]
@@ -218,12 +252,12 @@ def _lesions_and_vessels(rng: np.random.Generator) -> tuple[list[_Lesion], list[
         ends_mm = ends_mm + rng.uniform(-0.5, 0.5, ends_mm.shape) * SEARCH_MM
         for tree, hilum, targets in zip(vessels, hila, np.split(ends_mm, VESSEL_LEAVES[:1]), strict=True):
             tree.extend(branches(hilum, targets, obstacles, rng))
-    lesion = _outline(rng, *_PLAN[-1])
-    lesions.append(_placed(lesion, _beside_a_vein(lesion, lesions, vessels, lungs, rng)))
+    lesion = outlined(rng, *_PLAN[-1])
+    lesions.append(placed(lesion, _beside_a_vein(lesion, lesions, vessels, lungs, rng)))
     return lesions, *vessels
 
 
-def _outline(rng: np.random.Generator, label: int, kind: str, diameter_mm: float, solid_mm: float, hu: float) -> _Lesion:
+def outlined(rng: np.random.Generator, label: int, kind: str, diameter_mm: float, solid_mm: float, hu: float) -> LesionShape:
     """A lesion of that volume and a random outline, not yet placed."""
     directions = rng.standard_normal((WAVES, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -231,7 +265,7 @@ def _outline(rng: np.random.Generator, label: int, kind: str, diameter_mm: float
     spikes = rng.standard_normal((26 if kind == "mass" else 0, 3))
     spikes /= np.linalg.norm(spikes, axis=1, keepdims=True)
     truth = PhantomLesion(label, kind, diameter_mm, solid_mm, (0.0, 0.0, 0.0), hu)
-    lesion = _Lesion(truth, diameter_mm / 2, waves, spikes)
+    lesion = LesionShape(truth, diameter_mm / 2, waves, spikes)
     # Evenly spread directions (golden spiral); the volume of a radial shape goes with the mean cube of its radius.
     n = np.arange(20000) + 0.5
     z = 1 - 2 * n / len(n)
@@ -241,7 +275,7 @@ def _outline(rng: np.random.Generator, label: int, kind: str, diameter_mm: float
     return replace(lesion, radius_mm=lesion.radius_mm / scale)
 
 
-def _placed(lesion: _Lesion, centre_mm: np.ndarray) -> _Lesion:
+def placed(lesion: LesionShape, centre_mm: np.ndarray, lungs: Callable[[Axes], np.ndarray] = lung_level) -> LesionShape:
     """At that place; on the pleura, the diameter becomes that of the part in the lung."""
     x, y, z = (float(c) for c in centre_mm)
     lesion = replace(lesion, truth=replace(lesion.truth, centre_lps_mm=(x, y, z)))
@@ -250,11 +284,11 @@ def _placed(lesion: _Lesion, centre_mm: np.ndarray) -> _Lesion:
     step_mm = 0.25
     offsets = np.arange(-lesion.reach_mm, lesion.reach_mm, step_mm).astype(np.float32)
     axes = ((x + offsets)[None, None, :], (y + offsets)[None, :, None], (z + offsets)[:, None, None])
-    diameter_mm = float(np.cbrt(6 / np.pi * lesion.inside(axes).sum() * step_mm**3))
+    diameter_mm = float(np.cbrt(6 / np.pi * lesion.inside(axes, lungs).sum() * step_mm**3))
     return replace(lesion, truth=replace(lesion.truth, diameter_mm=diameter_mm, solid_diameter_mm=diameter_mm))
 
 
-def _clear_of(others: Sequence[_Lesion], lesion: _Lesion, points_mm: np.ndarray) -> np.ndarray:
+def clear_of(others: Sequence[LesionShape], lesion: LesionShape, points_mm: np.ndarray) -> np.ndarray:
     """At which of the points ``[n, 3]`` the lesion keeps :data:`GAP_MM` to the others."""
     clear = np.ones(len(points_mm), bool)
     for other in others:
@@ -263,7 +297,11 @@ def _clear_of(others: Sequence[_Lesion], lesion: _Lesion, points_mm: np.ndarray)
 
 
 def _beside_a_vein(
-    lesion: _Lesion, others: Sequence[_Lesion], vessels: Sequence[Sequence[Tube]], lungs: _LungSearch, rng: np.random.Generator
+    lesion: LesionShape,
+    others: Sequence[LesionShape],
+    vessels: Sequence[Sequence[Tube]],
+    lungs: LungSearch,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """A centre from which the lesion just reaches into a vein, with as few other vessels around as there are."""
     veins = [tube for tube in vessels[1] if 1.2 < tube.radii_mm[0] < 2.0]
@@ -272,7 +310,7 @@ def _beside_a_vein(
     away_mm = np.array([[tube.radii_mm[0]] for tube in veins]) + 0.8 * lesion.radius_mm
     centres_mm = np.array([tube.middle_mm for tube in veins]) + across * away_mm
     deep = lungs.depths_at_mm(centres_mm) > lesion.reach_mm + 5
-    centres_mm = centres_mm[deep & _clear_of(others, lesion, centres_mm)]
+    centres_mm = centres_mm[deep & clear_of(others, lesion, centres_mm)]
     middles_mm = np.array([tube.middle_mm for tree in vessels for tube in tree])
     crossings = [(np.linalg.norm(middles_mm - c, axis=1) < lesion.radius_mm + 2).sum() for c in centres_mm]
     return centres_mm[np.argmin(crossings)]

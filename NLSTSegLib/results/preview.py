@@ -10,7 +10,8 @@ import numpy as np
 from NLSTSegLib.lesions.coding import segment_color
 from NLSTSegLib.lesions.find import Lesion
 from NLSTSegLib.pipeline import SegmentationResult
-from NLSTSegLib.volume.ct import LUNG_WINDOW_HU, PADDING_HU
+from NLSTSegLib.results.cut_out import Cut, outlined_panel
+from NLSTSegLib.volume.ct import PADDING_HU
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -87,15 +88,15 @@ def _tile(result: SegmentationResult, lesion: Lesion) -> Image.Image:
     view_mm = min(view_mm, MOST_VIEW_VOXELS * float(spacing_kji.min()))
     middle = (where.min(axis=1) + where.max(axis=1)) // 2
     _, centroid_j, centroid_i = where.mean(axis=1).round().astype(int)
-    labels = _Cut(lesion.mask.astype(np.uint8), offset, 0)
-    voxels = _Cut(ct.hu, np.zeros(3, int), PADDING_HU)
+    labels = Cut(lesion.mask.astype(np.uint8), offset, 0)
+    voxels = Cut(ct.hu, np.zeros(3, int), PADDING_HU)
 
     tile = Image.new("RGB", (3 * PANEL_PX + 8, PANEL_PX + CAPTION_PX), BACKGROUND)
     color = tuple(round(255 * part) for part in segment_color(lesion.label))
     # Axial as displayed: anterior up, patient's right on the left. Coronal and sagittal: head up.
     for n, (axis, at) in enumerate(((0, lesion.measurements.slice_k), (1, centroid_j), (2, centroid_i))):
         hu, mask = (cut.plane(axis, int(at), middle, view_mm, spacing_kji) for cut in (voxels, labels))
-        tile.paste(_panel(hu, mask, color, view_mm / np.delete(spacing_kji, axis)), (n * (PANEL_PX + 4), 0))
+        tile.paste(outlined_panel(hu, mask, color, view_mm / np.delete(spacing_kji, axis), PANEL_PX), (n * (PANEL_PX + 4), 0))
     draw = ImageDraw.Draw(tile)
     size = f"{row['long_axis_mm']} x {row['short_axis_mm']} mm   {row['volume_mm3']} mm3"
     draw.text((4, PANEL_PX + 3), f"{lesion.name}   {size}", TEXT, _font())
@@ -115,42 +116,6 @@ def _scale_bar(draw: ImageDraw.ImageDraw, view_mm: float) -> None:
     draw.text((right - length - 6, y), f"{bar_mm} mm", TEXT, _font(), anchor="rm")
 
 
-class _Cut:
-    """An array that starts at voxel ``offset`` of the CT, with ``outside`` all around it."""
-
-    def __init__(self, array: np.ndarray, offset: np.ndarray, outside: int):
-        self.array, self.offset, self.outside = array, offset, outside
-
-    def plane(self, axis: int, at: int, centre: np.ndarray, view_mm: float, spacing_kji: np.ndarray) -> np.ndarray:
-        """Voxels that cover a square of ``view_mm`` around ``centre``, perpendicular to ``axis``; k runs upwards."""
-        index = []
-        for n in range(3):
-            half = 0 if n == axis else round(view_mm / spacing_kji[n] / 2)
-            middle = at if n == axis else centre[n]
-            index.append(np.arange(middle - half, middle + half + 1) - self.offset[n])
-        inside = [(rows >= 0) & (rows < size) for rows, size in zip(index, self.array.shape, strict=True)]
-        plane = np.full([len(rows) for rows in index], self.outside, self.array.dtype)
-        plane[np.ix_(*inside)] = self.array[np.ix_(*(rows[ok] for rows, ok in zip(index, inside, strict=True)))]
-        plane = plane.squeeze(axis)
-        return plane if axis == 0 else plane[::-1]
-
-
-def _panel(hu: np.ndarray, mask: np.ndarray, color: tuple[int, ...], view_voxels: np.ndarray) -> Image.Image:
-    """The middle ``view_voxels`` (rows, columns; fractions count, or the scale bar would lie) of a cut, with the outline."""
-    from PIL import Image, ImageChops, ImageFilter
-
-    low, high = LUNG_WINDOW_HU
-    grey = np.clip((hu - low) / (high - low) * 255, 0, 255).astype(np.uint8)
-    side = (PANEL_PX, PANEL_PX)
-    top, left = (np.array(hu.shape) - view_voxels) / 2
-    view = (left, top, hu.shape[1] - left, hu.shape[0] - top)
-    panel = Image.fromarray(grey).resize(side, Image.Resampling.BICUBIC, view).convert("RGB")
-    filled = Image.fromarray(mask * np.uint8(255)).resize(side, Image.Resampling.NEAREST, view)
-    outline = ImageChops.subtract(filled.filter(ImageFilter.MaxFilter(3)), filled)
-    panel.paste(color, mask=outline)
-    return panel
-
-
 def _empty_tile(result: SegmentationResult) -> Image.Image:
     from PIL import Image, ImageDraw
 
@@ -159,8 +124,8 @@ def _empty_tile(result: SegmentationResult) -> Image.Image:
     centre = np.array(ct.hu.shape) // 2
     view_mm = float(max(ct.hu.shape[1] * spacing_kji[1], ct.hu.shape[2] * spacing_kji[2]))
     view_mm = min(view_mm, MOST_VIEW_VOXELS * float(spacing_kji[1:].min()))
-    plane = _Cut(ct.hu, np.zeros(3, int), PADDING_HU).plane(0, int(centre[0]), centre, view_mm, spacing_kji)
+    plane = Cut(ct.hu, np.zeros(3, int), PADDING_HU).plane(0, int(centre[0]), centre, view_mm, spacing_kji)
     tile = Image.new("RGB", (3 * PANEL_PX + 8, PANEL_PX + CAPTION_PX), BACKGROUND)
-    tile.paste(_panel(plane, np.zeros(plane.shape, np.uint8), TEXT, view_mm / spacing_kji[1:]), (0, 0))
+    tile.paste(outlined_panel(plane, np.zeros(plane.shape, np.uint8), TEXT, view_mm / spacing_kji[1:], PANEL_PX), (0, 0))
     ImageDraw.Draw(tile).text((4, PANEL_PX + 3), f"no lesion above probability {result.threshold:g}", TEXT, _font())
     return tile

@@ -135,19 +135,24 @@ class TestRules(unittest.TestCase):
 
 class TestRecist(unittest.TestCase):
     def test_progression_needs_both_a_fifth_and_5_mm(self):
-        self.assertIn("progression by size", recist([20, 15], None, [25, 18], 0).says)
-        self.assertIn("neither", recist([10, 11], None, [12.5, 13.4], 0).says)  # +23 %, but +4.9 mm
+        self.assertIn("progression by size", recist([(20, 25), (15, 18)], 0).says)
+        self.assertIn("neither", recist([(10, 12.5), (11, 13.4)], 0).says)  # +23 %, but +4.9 mm
 
     def test_progression_counts_from_the_smallest_sum(self):
-        self.assertIn("progression by size", recist([40], 20, [26], 0).says)
-        self.assertIn("partial response", recist([40], None, [26], 0).says)
+        self.assertIn("progression by size", recist([(40, 20, 26)], 0).says)
+        self.assertIn("partial response", recist([(40, 26)], 0).says)
 
     def test_two_longest_targets_of_10_mm_count(self):
-        self.assertIn("sum of 2 longest diameters 50.0 to 50.0", recist([30, 20, 12, 5], None, [30, 20, 90, 90], 0).says)
+        lengths = [(30, 30), (12, 90), (20, 20), (5, 90)]
+        self.assertIn("sum of 2 longest diameters 50.0 to 50.0", recist(lengths, 0).says)
 
     def test_a_lesion_that_was_not_found_is_not_taken_for_gone(self):
-        self.assertIn("sum of 1 longest diameters 20.0 to 20.0", recist([30, 20], None, [None, 20], 0).says)
+        self.assertIn("sum of 1 longest diameter 20.0 to 20.0", recist([(30, 0), (20, 20)], 0).says)
 
     def test_a_new_lesion_is_said_beside_the_sum(self):
-        self.assertIn("if new: progression", recist([20], None, [20], 1).says)
-        self.assertIsNone(recist([5], None, [5], 0))
+        self.assertIn("if new: progression", recist([(20, 20)], 1).says)
+        self.assertIsNone(recist([(5, 5)], 0))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from NLSTSegLib.cohort.report import COLUMNS as COHORT_COLUMNS
 from NLSTSegLib.errors import OWNER_GONE, STOPPED, UNEXPECTED, InputError, ModelError, PacsError
+from NLSTSegLib.followup.table import COLUMNS as PAIR_COLUMNS
 from NLSTSegLib.lesions.rows import COLUMNS as RESULT_COLUMNS
 from NLSTSegLib.phantom.folder import COLUMNS as PHANTOM_COLUMNS
 from NLSTSegLib.review.folder import AUDIT_COLUMNS, TABLE_COLUMNS
@@ -31,7 +32,7 @@ class TestReference(unittest.TestCase):
 
     def test_every_column_of_every_table_is_described(self):
         tables = tables_of(DOCS / "reference" / "files.md")
-        for columns in (RESULT_COLUMNS, COHORT_COLUMNS, TABLE_COLUMNS, AUDIT_COLUMNS, PHANTOM_COLUMNS):
+        for columns in (RESULT_COLUMNS, COHORT_COLUMNS, TABLE_COLUMNS, AUDIT_COLUMNS, PHANTOM_COLUMNS, PAIR_COLUMNS):
             self.assertIn(list(columns), tables)
 
     def test_exit_codes_are_those_of_the_program(self):
