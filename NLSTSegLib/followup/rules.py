@@ -58,7 +58,7 @@ def rules(first: Sizes, second: Sizes, days: float | None) -> list[Rule]:
     """
     change = second.volume_mm3 / first.volume_mm3 - 1
     grown_mm = second.mean_diameter_mm - first.mean_diameter_mm
-    percent = f"{100 * change:+.0f} %"
+    percent = f"{round(100 * change):+d} %"
     doubling = days * math.log(2) / math.log1p(change) if days is not None and change >= GROWTH_SHARE else None
     found = []
     if change < GROWTH_SHARE:

@@ -8,7 +8,8 @@ LARGE_MM, THIN_MM, THICK_MM = 10.0, 2.0, 4.0
 """Where the table's rows and columns end."""
 
 CV = {"small": (0.15, 0.15, 0.15), "large": (0.10, 0.10, 0.10)}
-"""Of one volume, of lesions below and from :data:`LARGE_MM` on; for slices up to :data:`THIN_MM`, up to :data:`THICK_MM`, and above."""
+"""Of one volume, of lesions below and from :data:`LARGE_MM` on; for slices up to :data:`THIN_MM`, to
+:data:`THICK_MM`, and above."""
 
 DIFFERENT_SLICES = 0.20
 """Coefficient of variation more where the slices or kernels of the two CTs differ, shared by both volumes."""
