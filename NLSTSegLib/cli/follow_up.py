@@ -90,7 +90,7 @@ def _points(job: FollowUpJob, progress: Progress) -> tuple[list[TimePoint], dict
     for n, path in enumerate(job.inputs):
         start = share * n
         progress(start, f"read CT {n + 1}")
-        ct = load_case(Case(path, stem(path)))
+        ct, _series = load_case(Case(path, stem(path)))
         stop_on_errors(check_ct(ct))
         hashes.append(voxels_sha256(ct))
         dates.append(ct.acquisition.date)
