@@ -108,9 +108,9 @@ class FollowUp:
     def _cv(self, t: int, lesions: Sequence[FoundLesion], other: int) -> float:
         if self.options.cv is not None:
             return self.options.cv
-        differ = bool(slices_differ(self.points[t], self.points[other]) or kernels_differ(self.points[t], self.points[other]))
+        here, there = self.points[t], self.points[other]
         diameter_mm = float(np.cbrt(6 / np.pi * sum_mm3(lesions)))
-        return volume_cv(diameter_mm, self.points[t].slice_mm, differ)
+        return volume_cv(diameter_mm, here.slice_mm, there.slice_mm, kernels_differ=kernels_differ(here, there))
 
 
 def follow_up(
