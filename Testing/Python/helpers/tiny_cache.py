@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nlstseg_training.data.cache import MANIFEST_FILE, CaseEntry, LesionEntry, Manifest, write_case, write_json
+from nlstseg_training.data.cache import MANIFEST_FILE, CaseEntry, LesionEntry, Manifest, write_json
+from nlstseg_training.data.case_files import write_case
 from NLSTSegLib.volume.ct import CtVolume
 
 SPACING_KJI_MM = (2.0, 1.0, 1.0)

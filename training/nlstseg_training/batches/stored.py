@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nlstseg_training.data.arrays import ENDING, open_array
-from nlstseg_training.data.cache import LESION_PLACES_FILE, LUNG_PLACES_FILE, CaseEntry, sure_target
+from nlstseg_training.data.cache import CaseEntry, sure_target
+from nlstseg_training.data.case_files import LESION_PLACES_FILE, LUNG_PLACES_FILE
 from NLSTSegLib.errors import InputError
 
 if TYPE_CHECKING:

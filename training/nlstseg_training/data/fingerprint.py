@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from nlstseg_training.data.arrays import ENDING, open_array
-from nlstseg_training.data.cache import LESION_PLACES_FILE, CaseEntry, Manifest, by_id
+from nlstseg_training.data.cache import CaseEntry, Manifest, by_id
+from nlstseg_training.data.case_files import LESION_PLACES_FILE
 from NLSTSegLib.errors import InputError
 
 MOST_CASES = 120

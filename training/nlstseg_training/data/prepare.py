@@ -18,18 +18,16 @@ from pathlib import Path
 
 from nlstseg_training.data.cache import (
     CASE_FILE,
-    CHECKING_THREADS,
     MANIFEST_FILE,
     CaseEntry,
     Manifest,
     Refusal,
     by_id,
-    damaged_file,
     read_json,
     read_manifest,
-    write_case,
     write_json,
 )
+from nlstseg_training.data.case_files import CHECKING_THREADS, damaged_file, write_case
 from nlstseg_training.data.conform import Spacing, conform
 from nlstseg_training.data.readers.source import Found, Source
 from NLSTSegLib.disk.atomic_folder import NOT_COUNTED, held, whole_folder

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from nlstseg_training.batches.composition import describe
 from nlstseg_training.batches.patches import Batches, Mined
-from nlstseg_training.data.cache import CaseEntry, check_files
+from nlstseg_training.data.cache import CaseEntry
+from nlstseg_training.data.case_files import check_files
 from nlstseg_training.fitting.checkpoints import FINISHED, scaled_rates, whole_checkpoint
 from nlstseg_training.fitting.curves import Curves, LoggerName, RunPart
 from nlstseg_training.fitting.interruption import StepSampler
