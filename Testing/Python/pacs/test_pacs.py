@@ -64,6 +64,8 @@ class TestFindAndPull(PacsTest):
                 self.assertEqual(found, ("1.2.3.3", "Müller^3", "ID3", "20260103", "A3", ("CT",)))
             self.assertEqual(len(archive.studies(StudyQuery(date="20260103-20260105"))), 3)
             self.assertEqual(archive.studies(StudyQuery(patient_id="ID99")), [])
+            for asked in ({"patient_id": "I*"}, {"patient_id": "ID?"}, {"patient_name": "M*"}):
+                self.assertEqual(len(archive.studies(StudyQuery(**asked))), 7, asked)
 
     def test_dimse_finds_names_in_other_letters_than_english(self):
         self.assertEqual(len(archive_for(self.pacs, "C-GET").studies(StudyQuery(patient_name="Müller*"))), 7)
