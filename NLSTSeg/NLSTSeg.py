@@ -56,6 +56,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self):
         super().setup()
+        from NLSTSegLib.widgets.cohort_panel import CohortPanel
         from NLSTSegLib.widgets.dicom_panel import DicomPanel
         from NLSTSegLib.widgets.export_panel import ExportPanel
         from NLSTSegLib.widgets.input_panel import InputPanel
@@ -71,14 +72,16 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.lesions = LesionPanel()
         self.export = ExportPanel()
         self.dicom = DicomPanel(lambda: self.input.volume_node, self.onOpened)
+        self.cohort = CohortPanel(self.onCase)
         self.segmentations = NodeSelector(self.makeSegmentationSelector(), self.onSegmentationChanged)
-        self.panels = (self.input, self.run, self.lesions, self.export, self.dicom, self.segmentations)
+        self.panels = (self.input, self.run, self.lesions, self.export, self.dicom, self.cohort, self.segmentations)
         self.inputSection = self.addSection(_("CT and model"), self.input.widget)
         self.layout.addWidget(self.run.widget)
         # The table takes what is free.
         self.layout.setStretchFactor(self.addSection(_("Lesions"), self.segmentations.widget, self.lesions.widget), 1)
         self.addSection(_("Export"), self.export.widget)
         self.addSection(_("DICOM SEG and SR"), self.dicom.widget)
+        self.addSection(_("Cohort"), self.cohort.widget).collapsed = True
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
@@ -177,6 +180,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onResult(self, segmentation, volume):
         from NLSTSegLib.scene.views import hide_lesions
 
+        self.cohort.take(volume, segmentation)
         if volume is not self.input.volume_node:
             # Another CT is read just now: its views stay as they are.
             hide_lesions(segmentation)
@@ -188,6 +192,12 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onOpened(self, segmentation):
         self.segmentations.select(segmentation)
+        self.lesions.arrive()
+
+    def onCase(self, volume, segmentation):
+        self.input.select_volume(volume)
+        self.segmentations.select(segmentation)
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
         self.lesions.arrive()
 
     def onShow(self, volume):

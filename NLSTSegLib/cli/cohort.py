@@ -59,6 +59,9 @@ def cohort(
     limit: Annotated[int | None, typer.Option(min=1, help="Do at most so many cases now.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make the catalogue, say what would be done, and stop.")] = False,
     save_probability: Annotated[bool, typer.Option("--save-probability", help="Write the probability too (0-255).")] = False,
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Write DICOM SEG and SR too, which say whose they are; for DICOM alone.")
+    ] = False,
     keep_identity: Annotated[
         bool, typer.Option("--keep-identity", help="Write paths, patient IDs and UIDs into reports and tables.")
     ] = False,
@@ -91,6 +94,7 @@ def cohort(
             device=device,
             threads=threads,
             save_probability=save_probability,
+            dicom_seg=dicom_seg,
             keep_identity=keep_identity,
             time_limit_s=time_limit,
             force=retry == Retry.all,
@@ -132,6 +136,7 @@ def _run(
             if dry_run:
                 _show_catalogue(table, workers, settings, quiet=quiet)
                 return
+            table.note_results(settings.results)
             stopped = run_cases(table, workers, settings, limit=limit, tell=progress.tell, begin=progress.begin)
             write_reports(table, output, settings.results, keep_identity=settings.keep_identity)
             counts = table.counts()

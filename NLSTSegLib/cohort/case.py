@@ -61,6 +61,7 @@ class Settings:
     threads: int | None = None
     image_format: Literal["nrrd", "nifti"] = "nrrd"
     save_probability: bool = False
+    dicom_seg: bool = False
     keep_identity: bool = False
     time_limit_s: float = 1800.0
     force: bool = False

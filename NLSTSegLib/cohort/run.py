@@ -9,13 +9,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from NLSTSegLib.cohort.case import Case, Outcome, Settings
 from NLSTSegLib.cohort.clusters import Workers, client_of
 from NLSTSegLib.cohort.dask_map import each_done
+from NLSTSegLib.cohort.places import is_address
 from NLSTSegLib.cohort.table import CohortTable
 from NLSTSegLib.cohort.work import DISK_FULL, do_case
+from NLSTSegLib.disk.atomic_folder import prepare_place
 from NLSTSegLib.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,6 +96,10 @@ def _go_through(
             outcome = replace(outcome, status="failed")
             table.write(outcome, settings)
             tell(outcome, False)
+        if again is None and not is_address(settings.results):
+            # What a worker left that died twice; another run may be writing there.
+            with contextlib.suppress(InputError):
+                prepare_place(Path(settings.results) / case.name)
     if full:
         raise InputError(f"{full}; the cases that are not done stay open: make room and start the same command again")
 

@@ -81,6 +81,16 @@ class CohortTable:
         row = self._connection.execute("SELECT value FROM facts WHERE name = 'source'").fetchone()
         return None if row is None else str(row[0])
 
+    @property
+    def results(self) -> str | None:
+        """Folder or address of the results of the last run; ``None`` before the first."""
+        row = self._connection.execute("SELECT value FROM facts WHERE name = 'results'").fetchone()
+        return None if row is None else str(row[0])
+
+    def note_results(self, results: str) -> None:
+        with self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO facts VALUES ('results', ?)", (results,))
+
     def add_cases(self, source: str, found: Iterable[Found]) -> None:
         """Name the cases, those without a name by their number in the order of their places, and write them all at once."""
         ordered = sorted(found, key=lambda one: (one.places, one.series))

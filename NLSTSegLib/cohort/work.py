@@ -10,27 +10,30 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from NLSTSegLib.cohort.case import Case, Outcome, Settings
 from NLSTSegLib.cohort.places import fetched, is_address, list_folder, put_folder
 from NLSTSegLib.cohort.plain_reason import plain_reason
+from NLSTSegLib.cohort.reading_list import read_case_files
+from NLSTSegLib.dicom.codes import SegType
+from NLSTSegLib.dicom.lesions import read_lesions
+from NLSTSegLib.dicom.quiet import check_installed
+from NLSTSegLib.dicom.source import read_source
+from NLSTSegLib.dicom.write import write_dicom
 from NLSTSegLib.disk.atomic_folder import held
 from NLSTSegLib.disk.scratch import scratch_folder
 from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory, printable
 from NLSTSegLib.models.bundle import Model, find_model, load_model
 from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions, segment
-from NLSTSegLib.reading.dicom_choice import choose_chest_series
-from NLSTSegLib.reading.dicom_folder import series_of_files
-from NLSTSegLib.reading.dicom_series import read_series
-from NLSTSegLib.reading.read import read_ct
-from NLSTSegLib.results.folder import write_result
+from NLSTSegLib.results.folder import SR_FILE, write_result
 from NLSTSegLib.results.report import patient_identity, peak_memory_mb
 from NLSTSegLib.results.saved import REPORT_FILE, Summary, same_result
 
 if TYPE_CHECKING:
+    from NLSTSegLib.reading.dicom_series import DicomSeries
     from NLSTSegLib.volume.ct import CtVolume
 
 DISK_FULL = "the disk is full"
@@ -72,19 +75,13 @@ def do_case(case: Case, settings: Settings) -> Outcome:
     )
 
 
-def read_case(files: list[Path], series: str) -> CtVolume:
-    """The CT in ``files``, of which those of a DICOM series are found by its key."""
-    if not series:
-        return read_ct(files[0])
-    return read_series(choose_chest_series(series_of_files(files, skip_unreadable=True), series))
-
-
 def _files_of(case: Case) -> tuple[str, ...]:
     return case.places if not case.series else tuple(file for place in case.places for file in list_folder(place).files)
 
 
 def _result(case: Case, files: list[Path], settings: Settings, model: Model) -> SegmentationResult | Summary:
-    ct = read_case(files, case.series)
+    ct, series = read_case_files(files, case.series)
+    write_more = _dicom_writer(ct, series) if settings.dicom_seg else None
     identity = patient_identity(ct, Path(case.places[0])) if settings.keep_identity else None
     options = SegmentOptions(
         settings.threshold, settings.min_volume_mm3, settings.lung_field, device=settings.device, threads=settings.threads
@@ -93,6 +90,8 @@ def _result(case: Case, files: list[Path], settings: Settings, model: Model) -> 
         if (folder / REPORT_FILE).exists():
             there = same_result(folder, ct, model.card, options, settings.image_format, probability=settings.save_probability)
             if there is not None:
+                if write_more and not (folder / SR_FILE).exists():
+                    write_more(folder)
                 return there
             if not settings.force:
                 raise InputError("there is a result of another CT, model or options; --retry all replaces it")
@@ -105,8 +104,17 @@ def _result(case: Case, files: list[Path], settings: Settings, model: Model) -> 
             image_format=settings.image_format,
             case=case.name,
             identity=identity,
+            write_more=write_more,
         )
     return result
+
+
+def _dicom_writer(ct: CtVolume, series: DicomSeries | None) -> Callable[[Path], object]:
+    check_installed()
+    if series is None:
+        raise InputError("it is not DICOM, and SEG and SR belong to DICOM images; leave --dicom-seg out")
+    source = read_source(series)
+    return lambda folder: write_dicom(folder, source, read_lesions(folder, ct), SegType.BINARY)
 
 
 @contextlib.contextmanager

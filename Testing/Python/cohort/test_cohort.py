@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import runpy
 import tempfile
 import unittest
 from collections import deque
@@ -17,6 +18,7 @@ from pyarrow import Table, parquet
 from helpers.dicom_files import small_chest, write_series
 from helpers.marked_files import MARK, mark_dicom
 from helpers.placed_chest import chest_ct
+from helpers.source_tree import ROOT
 from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.cohort.case import Case, Found, Outcome, Settings
 from NLSTSegLib.cohort.catalogue import look_through, read_list
@@ -118,6 +120,19 @@ class TestCatalogue(CohortTest):
             self.assertEqual((found["100-T0"].patient, found["100-T0"].date), ("100", "1999"))
             self.assertEqual(found["101-T0"].slices, chest_ct(np.eye(3)).hu.shape[0])
             self.assertIn("there is no file or folder", found["102-T0"].refused)
+
+    def test_the_list_of_nlst_takes_one_series_of_a_study(self):
+        made = runpy.run_path(str(ROOT / "examples" / "nlst_list.py"))["cases"]
+        row = {"Modality": "CT", "Subject ID": "100002", "Study Date": "01-02-1999", "File Location": "./NLST/100002/a"}
+        rows = [
+            {**row, "Series UID": "1.1", "Number of Images": "90"},
+            {**row, "Series UID": "1.2", "Number of Images": "180", "File Location": ".\\NLST\\100002\\b"},
+            {**row, "Series UID": "1.3", "Number of Images": "200", "Modality": "SR"},
+            {**row, "Series UID": "2.1", "Number of Images": "100", "Study Date": "01-02-2000"},
+        ]
+        first, second = made(rows, Path("/nlst"))
+        self.assertEqual((first["id"], first["path"], first["series"]), ("100002-01-02-1999", "/nlst/NLST/100002/b", "1.2"))
+        self.assertEqual(second["date"], "01-02-2000")
 
     def test_lists_with_faults_are_refused(self):
         for text, words in (

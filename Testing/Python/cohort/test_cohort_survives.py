@@ -9,7 +9,7 @@ import unittest
 
 from helpers.child_processes import living_processes, wait_until
 from helpers.cohort_case import CohortCase, CohortRun
-from helpers.cohort_faults import EATS_MEMORY_HU, FULL_DISK_HU, GATED_HU, HANGS_HU, OPEN, ROOM
+from helpers.cohort_faults import EATS_MEMORY_HU, FULL_DISK_HU, GATED_HU, HANGS_HU, OPEN, ROOM, STARTED
 
 
 @unittest.skipUnless(os.path.exists("/dev/full") and sys.platform == "linux", "the faults need Linux")
@@ -53,7 +53,9 @@ class TestCohortSurvives(CohortCase):
         kept = {name: row["finished"] for name, row in self.rows().items() if row["status"] == "done"}
         self.assertEqual(self.statuses()["gated"], "open")
 
+        (self.gate / STARTED).unlink()
         second = CohortRun(self)
+        self.wait_for_gate()
         wait_until(lambda: sum(status == "done" for status in self.statuses().values()) == 4, "the others are done")
         second.send_to_all(signal.SIGINT)
         (self.gate / OPEN).touch()

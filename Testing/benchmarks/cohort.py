@@ -1,0 +1,129 @@
+"""Times of ``nlstseg cohort``; prints JSON.
+
+    python Testing/benchmarks/cohort.py chests CT [CT ...]    # one process against 1 and 2 workers, cases an hour
+    python Testing/benchmarks/cohort.py scheduling [CASES]    # cost of a case, and memory, with cases that take no time
+    python Testing/benchmarks/cohort.py sleeping              # efficiency of 2 to 16 workers whose cases sleep
+
+``chests`` copies the CTs, so that each command finds nothing that another has read in memory alone.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+
+from NLSTSegLib.cohort.case import Found, Settings
+from NLSTSegLib.cohort.clusters import Workers
+from NLSTSegLib.cohort.dask_map import each_done
+from NLSTSegLib.cohort.run import run_cases
+from NLSTSegLib.cohort.table import open_table
+
+SLEEP_S, SLEEPS = 1.0, 10
+"""Of a sleeping case, and how many each worker does."""
+
+SAMPLES = 5
+
+
+def chests(files: list[str]) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "cts"
+        for n, file in enumerate(files):
+            copy = shutil.copytree if Path(file).is_dir() else shutil.copy
+            tree.mkdir(exist_ok=True)
+            copy(file, tree / (f"{n}" if Path(file).is_dir() else f"{n}-{Path(file).name}"))
+        program = [sys.executable, "-m", "NLSTSegLib"]
+        inputs = [str(path) for path in sorted(tree.iterdir())]
+        commands = {"segment": [*program, "segment", *inputs, "-o", f"{folder}/one-by-one", "--quiet"]}
+        for count in (1, 2):
+            commands[f"{count} workers"] = [
+                *program,
+                "cohort",
+                str(tree),
+                "-o",
+                f"{folder}/{count}",
+                "--workers",
+                f"{count}",
+                "--quiet",
+            ]
+        return {"cases": len(files), **{name: _timed(command, len(files)) for name, command in commands.items()}}
+
+
+def _timed(command: list[str], cases: int) -> dict:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"s": round(seconds, 1), "processor_s": round(processor_s, 1), "cases_an_hour": round(3600 * cases / seconds)}
+
+
+def scheduling(cases: int) -> dict:
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    import dask
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_table(Path(folder)) as table,
+        dask.config.set({"distributed.worker.preload": ["cohort_stub"]}),
+    ):
+        table.add_cases("made-up", [Found((f"/made-up/{n}",)) for n in range(cases)])
+        times, memory_mb = [], []
+
+        def tell(outcome: object, again: bool) -> None:
+            times.append(time.perf_counter())
+            if len(times) % max(1, cases // SAMPLES) == 0:
+                memory_mb.append(_memory_mb())
+
+        start_cpu = time.process_time()
+        run_cases(table, Workers(2), Settings("none", "", folder), limit=None, tell=tell, begin=lambda client, number: None)
+        spent = time.process_time() - start_cpu
+        return {
+            "cases": cases,
+            "ms_a_case": round(1000 * (times[-1] - times[0]) / (cases - 1), 2),
+            "client_and_scheduler_processor_ms_a_case": round(1000 * spent / cases, 2),
+            "client_and_scheduler_mb": memory_mb,
+            "table_mb": round((Path(folder) / "cohort.sqlite").stat().st_size / 1e6, 1),
+        }
+
+
+def _memory_mb() -> float:
+    import psutil
+
+    return round(psutil.Process().memory_info().rss / 1e6, 1)
+
+
+def sleeping() -> dict:
+    from distributed import Client
+
+    shares = {}
+    for workers in (2, 4, 8, 16):
+        with Client(processes=False, n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as client:
+            client.wait_for_workers(workers)
+            start = time.perf_counter()
+            done = sum(1 for _ in each_done(client, lambda item: (time.sleep, item), deque([SLEEP_S] * workers * SLEEPS)))
+            shares[workers] = round(done * SLEEP_S / workers / (time.perf_counter() - start), 3)
+    return {"efficiency_by_workers": shares}
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["chests"] and arguments[1:]:
+        found = chests(arguments[1:])
+    elif arguments[:1] == ["scheduling"]:
+        found = scheduling(int(*arguments[1:]) if arguments[1:] else 10_000)
+    elif arguments == ["sleeping"]:
+        found = sleeping()
+    else:
+        print(__doc__)
+        return 2
+    print(json.dumps(found, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
