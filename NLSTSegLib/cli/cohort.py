@@ -146,7 +146,10 @@ def _run(
     if stopped:
         _say("stopped; what was under way is written, and the same command goes on")
         raise typer.Exit(STOPPED)
+    if counts.get("open") and limit is None and not stopped:
+        _say("cases that another run has under way are open; start the same command again")
     if counts.get("failed"):
+        _say("cohort.csv says why cases failed; --retry failed does them again")
         raise typer.Exit(InputError.exit_code)
 
 

@@ -80,8 +80,8 @@ class Outcome:
     """What a worker says of a case; nothing of it tells whose it is."""
 
     name: str
-    status: Literal["done", "failed", "busy"]
-    """``busy``: another run writes to its folder just now."""
+    status: Literal["done", "failed", "busy", "died"]
+    """``busy``: another run writes to its folder just now; ``died``: its worker did."""
     reason: str = ""
     seconds: float = 0.0
     peak_mb: float | None = None

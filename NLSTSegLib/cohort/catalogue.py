@@ -26,6 +26,8 @@ COLUMNS = ("id", "path", "patient", "date", "series")
 AT_ONCE = 16
 """Folders or headers that a worker takes in one go: each alone takes milliseconds."""
 
+DIED = "its worker died while the headers were read"
+
 Tell = Callable[[int, int], None]
 """Called with the number of folders looked at and of cases found."""
 
@@ -59,10 +61,10 @@ def _of_tree(client: Client, root: str, tell: Tell) -> list[Found]:
         tell(folders, 0)
     # By their first folder: neighbours on the disk are read by one worker.
     units = sorted(tuple(sorted(places)) for places in studies.values())
-    for cases in _in_batches(client, cases_of_folders, units):
+    for cases in _in_batches(client, cases_of_folders, units, lambda folders: [Found(folders, refused=DIED)]):
         found += cases
         tell(folders, len(found))
-    for one in _in_batches(client, case_of_file, images):
+    for one in _in_batches(client, case_of_file, images, lambda file: Found((file,), refused=DIED)):
         found.append(one)
         tell(folders, len(found))
     return found
@@ -72,21 +74,38 @@ def _folders(client: Client, root: str) -> Iterator[Looked]:
     """All folders below ``root``, each once; links to folders are followed."""
     waiting = deque([[root]])
     known: set[str] = set()
-    for _, future in each_done(client, lambda places: (_each, look_at, places), waiting):
-        below: list[str] = []
-        for looked in future.result():
-            if looked.identity and looked.identity in known:
-                continue
-            known.add(looked.identity)
-            below += looked.folders
-            yield looked
-        waiting.extend(below[n : n + AT_ONCE] for n in range(0, len(below), AT_ONCE))
+    below: list[str] = []
+    for looked in _results(client, look_at, waiting, lambda place: Looked(place, refused=DIED)):
+        if looked.identity and looked.identity in known:
+            continue
+        known.add(looked.identity)
+        below += looked.folders
+        # Small batches only where workers would have nothing to do.
+        while len(below) >= AT_ONCE or (below and not waiting):
+            waiting.append(below[:AT_ONCE])
+            del below[:AT_ONCE]
+        yield looked
 
 
-def _in_batches(client: Client, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+def _in_batches(
+    client: Client, function: Callable[[Any], Any], items: Sequence[Any], lost: Callable[[Any], Any]
+) -> Iterator[Any]:
     waiting = deque(items[n : n + AT_ONCE] for n in range(0, len(items), AT_ONCE))
-    for _, future in each_done(client, lambda batch: (_each, function, batch), waiting):
-        yield from future.result()
+    return _results(client, function, waiting, lost)
+
+
+def _results(client: Client, function: Callable[[Any], Any], waiting: deque[Any], lost: Callable[[Any], Any]) -> Iterator[Any]:
+    """Of every item of the batches; ``lost(item)`` for one whose worker died, with others and then alone."""
+    from distributed import KilledWorker
+
+    for batch, future in each_done(client, lambda items: (_each, function, items), waiting):
+        if future.status == "error" and isinstance(future.exception(), KilledWorker):
+            if len(batch) > 1:
+                waiting.extend([item] for item in batch)
+            else:
+                yield lost(batch[0])
+        else:
+            yield from future.result()
 
 
 def _each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
@@ -96,7 +115,7 @@ def _each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 def _of_list(client: Client, source: str, tell: Tell) -> list[Found]:
     rows = read_list(source)
     found = []
-    for one in _in_batches(client, case_of_row, rows):
+    for one in _in_batches(client, case_of_row, rows, lambda row: Found((row.path,), name=row.id, refused=DIED)):
         found.append(one)
         tell(0, len(found))
     return found

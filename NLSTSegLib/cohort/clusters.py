@@ -108,6 +108,9 @@ def client_of(workers: Workers, *, alone: bool = False) -> Iterator[Client]:
             where = f"the scheduler at {workers.scheduler}" if workers.scheduler else "Dask's workers"
             raise InputError(f"{where} cannot be reached or started ({error}); look whether it runs") from error
         closing.enter_context(client)
+        if any(threads > 1 for threads in client.nthreads().values()):
+            # Time and memory are limited by worker, so a worker does one case.
+            raise InputError("the scheduler has workers of several threads; start them with --nthreads 1 (and more --nworkers)")
         yield client
 
 

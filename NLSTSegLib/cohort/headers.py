@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from NLSTSegLib.checks.preflight import check_ct_grid, stop_on_errors
 from NLSTSegLib.cohort.case import Found
-from NLSTSegLib.cohort.places import fetched, is_folder, list_folder
+from NLSTSegLib.cohort.places import Listing, fetched, is_folder, list_folder
 from NLSTSegLib.cohort.plain_reason import plain_reason
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.dicom_choice import choose_chest_series
@@ -38,16 +38,23 @@ class Looked:
 
 def look_at(place: str) -> Looked:
     """What lies in a folder, and of which study its first DICOM image is."""
+    there = Listing((), (), "")
     try:
         there = list_folder(place)
-    except InputError as error:
-        return Looked(place, refused=plain_reason(str(error), [place]))
-    images = tuple(file for file in there.files if file.lower().endswith(tuple(FORMATS)) and not _is_hidden(file))
-    study = _first_study(set(there.files) - set(images))
+        images = tuple(file for file in there.files if file.lower().endswith(tuple(FORMATS)) and not _is_hidden(file))
+        study = _first_study(set(there.files) - set(images))
+    except Exception as error:
+        # What nobody thought of must not cost the other folders.
+        return Looked(place, there.folders, identity=there.identity, refused=_sentence(error, [place, *there.files]))
     if study is None or not images:
         return Looked(place, there.folders, images, study, there.identity)
     mixed = "the folder holds DICOM and image files, of which the DICOM files are taken; put either into another folder"
     return Looked(place, there.folders, (), study, there.identity, mixed)
+
+
+def _sentence(error: Exception, files: Sequence[str], names: Iterable[str] = ()) -> str:
+    text = str(error) if isinstance(error, InputError) else f"unexpected {type(error).__name__}: {error}"
+    return plain_reason(text, files, names)
 
 
 def _is_hidden(file: str) -> bool:
@@ -71,20 +78,20 @@ def _first_study(files: Iterable[str]) -> str | None:
 
 def cases_of_folders(folders: tuple[str, ...]) -> list[Found]:
     """The cases in folders that belong together: of every study in them the series that the library's rule takes."""
-    files = [file for folder in folders for file in list_folder(folder).files]
-    with fetched(files) as paths:
-        there = dict(zip(paths, files, strict=True))
-        try:
+    files: list[str] = []
+    try:
+        files += [file for folder in folders for file in list_folder(folder).files]
+        with fetched(files) as paths:
             series = series_of_files(paths, skip_unreadable=True)
             if not series:
                 raise InputError("no DICOM image there can be read; copy it again")
-        except InputError as error:
-            return [Found(folders, refused=plain_reason(str(error), [*files, *map(str, paths)]))]
-        studies: dict[tuple[str, str], list[DicomSeries]] = {}
-        for one in series:
-            first = one.slices[0]
-            studies.setdefault((first.patient_id, first.study_uid), []).append(one)
-        return [_case_of_study(study, there) for study in studies.values()]
+            there = dict(zip(paths, files, strict=True))
+            studies: dict[tuple[str, str], list[DicomSeries]] = {}
+            for one in series:
+                studies.setdefault((one.slices[0].patient_id, one.slices[0].study_uid), []).append(one)
+            return [_case_of_study(study, there) for study in studies.values()]
+    except Exception as error:
+        return [Found(folders, refused=_sentence(error, [*files, *folders]))]
 
 
 def _case_of_study(series: Sequence[DicomSeries], there: dict[Path, str], uid: str | None = None) -> Found:
@@ -99,8 +106,8 @@ def _case_of_study(series: Sequence[DicomSeries], there: dict[Path, str], uid: s
         same = [s for one in series if one.uid == chosen.uid for s in one.slices]
         found = replace(found, places=tuple(sorted({_folder(there[s.path]) for s in same})), series=chosen.key)
         return _looked_through(found, series_grid(chosen))
-    except InputError as error:
-        return replace(found, refused=plain_reason(str(error), files, names))
+    except Exception as error:
+        return replace(found, refused=_sentence(error, files, names))
 
 
 def _folder(file: str) -> str:
@@ -108,13 +115,13 @@ def _folder(file: str) -> str:
 
 
 def case_of_file(file: str) -> Found:
-    """An image file as a case; what the headers do not tell is not fetched: a file at an address is taken unseen."""
+    """An image file as a case."""
     found = Found((file,))
     try:
         with fetched([file]) as (path,):
             return _looked_through(found, read_grid(path))
-    except InputError as error:
-        return replace(found, refused=plain_reason(str(error), [file, str(path)]))
+    except Exception as error:
+        return replace(found, refused=_sentence(error, [file]))
 
 
 def _looked_through(found: Found, grid: CtVolume) -> Found:
@@ -155,6 +162,6 @@ def case_of_row(row: ListRow) -> Found:
             if not series:
                 raise InputError("no DICOM image was found there; give its folder, or an image file")
             found = _case_of_study(series, dict(zip(paths, files, strict=True)), row.series or None)
-    except InputError as error:
-        found = Found((row.path,), refused=plain_reason(str(error), [row.path, *files]))
+    except Exception as error:
+        found = Found((row.path,), refused=_sentence(error, [row.path, *files]))
     return replace(found, name=row.id, patient=row.patient or found.patient, date=row.date)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
 import re
 from collections import Counter
@@ -145,8 +146,10 @@ def _bars(values: Sequence[float], width: float, most: int) -> list[tuple[str, i
     """Text, number and share of the highest for every bar, from the lowest value to the highest."""
     if not values:
         return []
-    first = int(min(values) // width)
-    counts = Counter(min(int(value // width) - first, most - 1) for value in values)
+    # 0.5 is ten times 0.05, whatever the computer thinks of it.
+    numbers = [math.floor(value / width + 1e-9) for value in values]
+    first = min(numbers)
+    counts = Counter(min(number - first, most - 1) for number in numbers)
     highest = max(counts.values())
     texts = [f"{(first + n) * width:g}{'+' if n == most - 1 else ''}" for n in range(max(counts) + 1)]
     return [(text, counts[n], counts[n] / highest) for n, text in enumerate(texts)]

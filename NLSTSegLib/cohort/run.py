@@ -82,20 +82,19 @@ def _go_through(
             outcome = future.result()
         else:
             reason = _death(future.exception(), took_s, settings, without_memory)
-            outcome = Outcome(case.name, "busy" if again is not None else "failed", reason, round(took_s, 3))
+            outcome = Outcome(case.name, "died", reason, round(took_s, 3))
         if outcome.reason.startswith(DISK_FULL):
             full = outcome.reason
             waiting.clear()
-        elif outcome.status != "busy":
-            table.write(outcome, settings)
-            tell(outcome, False)
-        elif again is not None:
+            continue
+        is_tried_again = again is not None and outcome.status in ("busy", "died")
+        if again is not None and is_tried_again:
             again.append(case)
-            tell(outcome, True)
-        else:
-            outcome = replace(outcome, status="failed")
+        elif outcome.status != "busy":
+            # Who is busy with it, such as the worker of a scheduler that was killed, will have done it by the next start.
+            outcome = replace(outcome, status="failed") if outcome.status == "died" else outcome
             table.write(outcome, settings)
-            tell(outcome, False)
+        tell(outcome, is_tried_again)
         if again is None and not is_address(settings.results):
             # What a worker left that died twice; another run may be writing there.
             with contextlib.suppress(InputError):

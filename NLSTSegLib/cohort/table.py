@@ -164,20 +164,28 @@ def open_table(folder: Path, *, reading: bool = False) -> Iterator[CohortTable]:
     Raises :class:`InputError` for one of another version of the program, or that is damaged or missing.
     """
     file = folder / TABLE_FILE
-    is_new = not file.exists()
-    if is_new and reading:
+    if reading and not file.exists():
         raise InputError(f"'{folder}' is no folder of a cohort: it has no {TABLE_FILE}; choose the --output of 'nlstseg cohort'")
     try:
-        if is_new:
-            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        mode = "ro" if reading else "rw"
-        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}", uri=True, timeout=30)
-        with contextlib.closing(connection):
-            if is_new:
-                connection.executescript(f"BEGIN; {SCHEMA} INSERT INTO facts VALUES ('format', '{FORMAT}'); COMMIT;")
-            found = connection.execute("SELECT value FROM facts WHERE name = 'format'").fetchone()
-            if found is None or found[0] != str(FORMAT):
-                raise InputError(f"'{file}' is of another version of the program; take that version, or another folder")
-            yield CohortTable(connection)
+        connection = _connected(file, "ro" if reading else "rw")
     except (sqlite3.DatabaseError, OSError) as error:
         raise InputError(f"the table '{file}' cannot be used ({error}); take it away to begin anew, results are kept") from error
+    with contextlib.closing(connection):
+        yield CohortTable(connection)
+
+
+def _connected(file: Path, mode: str) -> sqlite3.Connection:
+    is_new = not file.exists()
+    if is_new:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}", uri=True, timeout=30)
+    try:
+        if is_new or not file.stat().st_size:
+            connection.executescript(f"BEGIN; {SCHEMA} INSERT INTO facts VALUES ('format', '{FORMAT}'); COMMIT;")
+        found = connection.execute("SELECT value FROM facts WHERE name = 'format'").fetchone()
+        if found is None or found[0] != str(FORMAT):
+            raise InputError(f"'{file}' is of another version of the program; take that version, or another folder")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
