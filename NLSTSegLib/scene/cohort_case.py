@@ -32,6 +32,8 @@ def open_case(
     if slice_stack(ct).is_uneven:
         raise InputError(f"the slices of {name} lie unevenly, which a volume node cannot hold; look at its preview")
     volume = volume_node_of_ct(ct, scene, name)
+    # The scene numbers a name that it has had before.
+    volume.SetName(name)
     try:
         return volume, None if segmentation is None else _lesions(segmentation, volume, scene)
     except InputError:
@@ -73,14 +75,12 @@ def _lesions(file: Path, volume: vtkMRMLScalarVolumeNode, scene: vtkMRMLScene) -
 def close_case(volume: vtkMRMLScalarVolumeNode, segmentation: vtkMRMLSegmentationNode | None) -> None:
     """Take both out of the scene with all that belongs to them, so that the memory holds one case."""
     scene = volume.GetScene()
-    nodes: list[vtkMRMLNode] = []
-    for node in (segmentation, volume):
-        if node is None or node.GetScene() is not scene:
-            continue
+    nodes: list[vtkMRMLNode] = [node for node in (segmentation, volume) if node is not None and node.GetScene() is scene]
+    for node in [*nodes]:
         roles: list[str] = []
         node.GetNodeReferenceRoles(roles)
-        nodes.append(node)
-        nodes += [node.GetNodeReference(role) for role in roles if role.startswith("NLSTSeg.")]
+        referenced = [node.GetNodeReference(role) for role in roles if role.startswith("NLSTSeg.")]
+        nodes += [each for each in referenced if each is not None]
     for node in [*nodes]:
         nodes += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
     for node in nodes:
