@@ -59,6 +59,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from NLSTSegLib.widgets.cohort_panel import CohortPanel
         from NLSTSegLib.widgets.dicom_panel import DicomPanel
         from NLSTSegLib.widgets.export_panel import ExportPanel
+        from NLSTSegLib.widgets.follow_up_panel import FollowUpPanel
         from NLSTSegLib.widgets.input_panel import InputPanel
         from NLSTSegLib.widgets.lesion_panel import LesionPanel
         from NLSTSegLib.widgets.node_selector import NodeSelector
@@ -71,15 +72,17 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.run.ui.modelsOwnButton.connect("clicked()", self.input.take_models_own)
         self.lesions = LesionPanel()
         self.export = ExportPanel()
+        self.followUp = FollowUpPanel()
         self.dicom = DicomPanel(lambda: self.input.volume_node, self.onOpened)
         self.cohort = CohortPanel(self.onCase)
         self.segmentations = NodeSelector(self.makeSegmentationSelector(), self.onSegmentationChanged)
-        self.panels = (self.input, self.run, self.lesions, self.export, self.dicom, self.cohort, self.segmentations)
+        self.panels = (self.input, self.run, self.lesions, self.export, self.followUp, self.dicom, self.cohort, self.segmentations)
         self.inputSection = self.addSection(_("CT and model"), self.input.widget)
         self.layout.addWidget(self.run.widget)
         # The table takes what is free.
         self.layout.setStretchFactor(self.addSection(_("Lesions"), self.segmentations.widget, self.lesions.widget), 1)
         self.addSection(_("Export"), self.export.widget)
+        self.addSection(_("Follow-up"), self.followUp.widget).collapsed = True
         self.addSection(_("DICOM SEG and SR"), self.dicom.widget)
         self.addSection(_("Cohort"), self.cohort.widget).collapsed = True
         scene = slicer.mrmlScene

@@ -16,6 +16,9 @@ VIEWS = {
 }
 """The slice views of Slicer's default layout, their orientations and colours (RGB, 0..1)."""
 
+LOWER_ROW = "+"
+"""Behind the names of the views in the lower row of three over three."""
+
 DISPLAYABLE_MANAGERS = (
     "vtkMRMLModelSliceDisplayableManager",
     "vtkMRMLSegmentationsDisplayableManager2D",
@@ -135,9 +138,11 @@ class qMRMLSliceWidget(qMRMLWidget):
         application_logic.GetSliceLogics().AddItem(self._logic)
         self._logic.SetMRMLScene(scene)
         self._logic.AddSliceNode(name)
-        orientation, color = VIEWS[name]
+        orientation, color = VIEWS[name.rstrip(LOWER_ROW)]
         self.mrmlSliceNode().SetOrientation(orientation)
-        self.mrmlSliceNode().SetLayoutLabel(name[0])
+        self.mrmlSliceNode().SetLayoutLabel(name[0] + name[len(name.rstrip(LOWER_ROW)) :])
+        if name.endswith(LOWER_ROW):
+            self.mrmlSliceNode().SetViewGroup(1)
         self.mrmlSliceNode().SetLayoutColor(*color)
         self._view = qMRMLSliceView(self._logic, application_logic, self)
         self._bar = QtWidgets.QLabel()
@@ -179,18 +184,21 @@ class qMRMLSliceWidget(qMRMLWidget):
 
 
 class qSlicerLayoutManager(QtCore.QObject):
-    """The three slice views; there is no 3D view, and every layout is the same."""
+    """The three slice views, and three more from the first time that three over three is set; there is no 3D view."""
 
     layoutChanged = QtCore.Signal(int)
 
     def __init__(self, scene: Any, application_logic: Any) -> None:
         super().__init__()
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
-        self._layout = 3
+        self._layout, self._scene, self._application_logic = 3, scene, application_logic
         self._slice_widgets = {name: qMRMLSliceWidget(name, scene, application_logic) for name in VIEWS}
 
     def setLayout(self, layout: int) -> None:
         self._layout = layout
+        lower = [name + LOWER_ROW for name in VIEWS]
+        if layout == slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView and lower[0] not in self._slice_widgets:
+            self._slice_widgets |= {name: qMRMLSliceWidget(name, self._scene, self._application_logic) for name in lower}
         self.layoutChanged.emit(layout)
 
     layout = QtCore.Property(int, lambda self: self._layout, setLayout)

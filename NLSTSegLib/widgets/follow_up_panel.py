@@ -1,0 +1,279 @@
+"""Two CTs of one patient compared: the old one over the new one, the same lesions found again, growth while outlines change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from NLSTSegLib.errors import NLSTSegError
+from NLSTSegLib.scene.follow_up import BASELINE_ROLE, FOLLOWUP_ROLE, SceneFollowUp, TrackRow, follow_up_nodes
+from NLSTSegLib.scene.follow_up_views import FollowUpViews
+from NLSTSegLib.scene.voxels import volume_of
+from NLSTSegLib.widgets.fitting import lay_out
+from NLSTSegLib.widgets.node_selector import NodeSelector
+from NLSTSegLib.widgets.panel import Panel
+
+GATHER_MS = 150
+"""Changes of a segmentation within this time are followed at once."""
+
+TRACK, KIND, EARLIER, LATER, CHANGE = range(5)
+"""Columns of the table."""
+
+
+class TableKeys(qt.QObject):
+    """Keys of a widget that has the focus: they come before shortcuts of the main window, which has the review's N and P."""
+
+    def __init__(self, actions: Mapping[int, Callable[[], None]]) -> None:
+        super().__init__()
+        self._actions = dict(actions)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802
+        """Called by Qt for every event of the widget."""
+        if event.type() not in (qt.QEvent.ShortcutOverride, qt.QEvent.KeyPress) or event.key() not in self._actions:
+            return False
+        if event.type() == qt.QEvent.KeyPress:
+            self._actions[event.key()]()
+        event.accept()
+        return True
+
+
+class FollowUpPanel(Panel):
+    """Choose two segmentations and compare them; leave, and the views are as before."""
+
+    def __init__(self) -> None:
+        super().__init__("FollowUpPanel")
+        self._compared: SceneFollowUp | None = None
+        self._views: FollowUpViews | None = None
+        self._rows: list[TrackRow] = []
+        self._observed, self._observed_scene = slicer.util.VTKObservationMixin(), slicer.util.VTKObservationMixin()
+        self.baseline = NodeSelector(self._selector(_("No baseline")), lambda node: self._chosen())
+        self.followup = NodeSelector(self._selector(_("No follow-up")), lambda node: self._chosen())
+        self.ui.baselineLayout.addWidget(self.baseline.widget)
+        self.ui.followupLayout.addWidget(self.followup.widget)
+        self._gather = qt.QTimer()
+        self._gather.setSingleShot(True)
+        self._gather.setInterval(GATHER_MS)
+        self._gather.connect("timeout()", self._follow_edits)
+        for button, action in (
+            (self.ui.compareButton, self._compare),
+            (self.ui.pairButton, self._pair),
+            (self.ui.unpairButton, self._unpair),
+            (self.ui.alignButton, self._align),
+            (self.ui.leaveButton, self.leave),
+        ):
+            button.connect("clicked()", action)
+        self.ui.daysSpinBox.connect("valueChanged(int)", lambda days: self._days_chosen())
+        self.ui.trackTable.connect("currentCellChanged(int,int,int,int)", lambda row, column, old, old_column: self._go_to(row))
+        self.ui.trackTable.connect("itemSelectionChanged()", self._refresh)
+        self._keys = TableKeys({qt.Qt.Key_N: lambda: self.step(1), qt.Qt.Key_P: lambda: self.step(-1)})
+        self.ui.trackTable.installEventFilter(self._keys)
+        self.ui.previousButton.connect("clicked()", lambda: self.step(-1))
+        self.ui.nextButton.connect("clicked()", lambda: self.step(1))
+        self.ui.progressBar.visible = False
+        lay_out(self.ui.daysLayout, [self.ui.compareButton, self.ui.leaveButton], most_columns=2)
+        buttons = [self.ui.previousButton, self.ui.nextButton, self.ui.pairButton, self.ui.unpairButton, self.ui.alignButton]
+        lay_out(self.ui.buttonLayout, buttons, most_columns=3)
+        scene = slicer.mrmlScene
+        self._observed_scene.addObserver(scene, scene.StartCloseEvent, lambda caller, event: self._scene_closes())
+        self._observed_scene.addObserver(scene, scene.EndImportEvent, lambda caller, event: self._take_up())
+        self._say("")
+        self._refresh()
+
+    def close(self) -> None:
+        """Let go of everything, and leave the views."""
+        self.leave()
+        self._observed_scene.removeObservers()
+        self.ui.trackTable.removeEventFilter(self._keys)
+        self.baseline.close()
+        self.followup.close()
+
+    def leave(self) -> None:
+        """Show what was shown before the comparison."""
+        self._gather.stop()
+        self._observed.removeObservers()
+        if self._compared is not None:
+            self._compared.uncolor()
+        if self._views is not None:
+            self._views.leave()
+        self._compared = self._views = None
+        self._show()
+
+    def step(self, by: int) -> None:
+        """Go to the next or the previous track; both rows of views follow."""
+        if self._rows:
+            row = self.ui.trackTable.currentRow()
+            self.ui.trackTable.setCurrentCell((row + by) % len(self._rows) if row >= 0 else 0, 0)
+
+    def _selector(self, nothing: str) -> Any:
+        selector = slicer.qMRMLNodeComboBox()
+        selector.nodeTypes = ["vtkMRMLSegmentationNode"]
+        selector.noneEnabled, selector.addEnabled, selector.removeEnabled = True, False, False
+        selector.noneDisplay = nothing
+        selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+        selector.setMRMLScene(slicer.mrmlScene)
+        return selector
+
+    def _chosen(self) -> None:
+        if self._compared is not None and (self.baseline.node, self.followup.node) != self._compared.nodes:
+            self.leave()
+        self._refresh()
+
+    def _compare(self) -> None:
+        self._say("")
+        try:
+            if self._compared is None:
+                self._begin(SceneFollowUp(self.baseline.node, self.followup.node))
+            assert self._compared is not None
+            self.widget.enabled = False
+            self.ui.progressBar.visible = True
+            try:
+                with slicer.util.WaitCursor():
+                    self._compared.days = self.ui.daysSpinBox.value or None
+                    self._compared.compare(self._progress)
+            finally:
+                self.ui.progressBar.visible = False
+                self.widget.enabled = True
+            if self._views is not None:
+                self._views.link(self._compared.is_registered)
+        except NLSTSegError as error:
+            self._say(str(error))
+        self._show()
+        if self._rows:
+            self.ui.trackTable.setCurrentCell(0, 0)
+            self._go_to(0)
+
+    def _begin(self, compared: SceneFollowUp) -> None:
+        shown = [(volume_of(node), node) for node in compared.nodes]
+        # Before the views: a refusal must leave everything as it is.
+        self._views = FollowUpViews(shown[0], shown[1], slicer.app.layoutManager(), linked=compared.is_registered)
+        self._compared = compared
+        for node in compared.nodes:
+            segmentation = node.GetSegmentation()
+            for event in (segmentation.SegmentAdded, segmentation.SegmentRemoved, segmentation.SourceRepresentationModified):
+                self._observed.addObserver(segmentation, event, lambda caller, event: self._gather.start())
+
+    def _progress(self, fraction: float, stage: str) -> None:
+        self.ui.progressBar.value = round(100 * fraction)
+        # At once, and without letting anything else happen meanwhile.
+        self.ui.progressBar.repaint()
+
+    def _follow_edits(self) -> None:
+        if self._compared is None:
+            return
+        try:
+            self._compared.update()
+            self._show()
+        except NLSTSegError as error:
+            self._say(str(error))
+
+    def _show(self) -> None:
+        """Bring the table up to date; the row that the reader is at stays."""
+        self._rows = [] if self._compared is None else self._compared.rows()
+        table = self.ui.trackTable
+        table.blockSignals(True)
+        table.setRowCount(len(self._rows))
+        for number, row in enumerate(self._rows):
+            kind = _("{kind} (by hand)").format(kind=row.kind) if row.by_hand else row.kind
+            texts = (str(row.number), kind, *(_cell(*each) for each in zip(row.names, row.volumes_mm3, strict=True)), row.told)
+            for column, text in enumerate(texts):
+                item = table.item(number, column)
+                if item is None:
+                    item = qt.QTableWidgetItem("")
+                    table.setItem(number, column, item)
+                item.setText(text)
+                item.setToolTip(text)
+        table.resizeColumnsToContents()
+        table.blockSignals(False)
+        if self._compared is not None:
+            self._compared.color()
+        self._refresh()
+
+    def _go_to(self, number: int) -> None:
+        self._refresh()
+        if self._compared is None or self._views is None or not 0 <= number < len(self._rows):
+            return
+        upper, lower = self._compared.places_ras_mm(self._rows[number])
+        self._views.jump(upper, lower, align=self._compared.is_registered)
+
+    def _chosen_rows(self) -> list[TrackRow]:
+        chosen = sorted({index.row() for index in self.ui.trackTable.selectionModel().selectedRows()})
+        return [self._rows[number] for number in chosen if number < len(self._rows)]
+
+    def _pair(self) -> None:
+        self._change(lambda compared: compared.pair(self._chosen_rows()))
+
+    def _unpair(self) -> None:
+        self._change(lambda compared: compared.unpair(self._chosen_rows()[0]))
+
+    def _change(self, action: Any) -> None:
+        self._say("")
+        if self._compared is None or not self._chosen_rows():
+            return
+        try:
+            action(self._compared)
+        except NLSTSegError as error:
+            self._say(str(error))
+        self._show()
+
+    def _align(self) -> None:
+        if self._views is not None:
+            self._views.align_here()
+
+    def _days_chosen(self) -> None:
+        if self._compared is not None:
+            self._compared.days = self.ui.daysSpinBox.value or None
+            self._show()
+
+    def _take_up(self) -> None:
+        """The comparison that a scene brought is chosen, and is shown with the next click on Compare or Show."""
+        nodes = follow_up_nodes(slicer.mrmlScene)
+        if nodes and self._compared is None:
+            self.baseline.select(nodes[-1].GetNodeReference(BASELINE_ROLE))
+            self.followup.select(nodes[-1].GetNodeReference(FOLLOWUP_ROLE))
+            try:
+                compared = SceneFollowUp(self.baseline.node, self.followup.node)
+                self.ui.daysSpinBox.value = int(compared.days or 0)
+                self._begin(compared)
+                self._show()
+            except NLSTSegError as error:
+                self._say(str(error))
+
+    def _scene_closes(self) -> None:
+        self.leave()
+        self.baseline.select(None)
+        self.followup.select(None)
+
+    def _say(self, sentence: str) -> None:
+        self.ui.messageLabel.text = sentence
+        self.ui.messageLabel.visible = bool(sentence)
+
+    def _refresh(self) -> None:
+        both = self.baseline.node is not None and self.followup.node is not None
+        rows = self._chosen_rows() if self._rows else []
+        shown = self._compared is not None
+        self.ui.compareButton.enabled = both
+        self.ui.compareButton.toolTip = (
+            _("Register the two CTs and find the lesions of one in the other") if both else _("First choose both segmentations.")
+        )
+        self.ui.leaveButton.enabled = self.ui.alignButton.enabled = shown
+        self.ui.previousButton.enabled = self.ui.nextButton.enabled = bool(self._rows)
+        self.ui.pairButton.enabled = len(rows) > 1
+        self.ui.unpairButton.enabled = len(rows) == 1 and bool(rows[0].earlier and rows[0].later)
+        refusal = self._compared.refusal if self._compared is not None else None
+        self.ui.refusalLabel.visible = bool(refusal)
+        self.ui.refusalLabel.text = (
+            _(
+                "The CTs could not be registered: {why}. No pair is made by the program. Bring both rows to the same place and "
+                "choose Align here, or choose two rows of the table and Pair."
+            ).format(why=refusal)
+            if refusal
+            else ""
+        )
+
+
+def _cell(name: str, volume_mm3: float | None) -> str:
+    return f"{name}, {volume_mm3:.0f} mm³" if volume_mm3 is not None else name
