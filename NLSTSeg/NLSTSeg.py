@@ -76,7 +76,8 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.dicom = DicomPanel(lambda: self.input.volume_node, self.onOpened)
         self.cohort = CohortPanel(self.onCase)
         self.segmentations = NodeSelector(self.makeSegmentationSelector(), self.onSegmentationChanged)
-        self.panels = (self.input, self.run, self.lesions, self.export, self.followUp, self.dicom, self.cohort, self.segmentations)
+        asides = (self.export, self.followUp, self.dicom, self.cohort)
+        self.panels = (self.input, self.run, self.lesions, *asides, self.segmentations)
         self.inputSection = self.addSection(_("CT and model"), self.input.widget)
         self.layout.addWidget(self.run.widget)
         # The table takes what is free.
