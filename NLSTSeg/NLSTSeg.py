@@ -63,6 +63,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from NLSTSegLib.widgets.input_panel import InputPanel
         from NLSTSegLib.widgets.lesion_panel import LesionPanel
         from NLSTSegLib.widgets.node_selector import NodeSelector
+        from NLSTSegLib.widgets.pacs_panel import PacsPanel
         from NLSTSegLib.widgets.requirements import ensure_requirements
         from NLSTSegLib.widgets.run_panel import RunPanel
 
@@ -75,8 +76,9 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.followUp = FollowUpPanel()
         self.dicom = DicomPanel(lambda: self.input.volume_node, self.onOpened)
         self.cohort = CohortPanel(self.onCase)
+        self.pacs = PacsPanel(self.dicom.prepare, self.onLoaded)
         self.segmentations = NodeSelector(self.makeSegmentationSelector(), self.onSegmentationChanged)
-        asides = (self.export, self.followUp, self.dicom, self.cohort)
+        asides = (self.export, self.followUp, self.dicom, self.pacs, self.cohort)
         self.panels = (self.input, self.run, self.lesions, *asides, self.segmentations)
         self.inputSection = self.addSection(_("CT and model"), self.input.widget)
         self.layout.addWidget(self.run.widget)
@@ -85,6 +87,8 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addSection(_("Export"), self.export.widget)
         self.addSection(_("Follow-up"), self.followUp.widget).collapsed = True
         self.addSection(_("DICOM SEG and SR"), self.dicom.widget)
+        self.pacsSection = self.addSection(_("PACS"), self.pacs.widget)
+        self.pacsSection.collapsed = True
         self.addSection(_("Cohort"), self.cohort.widget).collapsed = True
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
@@ -118,6 +122,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             active = slicer.app.applicationLogic().GetSelectionNode().GetActiveVolumeID()
             self.input.select_volume(slicer.mrmlScene.GetNodeByID(active or ""))
         self.lesions.enter()
+        self.pacs.enter()
 
     def exit(self):
         self.lesions.exit()
@@ -178,7 +183,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             slicer.util.errorDisplay(str(error))
             self.segmentations.select(None)
         self.logic.getParameterNode().SetNodeReferenceID(SEGMENTATION_ROLE, shown.GetID() if shown else None)
-        for panel in (self.lesions, self.export, self.dicom):
+        for panel in (self.lesions, self.export, self.dicom, self.pacs):
             panel.show(shown)
 
     def onResult(self, segmentation, volume):
@@ -203,6 +208,10 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.segmentations.select(segmentation)
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
         self.lesions.arrive()
+
+    def onLoaded(self, volume):
+        self.input.select_volume(volume)
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
 
     def onShow(self, volume):
         self.input.select_volume(volume)

@@ -17,7 +17,7 @@ REQUIREMENTS_FILE = "requirements.txt"
 PIP_LINE = re.compile(r"([A-Za-z0-9._-]+)(?:>=([0-9.]+))?")
 """What a line of the file may be: a name and, at most, the oldest version."""
 
-MODULE_NAMES = {"pillow": "PIL"}
+MODULE_NAMES = {"pillow": "PIL", "dicomweb-client": "dicomweb_client"}
 """Where the module has another name than the package."""
 
 
@@ -61,6 +61,9 @@ TORCH = Requirement("torch", "2.6")
 
 HIGHDICOM = Requirement("highdicom", "0.27")
 """Writes DICOM SEG and SR; the only package of the extra ``dicom`` that is needed for that."""
+
+PYNETDICOM, DICOMWEB_CLIENT = Requirement("pynetdicom", "3.0"), Requirement("dicomweb-client", "0.60")
+"""Speak to a PACS, over DIMSE and DICOMweb."""
 
 
 def read_requirements(path: Path | None = None) -> list[Requirement]:

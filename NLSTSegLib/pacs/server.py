@@ -105,7 +105,8 @@ def _path(text: str) -> str | None:
 def servers_file() -> Path:
     """The file of servers, which need not be there."""
     named = os.environ.get(SERVERS_VARIABLE)
-    return Path(named) if named else Path.home() / SERVERS_FILE
+    # Where the system names no home, the path stays as it is, of a file that is not there.
+    return Path(named) if named else Path(os.path.expanduser("~")) / SERVERS_FILE
 
 
 def server_names() -> list[str]:

@@ -75,6 +75,16 @@ def volume_node_of_ct(ct: CtVolume, scene: vtkMRMLScene, name: str) -> vtkMRMLSc
     return node
 
 
+def mark_as_series(node: vtkMRMLScalarVolumeNode, series_uid: str, modality: str) -> None:
+    """Note of a volume of which DICOM series it is, as Slicer's import does: see :func:`ct_from_volume_node`."""
+    import slicer
+
+    hierarchy, names = node.GetScene().GetSubjectHierarchyNode(), slicer.vtkMRMLSubjectHierarchyConstants
+    item = hierarchy.GetItemByDataNode(node)
+    hierarchy.SetItemUID(item, names.GetDICOMUIDName(), series_uid)
+    hierarchy.SetItemAttribute(item, names.GetDICOMSeriesModalityAttributeName(), modality)
+
+
 def grid_lps_mm(node: vtkMRMLScalarVolumeNode) -> Grid:
     """Spacing of i, j, k, origin and directions (as in :class:`CtVolume`) of a volume node, in LPS mm, without parents.
 

@@ -94,21 +94,29 @@ class DicomPanel(Panel):
             text = _("The SEG (segments: {count}) is the review '{name}'.").format(count=count, name=node.GetName())
             self._say(" ".join([text, *(f"{note[0].upper()}{note[1:]}." for note in seg.notes)]))
 
-    def _export(self, write: Callable[[ReviewedCase, DicomSeries], str]) -> None:
+    def prepare(self) -> tuple[ReviewedCase, DicomSeries] | None:
+        """The review that is shown, and the series of its CT; ``None`` when the user was asked and does not go on.
+
+        Raises :class:`NLSTSegError` where there are no SEG and SR to be made of it.
+        """
         node = self._segmentation_node
+        ensure_package(HIGHDICOM, _("Writing DICOM SEG and SR"))
+        with self._busy():
+            case = reviewed_case(node)
+        if case.undecided and not slicer.util.confirmYesNoDisplay(
+            _("{number} of {all} lesions are undecided. Write them as they are?").format(
+                number=len(case.undecided), all=len(case.lesions)
+            )
+        ):
+            return None
+        series = self._series(volume_of(node))
+        return None if series is None else (case, series)
+
+    def _export(self, write: Callable[[ReviewedCase, DicomSeries], str]) -> None:
         with self._errors_told():
-            ensure_package(HIGHDICOM, _("Writing DICOM SEG and SR"))
-            with self._busy():
-                case = reviewed_case(node)
-            if case.undecided and not slicer.util.confirmYesNoDisplay(
-                _("{number} of {all} lesions are undecided. Write them as they are?").format(
-                    number=len(case.undecided), all=len(case.lesions)
-                )
-            ):
-                return
-            series = self._series(volume_of(node))
-            if series is not None:
-                self._say(write(case, series))
+            prepared = self.prepare()
+            if prepared is not None:
+                self._say(write(*prepared))
 
     def _into_folder(self, case: ReviewedCase, series: DicomSeries) -> str:
         parent = qt.QFileDialog.getExistingDirectory(
@@ -120,12 +128,12 @@ class DicomPanel(Panel):
         with self._busy():
             folder = new_folder(Path(parent), f"{case.name} DICOM")
             with held(folder), whole_folder(folder) as partial:
-                notes = _write(partial, case, series)
+                notes = write_seg_and_sr(partial, case, series)
         return _("SEG and SR (lesions: {count}) are in {folder}").format(count=len(case.counted), folder=folder) + notes
 
     def _into_database(self, case: ReviewedCase, series: DicomSeries) -> str:
         with self._busy(), tempfile.TemporaryDirectory(prefix="nlstseg-") as folder:
-            notes = _write(Path(folder), case, series)
+            notes = write_seg_and_sr(Path(folder), case, series)
             add_to_database(sorted(Path(folder).iterdir()))
         return _("SEG and SR (lesions: {count}) are in Slicer's DICOM database.").format(count=len(case.counted)) + notes
 
@@ -165,7 +173,7 @@ class DicomPanel(Panel):
         self.ui.resultLabel.visible = bool(sentence)
 
 
-def _write(folder: Path, case: ReviewedCase, series: DicomSeries) -> str:
+def write_seg_and_sr(folder: Path, case: ReviewedCase, series: DicomSeries) -> str:
     """Write both files; what was mended of the CT's headers, as sentences."""
     source = read_source(series)
     write_dicom(folder, source, on_series(case, series), reader=setting(READER_KEY, ""))
