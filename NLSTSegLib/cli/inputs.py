@@ -74,13 +74,32 @@ def _all_series_in(folder: Path, skip_unreadable: bool) -> list[Case]:
     ]
     if not found:
         raise InputError(f"no DICOM series in '{folder}' is a CT volume")
-    cases = []
-    for number, series in enumerate(found, start=1):
-        # Neither UID, nor a hash of it, nor description: they lead to the patient.
-        name = f"series-{number:03d}"
-        print(f"{name}: {printable(str(series))}", file=sys.stderr)
-        cases.append(Case(folder, name, series))
+    cases: list[Case] = []
+    for series in found:
+        name = _series_name(series)
+        same = sum(case.name.startswith(name) for case in cases)
+        cases.append(Case(folder, f"{name}-{same + 1}" if same else name, series))
+        print(f"{cases[-1].name}: {printable(str(series))}", file=sys.stderr)
     return cases
+
+
+def _series_name(series: DicomSeries) -> str:
+    """By number and middle slice, so that it stays whatever else comes into the folder.
+
+    Neither UID, nor a hash of it, nor description: they lead to the patient.
+    """
+    import hashlib
+
+    from NLSTSegLib.reading.dicom_pixels import read_stored
+
+    middle = series.slices[len(series.slices) // 2]
+    try:
+        voxels = read_stored(middle)[middle.frame].tobytes()
+    except InputError:
+        # Said when it is read as a whole.
+        voxels = b""
+    number = int(min(max(middle.series_number, 0), 999999))
+    return f"series-{number:03d}-{hashlib.sha256(voxels).hexdigest()[:8]}"
 
 
 def _told_apart(cases: Sequence[Case]) -> list[Case]:

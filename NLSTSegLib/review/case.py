@@ -84,7 +84,7 @@ class ReviewedCase:
         return labels
 
 
-def lesion_row(lesion: ReviewedLesion) -> dict[str, str | int | float]:
+def review_row(lesion: ReviewedLesion) -> dict[str, str | int | float]:
     """The lesion's numbers as they are shown; "" for none.
 
     ``seconds`` are those in focus; ``counted`` is 1 or 0; ``slice``, ``side`` and ``third`` say where it lies.

@@ -11,7 +11,7 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.measure import round_half_up
 from NLSTSegLib.progress import Progress, silent
 from NLSTSegLib.reading.write import check_written, write_image
-from NLSTSegLib.review.case import ReviewedCase, lesion_row
+from NLSTSegLib.review.case import ReviewedCase, review_row
 from NLSTSegLib.review.state import Status
 
 SEGMENTATION_FILE = "segmentation.seg.nrrd"
@@ -86,7 +86,7 @@ def check_new_folder(folder: Path) -> None:
 def table_rows(case: ReviewedCase) -> list[dict[str, str | int | float]]:
     """A row of :data:`TABLE_COLUMNS` for every lesion, in the order of the segments."""
     labels = {lesion.segment_id: label for label, lesion in enumerate(case.counted, start=1)}
-    return [{"label": labels.get(lesion.segment_id, ""), **lesion_row(lesion)} for lesion in case.lesions]
+    return [{"label": labels.get(lesion.segment_id, ""), **review_row(lesion)} for lesion in case.lesions]
 
 
 def audit_rows(case: ReviewedCase) -> list[dict[str, str | int | float]]:

@@ -8,7 +8,7 @@ from typing import Literal
 from NLSTSegLib.review.state import Status
 
 Row = Mapping[str, str | int | float]
-"""A lesion as in :func:`NLSTSegLib.review.case.lesion_row`."""
+"""A lesion as in :func:`NLSTSegLib.review.case.review_row`."""
 
 Column = Literal["lesion", "status", "score", "mean_diameter_mm", "volume_mm3", "slice", "long_axis_mm", "mean_hu"]
 """What the list can be sorted by: keys of a row."""

@@ -28,7 +28,7 @@ CLICK_RADIUS_MM = 3.0
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class ClickedLesion:
     """A lesion that could be added where a reader clicked."""
 
     region: Region
@@ -40,7 +40,7 @@ class Candidate:
     """The segment of the lesion under review that it touches most; ``None`` where it stands alone."""
 
 
-def find_lesion_at(segmentation_node: vtkMRMLSegmentationNode, point_ras_mm: Sequence[float]) -> Candidate:
+def find_lesion_at(segmentation_node: vtkMRMLSegmentationNode, point_ras_mm: Sequence[float]) -> ClickedLesion:
     """The lesion at a point in the world's RAS (of a markup, or under the mouse), with no voxel of another lesion.
 
     Where the first run's probability is :data:`~NLSTSegLib.scene.threshold.LEAST_PROBABILITY` or more within
@@ -60,7 +60,7 @@ def find_lesion_at(segmentation_node: vtkMRMLSegmentationNode, point_ras_mm: Seq
     ct = cut_out(volume_node, box)
     taken = other_voxels(segmentation_node, [], box)
     region = Region.of(grow_from(ct.hu, ct.spacing_ijk_mm, inner_kji, taken), box)
-    return Candidate(region, Origin.MANUAL, None, None, _beside(segmentation_node, region))
+    return ClickedLesion(region, Origin.MANUAL, None, None, _beside(segmentation_node, region))
 
 
 def _beside(segmentation_node: vtkMRMLSegmentationNode, region: Region) -> str | None:
@@ -82,7 +82,7 @@ def _beside(segmentation_node: vtkMRMLSegmentationNode, region: Region) -> str |
 
 def _in_probability(
     segmentation_node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarVolumeNode, seed_kji: tuple[int, int, int]
-) -> Candidate | None:
+) -> ClickedLesion | None:
     probability = probability_of(segmentation_node)
     if probability is None:
         return None
@@ -106,11 +106,11 @@ def _in_probability(
         )
         if not reaches:
             score = float(np.percentile(level[mask], SCORE_PERCENTILE)) / 255
-            return Candidate(region, Origin.PROBABILITY, score, threshold)
+            return ClickedLesion(region, Origin.PROBABILITY, score, threshold)
         radius_mm *= 2
 
 
-def add_lesion(editor: LesionEditor, candidate: Candidate, reader: str = "") -> str:
+def add_lesion(editor: LesionEditor, candidate: ClickedLesion, reader: str = "") -> str:
     """Add a candidate as a new lesion, as one undo step; it counts as edited. Returns its segment's identifier."""
     card = card_of(editor.segmentation_node) if candidate.origin == Origin.PROBABILITY else {}
     state = LesionState(
@@ -127,7 +127,7 @@ def add_lesion(editor: LesionEditor, candidate: Candidate, reader: str = "") -> 
     return editor.add(candidate.region, state)
 
 
-def grow_lesion(editor: LesionEditor, segment_id: str, candidate: Candidate, reader: str = "") -> str:
+def grow_lesion(editor: LesionEditor, segment_id: str, candidate: ClickedLesion, reader: str = "") -> str:
     """Take a candidate into a lesion, as one undo step; it counts as edited. Returns the lesion's identifier."""
     region = segment_regions(editor.segmentation_node, [segment_id])[segment_id]
     state = lesion_state(editor.segmentation_node, segment_id, region)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.lesions.measure import Measurements
-from NLSTSegLib.review.case import ReviewedLesion, lesion_row
+from NLSTSegLib.review.case import ReviewedLesion, review_row
 from NLSTSegLib.review.worklist import Row
 from NLSTSegLib.scene.review import lesion_state
 from NLSTSegLib.scene.sizes import lesion_now, measure_region
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LesionList:
-    """Rows of :func:`.review.case.lesion_row`, in the order of the segments; only what has changed is read and measured again."""
+    """Rows of :func:`.review.case.review_row`, in the order of the segments; only what has changed is read and measured again."""
 
     def __init__(self, segmentation_node: vtkMRMLSegmentationNode) -> None:
         self._node = segmentation_node
@@ -63,5 +63,5 @@ class LesionList:
                 again.add(segment_id)
         self._ct_changed_at, self._stamps, self._lesions = changed_at, stamps, lesions
         self.regions = {each: lesion.region for each, lesion in lesions.items()}
-        self.rows = [lesion_row(lesion) for lesion in lesions.values()]
+        self.rows = [review_row(lesion) for lesion in lesions.values()]
         return again

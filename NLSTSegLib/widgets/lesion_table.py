@@ -35,7 +35,7 @@ Shown = tuple[tuple[str, ...], Color, Status]
 
 
 class LesionTable:
-    """Rows of :func:`NLSTSegLib.review.lesion_row` in a ``QTableWidget``; the selection stays with the lesions.
+    """Rows of :func:`NLSTSegLib.review.review_row` in a ``QTableWidget``; the selection stays with the lesions.
 
     Only the cells that show something else than before are touched: each one that is makes Qt lay the table out again.
     """

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import slicer
 from slicer.i18n import tr as _
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.jobs.requirements import TORCH, Requirement, read_requirements, unmet
+from NLSTSegLib.jobs.requirements import FROM_SLICER, TORCH, installed_version, module_of, read_requirements, unmet
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 EXTENSION = "PyTorch"
 """Its module is PyTorchUtils."""
-
-FROM_SLICER = (Requirement("numpy"), Requirement("SimpleITK"))
-"""Come with Slicer; what has been loaded of them must not change under the feet of the program."""
 
 
 def missing_requirements() -> list[str]:
@@ -64,7 +65,8 @@ def ensure_package(package: Requirement, purpose: str) -> None:
         return
     if slicer.app.testingEnabled():
         raise InputError(_("{names} must be installed, which is not done in testing mode").format(names=package))
-    there = _(" in place of version {version}").format(version=package.installed) if package.installed else ""
+    found = installed_version(package)
+    there = _(" in place of version {version}").format(version=found) if found else ""
     question = _(
         "{purpose} needs the Python package {package}. It is downloaded from the internet into Slicer's own Python{there}, "
         "with what it needs itself: less than 50 MB. Install it now?"
@@ -77,7 +79,7 @@ def ensure_package(package: Requirement, purpose: str) -> None:
         )
     loaded = _loaded_versions([package, Requirement("pydicom")])
     _install_packages([package])
-    if unmet([package]) or any(each.installed != version for each, version in loaded.items()):
+    if unmet([package]) or any(installed_version(each) != version for each, version in loaded.items()):
         raise InputError(_("{package} was installed; restart Slicer before it is used").format(package=package))
 
 
@@ -93,12 +95,12 @@ def _question(packages: Sequence[Requirement], wants_torch: bool) -> str:
 
 
 def _check_torch_can_be_installed() -> None:
-    if TORCH.installed:
+    if found := installed_version(TORCH):
         raise InputError(
             _(
-                "torch {found} is installed and NLSTSeg needs {oldest} or newer; uninstall it in the module PyTorch Utils, "
+                "torch {found} is installed and NLSTSeg needs {wanted}; uninstall it in the module PyTorch Utils, "
                 "restart Slicer and press Apply again"
-            ).format(found=TORCH.installed, oldest=TORCH.oldest)
+            ).format(found=found, wanted=TORCH)
         )
     try:
         import PyTorchUtils  # noqa: F401
@@ -137,7 +139,7 @@ def _install_torch() -> None:
         with slicer.util.WaitCursor():
             # Not asked again: that was our question.
             logic = PyTorchUtils.PyTorchUtilsLogic()
-            torch = logic.installTorch(askConfirmation=False, torchVersionRequirement=TORCH.specifier)
+            torch = logic.installTorch(askConfirmation=False, torchVersionRequirement=str(TORCH.specifier))
     except Exception as error:  # the extension and pip fail in many ways: CalledProcessError, OSError, ImportError, ...
         raise _failed("torch", error) from error
     if torch is None:
@@ -170,11 +172,11 @@ def _failed(names: str, error: Exception) -> InputError:
 
 def _loaded_versions(packages: Sequence[Requirement]) -> dict[Requirement, str]:
     """Of what this Python has imported and the installation may exchange."""
-    return {each: each.installed for each in (*FROM_SLICER, *packages) if each.module in sys.modules}
+    return {each: installed_version(each) for each in (*FROM_SLICER, *packages) if module_of(each) in sys.modules}
 
 
 def _check_installed(loaded: dict[Requirement, str]) -> None:
-    changed = [each.name for each, version in loaded.items() if each.installed != version]
+    changed = [each.name for each, version in loaded.items() if installed_version(each) != version]
     if changed:
         raise InputError(
             _("{names} got another version than Slicer has loaded; restart Slicer and press Apply again").format(

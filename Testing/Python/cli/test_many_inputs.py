@@ -12,6 +12,7 @@ from helpers.dicom_files import write_series
 from helpers.placed_chest import LESIONS, chest_ct
 from helpers.threshold_model import THRESHOLD_HU
 from helpers.whole_command import WholeCommandTest
+from NLSTSegLib.cli.inputs import find_cases
 from NLSTSegLib.reading.read import read_ct
 
 HEADS = ["case", *["a"] * len(LESIONS), *["b"] * len(LESIONS)]
@@ -107,14 +108,29 @@ class TestManyInputs(WholeCommandTest):
         self.segment(dicom, "-o", self.out / "one", "--series", "1.2.826.1")
         done = self.segment(dicom, "-o", every, "--all-series", "--quiet")
         self.assertEqual(done.stdout, "")
-        self.assertEqual(sorted(os.listdir(every)), ["lesions.csv", "series-001", "series-002"])
+        table, *names = sorted(os.listdir(every))
+        self.assertEqual(table, "lesions.csv")
+        self.assertRegex(" ".join(names), "^(series-000-[0-9a-f]{8}) \\1-2$", "the same voxels twice, without a number")
         one = sitk.GetArrayFromImage(sitk.ReadImage(str(self.out / "one" / "labels.nrrd")))
         self.assertEqual(one.max(), 3)
-        for name in ("series-001", "series-002"):
+        for name in names:
             labels = sitk.GetArrayFromImage(sitk.ReadImage(str(every / name / "labels.nrrd")))
             np.testing.assert_array_equal(labels, one)
         for word in ("A-1", "B-2"):
             self.assertNotIn(word, done.stderr)
+
+    def test_series_keep_their_names_whatever_else_comes_into_the_folder(self):
+        def names() -> list[str]:
+            return [case.name for case in find_cases([self.folder], all_series=True)[0]]
+
+        before: list[str] = []
+        for number in (3, 2, 1):
+            write_series(self.folder / str(number), self.ct.hu[number:8] + np.int16(number), SeriesNumber=number)
+            found = names()
+            self.assertEqual(len(set(found)), 4 - number)
+            self.assertEqual(found[1:], before)
+            before = found
+        self.assertRegex(found[0], "^series-001-[0-9a-f]{8}$")
 
     def test_label_map_alone_is_one_file(self):
         source, target = self.chest_in(self.folder / "chest.nrrd"), self.folder / "only" / "lesions.nii.gz"

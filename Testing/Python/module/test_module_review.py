@@ -8,11 +8,11 @@ from helpers.review_scene import lesion_of
 
 class TestTable(PanelTestCase):
     def test_it_shows_every_lesion_with_its_sizes_the_largest_first(self):
-        from NLSTSegLib.review.case import lesion_row
+        from NLSTSegLib.review.case import review_row
 
         self.assertEqual(self.column(), ["Lesion 01", "Lesion 02", "Lesion 03"])
         self.assertEqual(self.ui.summaryLabel.text, "CT: 3 lesions: 3 new (threshold 0.5, smallest volume 0 mm³)")
-        row = lesion_row(lesion_of(self.node, "Lesion_02"))
+        row = review_row(lesion_of(self.node, "Lesion_02"))
         shown = [self.cell(1, column) for column in (STATUS, SCORE, DIAMETER, VOLUME, PLACE, AXES, DENSITY)]
         axes = f"{row['long_axis_mm']:.1f} x {row['short_axis_mm']:.1f}"
         numbers = [f"{row['score']:.2f}", f"{row['mean_diameter_mm']:.1f}", f"{row['volume_mm3']} mm³", str(row["slice"])]

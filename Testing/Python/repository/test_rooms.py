@@ -42,6 +42,7 @@ floors and from itself, never from beside or above. A new room gets its place he
 HEAVY_AT_FILE_SCOPE = {
     "networks": {"torch"},
     "cli": {"typer"},
+    "jobs": {"packaging"},
     "widgets": {"qt", "ctk", "slicer", "vtk", "qSlicerSegmentationsModuleWidgetsPythonQt"},
 }
 """What the files of a room of NLSTSegLib may import besides the standard library, numpy and NLSTSegLib."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from helpers.review_scene import ReviewTestCase, lesion_of
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.review.case import lesion_row
+from NLSTSegLib.review.case import review_row
 from NLSTSegLib.review.focus_clock import IDLE_S, FocusClock
 from NLSTSegLib.review.state import Status
 from NLSTSegLib.review.worklist import counts, neighbour, next_new, possible_actions, sorted_rows
@@ -108,7 +108,7 @@ class LesionListTest(ReviewTestCase):
         self.assertEqual(self.list.update(), {"Lesion_01", "Lesion_02", "Lesion_03"})
         self.paint("Lesion_02", (slice(10, 14), slice(22, 26), slice(38, 44)))
         self.assertEqual(self.list.update(), {"Lesion_02"})
-        self.assertEqual(self.list.rows, [lesion_row(lesion_of(self.node, each)) for each in self.voxels()])
+        self.assertEqual(self.list.rows, [review_row(lesion_of(self.node, each)) for each in self.voxels()])
         self.assertEqual(self.list.rows[1]["status"], "edited")
 
     def test_decisions_measure_nothing_again(self):

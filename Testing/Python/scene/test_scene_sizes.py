@@ -12,7 +12,7 @@ from helpers.mrml_nodes import add_transform, add_volume, rigid_motion, world_ce
 from helpers.review_scene import FAINT, ReviewTestCase, begin, ct_with_balls, lesion_of, soft_result
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.measure import Measurements
-from NLSTSegLib.review.case import lesion_row
+from NLSTSegLib.review.case import review_row
 from NLSTSegLib.review.state import Status
 from NLSTSegLib.review.worklist import sorted_rows
 from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
@@ -79,7 +79,7 @@ class MeasureTest(MrmlTestCase):
         self.assertEqual(segment_region(node, "Empty").voxels, 0)
         lesion = lesion_of(node, "Empty")
         self.assertIsNone(lesion.sizes)
-        row = lesion_row(lesion)
+        row = review_row(lesion)
         self.assertEqual((row["volume_mm3"], row["long_axis_mm"], row["counted"]), (0, "", 0))
 
 
@@ -102,7 +102,7 @@ class TableTest(ReviewTestCase):
         drag = ThresholdDrag(self.editor, "Lesion_01")
         for threshold in (0.2, 0.8):
             region = drag.move(threshold)
-            row = lesion_row(lesion_of(self.node, "Lesion_01"))
+            row = review_row(lesion_of(self.node, "Lesion_01"))
             self.assertEqual(row["volume_mm3"], round(region.voxels * self.ct.voxel_volume_mm3))
             self.assertEqual(row["status"], "edited")
         self.assertLess(row["long_axis_mm"], before["Lesion_01"]["long_axis_mm"])

@@ -23,15 +23,15 @@ from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER
 from nlstseg_training.recipe import Augmentation
 from nlstseg_training.refinement.augmentation import vary
 from nlstseg_training.refinement.calibration import KEPT_SHARE, SURE_SHARE, Scored, calibrated, calibration_curve, platt
-from nlstseg_training.refinement.candidates import find_places
+from nlstseg_training.refinement.candidates import labelled_candidates
 from nlstseg_training.refinement.cut_out_voxels import (
     BESIDE_PX,
     CROP_PX,
     DENSE_HU,
+    arrays_around,
     continued,
     dense_places,
     fill_with_lung,
-    piece_around,
     soft_target,
 )
 from nlstseg_training.refinement.cut_outs import OFF_MIDDLE_SLICES, CutOuts
@@ -86,7 +86,7 @@ class TinyCacheTest(unittest.TestCase):
 
 class PlacesTest(TinyCacheTest):
     def places_of(self, cache: TinyCache):
-        return find_places(threshold_model(), 0.5, cache.folder, cache.entries, lambda _: None)
+        return labelled_candidates(threshold_model(), 0.5, cache.folder, cache.entries, lambda _: None)
 
     def test_every_candidate_has_the_label_of_the_lesion_that_it_lies_on(self):
         found = self.places_of(self.cache)
@@ -115,7 +115,7 @@ class CutOutsTest(TinyCacheTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.places = find_places(threshold_model(), 0.5, cls.cache.folder, cls.cache.entries, lambda _: None)
+        cls.places = labelled_candidates(threshold_model(), 0.5, cls.cache.folder, cls.cache.entries, lambda _: None)
 
     def batches(self, recipe=RECIPE, entries=None, seed=3, count=12) -> CutOuts:
         return CutOuts(self.cache.folder, entries or self.cache.entries, self.places, recipe, seed=seed, count=count)
@@ -271,7 +271,7 @@ class UnfoldedTest(unittest.TestCase):
 class FitTest(TinyCacheTest):
     def fit(self, parts, recipe) -> tuple[RefinementNet, list[dict[str, str]]]:
         """The network, and the lines of the log that an epoch's validation wrote."""
-        places = find_places(threshold_model(), 0.5, self.cache.folder, [*parts[0], *parts[1]], lambda _: None)
+        places = labelled_candidates(threshold_model(), 0.5, self.cache.folder, [*parts[0], *parts[1]], lambda _: None)
         self.out = Path(self.enterContext(tempfile.TemporaryDirectory()))
         network = fit_refinement(recipe, self.cache.folder, parts, places, self.out, machine=CPU)
         with open(self.out / "log" / "metrics.csv", encoding="utf-8") as file:
@@ -327,7 +327,7 @@ class PiecesTest(TinyCacheTest):
             seen = set()
             for seed in range(300):
                 rng = np.random.default_rng(seed)
-                _, target, there = piece_around(hu, marked, np.array((middle_k, 120, 120)), (16, 48, 48), 1, short=True, rng=rng)
+                _, target, there = arrays_around(hu, marked, np.array((middle_k, 120, 120)), (16, 48, 48), 1, short=True, rng=rng)
                 self.assertGreater(target[there].max(), 0.5)
                 seen.add(int(there.any(axis=(1, 2)).sum()))
             self.assertEqual(seen, counts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -63,11 +63,11 @@ def _transforms(options: Augmentation, side_px: int) -> Compose:
     keys = ("hu", "target")
     steps: list = []
     if options.zoom != (1.0, 1.0):
-        zoom = {"prob": 1.0, "min_zoom": options.zoom[0], "max_zoom": options.zoom[1]}
+        zoom: dict[str, Any] = {"prob": 1.0, "min_zoom": options.zoom[0], "max_zoom": options.zoom[1]}
         steps.append(RandZoomd(keys, **zoom, mode="bilinear", padding_mode="edge", align_corners=False))
     if options.rotation_degrees or options.shift_px:
-        moves = {"rotate_range": np.radians(options.rotation_degrees), "translate_range": (options.shift_px,) * 2}
-        size = {"spatial_size": (side_px, side_px), "padding_mode": "reflection"}
+        moves: dict[str, Any] = {"rotate_range": np.radians(options.rotation_degrees), "translate_range": (options.shift_px,) * 2}
+        size: dict[str, Any] = {"spatial_size": (side_px, side_px), "padding_mode": "reflection"}
         steps.append(RandAffined(keys, prob=1.0, **moves, **size, mode="bilinear"))
     else:
         steps.append(CenterSpatialCropd(keys, (side_px, side_px)))

@@ -98,7 +98,7 @@ class Batches(torch.utils.data.Dataset):
             return k + np.arange(spec.patch_kji[0]) - spec.patch_kji[0] // 2
         return k + spec.slice_offsets(case.spacing_kji_mm[0])
 
-    def _window(self, case: StoredCase, kji: Sequence[int]) -> tuple[Window, tuple]:
+    def _window(self, case: StoredCase, kji: Sequence[int] | np.ndarray) -> tuple[Window, tuple]:
         """The patch around a voxel, and its rows and columns; the border is repeated outwards."""
         if self.sampling.whole_slices:
             kji = (kji[0], case.entry.shape_kji[1] // 2, case.entry.shape_kji[2] // 2)
@@ -155,11 +155,13 @@ class Batches(torch.utils.data.Dataset):
     def _any_crop(self, rng: np.random.Generator) -> StoredCase:
         return self.cases[self.crops[rng.integers(len(self.crops))]]
 
-    def _heights_mm(self, case: StoredCase, place: Sequence[int]) -> np.ndarray:
+    def _heights_mm(self, case: StoredCase, place: Sequence[int] | np.ndarray) -> np.ndarray:
         """Heights of the slices around ``place``, over it."""
         return (self._wanted(case, int(place[0])) - place[0]) * case.spacing_kji_mm[0]
 
-    def _put(self, case: StoredCase, place: Sequence[int], share: np.ndarray, lesion_hu: np.ndarray, soft: np.ndarray) -> Window:
+    def _put(
+        self, case: StoredCase, place: Sequence[int] | np.ndarray, share: np.ndarray, lesion_hu: np.ndarray, soft: np.ndarray
+    ) -> Window:
         """The patch at ``place`` with a lesion in it, all of the size of the patch; it grows in lung alone, image and label."""
         (hu, target, slices), (rows, columns) = self._window(case, place)
         air = case.air_at(slices, rows, columns)

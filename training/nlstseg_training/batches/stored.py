@@ -103,7 +103,7 @@ class Shelf:
         entry = self._entries[case_id]
         kept = self._crops if entry.kind == "crop" else self._chests
         # Taken out and put back, it is the last.
-        kept[case_id] = kept.pop(case_id, None) or StoredCase(self._cache, entry)
+        kept[case_id] = kept.pop(case_id) if case_id in kept else StoredCase(self._cache, entry)
         if len(self._chests) > OPEN_CASES:
             del self._chests[next(iter(self._chests))]
         return kept[case_id]

@@ -59,8 +59,8 @@ def transplant(
     row, column = (2 * (centre + offset) + 1) / size - 1
     theta = torch.tensor([[2 * reach / size[1], 0, column], [0, 2 * reach / size[0], row]], dtype=torch.float32)
     grid = functional.affine_grid(theta[None], [1, 1, side, side], align_corners=False)
-    both = torch.from_numpy(np.concatenate((hu, target)).astype(np.float32))[None]
-    both = functional.grid_sample(both, grid, padding_mode="border", align_corners=False)[0].numpy()
+    stacked = torch.from_numpy(np.concatenate((hu, target)).astype(np.float32))[None]
+    both = functional.grid_sample(stacked, grid, padding_mode="border", align_corners=False)[0].numpy()
     hu, target = both[: len(k)], both[len(k) :]
     share = functional.avg_pool2d(torch.from_numpy((target > MARKED).astype(np.float32))[:, None], 3, 1, 1)[:, 0].numpy()
     return share, hu, target

@@ -86,14 +86,14 @@ def shipped(
         from nlstseg_training.commands.data import prepare_with_bar
         from nlstseg_training.data.readers.lidc import find_lidc
         from nlstseg_training.data.readers.marked_chests import find_marked_chests
+        from nlstseg_training.data.shipped_split import shipped_split
         from nlstseg_training.evaluation.evaluate import make_folder
         from nlstseg_training.fitting.machine import Machine
         from nlstseg_training.workflows.shipped import CACHE_FOLDER, make_shipped
 
         make_folder(out)
         manifest = prepare_with_bar(find_lidc(data) + find_marked_chests(data), out / CACHE_FOLDER, workers=max(1, workers))
+        split, machine = shipped_split(manifest), Machine(accelerator.value, workers=workers)
         with bars() as progress:
-            card = make_shipped(
-                out, manifest, base or None, machine=Machine(accelerator.value, workers=workers), progress=progress
-            )
+            card = make_shipped(out, split, base or None, machine=machine, progress=progress)
         show_card(card)

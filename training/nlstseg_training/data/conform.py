@@ -101,7 +101,7 @@ def _renumbered(raw: RawCase, notes: list[str]) -> tuple[np.ndarray, tuple[Lesio
     if raw.labels.min() < 0:
         raise InputError(f"its mask holds the value {raw.labels.min()}; labels are whole numbers from 0")
     values, counts = np.unique(raw.labels[raw.labels > 0], return_counts=True)
-    lesions = []
+    lesions: list[LesionEntry] = []
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
         volume_mm3 = count * raw.ct.voxel_volume_mm3
         diameter_mm = sphere_diameter_mm(volume_mm3)

@@ -37,10 +37,10 @@ Lesions = list[tuple[CaseRecord, LesionRecord]]
 class Pool:
     """The records of a set of cases, and the resamples of their patients."""
 
-    def __init__(self, records: Sequence[CaseRecord], *, seed: int = 0):
+    def __init__(self, records: Sequence[CaseRecord]):
         self.records = list(records)
         self._patients = {patient: n for n, patient in enumerate(sorted({record.patient for record in records}))}
-        self.draws = draw_patients(len(self._patients), seed=seed)
+        self.draws = draw_patients(len(self._patients))
 
     def patient_of(self, record: CaseRecord) -> int:
         """Number of its patient."""

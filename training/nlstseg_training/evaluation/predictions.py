@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def network_digest(model: Model) -> str:
         for name, tensor in sorted(network.state_dict().items()):
             weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     card = model.card
-    parts = [weights.hexdigest(), dataclasses.asdict(card.input), dataclasses.asdict(card.architecture)]
+    parts: list[Any] = [weights.hexdigest(), dataclasses.asdict(card.input), dataclasses.asdict(card.architecture)]
     if card.refinement is not None:
         parts += [dataclasses.asdict(card.refinement), card.threshold]
     return digest(*parts)

@@ -14,8 +14,8 @@ from NLSTSegLib.disk.atomic_file import atomic_file
 from NLSTSegLib.errors import InputError
 
 LAST, BEST, FINISHED = "last.ckpt", "best.ckpt", "weights.safetensors"
-"""In the folder of a course: where it goes on, the epoch with the lowest loss on the validation cases (the last one where none is
-chosen), and the result."""
+"""In the folder of a training: where it goes on, the epoch with the lowest loss on the validation cases (the last one where none
+is chosen), and the result."""
 
 BEFORE_LAST = "before-last.ckpt"
 
@@ -42,7 +42,7 @@ class SafeCheckpoints(TorchCheckpointIO):
 
 
 def whole_checkpoint(folder: Path) -> Path | None:
-    """:data:`LAST` of a course, or the one before where that is missing or cut off; None where there is neither.
+    """:data:`LAST` of a training, or the one before where that is missing or cut off; None where there is neither.
 
     Raises :class:`InputError` where there is one and none can be read.
     """

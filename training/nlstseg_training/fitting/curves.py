@@ -30,7 +30,7 @@ PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
 
 @dataclass(frozen=True)
 class RunPart:
-    """Where a course lies in its run, and where its curves go."""
+    """Where a training lies in its run, and where its curves go."""
 
     folder: Path
     """Of the run."""

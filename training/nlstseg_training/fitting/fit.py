@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from monai.losses import DiceLoss
 from safetensors.torch import load_file
 from torch.nn import functional
@@ -19,7 +20,7 @@ from nlstseg_training.data.case_files import check_files
 from nlstseg_training.fitting.checkpoints import FINISHED, scaled_rates, whole_checkpoint
 from nlstseg_training.fitting.curves import Curves, LoggerName, RunPart
 from nlstseg_training.fitting.interruption import StepSampler
-from nlstseg_training.fitting.loop import Course, batch_loader, train
+from nlstseg_training.fitting.loop import LoopOptions, batch_loader, train
 from nlstseg_training.fitting.machine import Machine, is_first_process
 from nlstseg_training.fitting.mining import cases_to_mine, mine
 from nlstseg_training.fitting.whole_cases import WholeCases
@@ -52,7 +53,7 @@ class TrainingData(lightning.LightningDataModule):
         self.mined: list[Mined] = []
 
     def train_dataloader(self) -> torch.utils.data.DataLoader:
-        steps, trainer = self.recipe.epoch_steps, self.trainer
+        steps, trainer = self.recipe.epoch_steps, cast(lightning.Trainer, self.trainer)
         batches = Batches(
             self.cache,
             self.train,
@@ -112,12 +113,12 @@ class SegmentationTask(lightning.LightningModule):
         loss = self.recipe.loss.cross_entropy * entropy + self.recipe.loss.dice * dice
         values = {f"{prefix}cross_entropy": entropy, f"{prefix}dice_loss": dice}
         # The curves are drawn by a callback.
-        options = {"on_step": False, "on_epoch": True, "batch_size": len(x), "sync_dist": True, "logger": False}
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(x), "sync_dist": True, "logger": False}
         self.log_dict(values, **options)
         self.log(f"{prefix}loss", loss, prog_bar=True, **options)
         return loss
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         recipe, phase = self.recipe, self.phase
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
         most = phase.learning_rate * self.rate
@@ -138,18 +139,22 @@ class SegmentationTask(lightning.LightningModule):
 class FalsePositiveMining(lightning.Callback):
     """Every few epochs, and first of all ``at_start``, looks for what the network wrongly marks and hands it to the data."""
 
-    def __init__(self, *, at_start: bool) -> None:
-        self.at_start = at_start
+    def __init__(self, data: TrainingData, *, at_start: bool) -> None:
+        self.data, self.at_start = data, at_start
 
-    def on_fit_start(self, trainer: lightning.Trainer, pl_module: SegmentationTask) -> None:
-        if self.at_start and pl_module.phase.mine_every_epochs:
-            trainer.datamodule.mined = mine_chests(trainer, pl_module.network, trainer.datamodule)
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self.at_start and self.data.phase.mine_every_epochs:
+            self._mine(trainer, pl_module)
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: SegmentationTask) -> None:
-        data, done, every = trainer.datamodule, trainer.current_epoch + 1, pl_module.phase.mine_every_epochs
-        if every and done % every == 0 and done < pl_module.phase.epochs:
-            data.mined = mine_chests(trainer, pl_module.network, data)
-            pl_module.log("mined", float(len(data.mined)), logger=False)
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        phase, done = self.data.phase, trainer.current_epoch + 1
+        if phase.mine_every_epochs and done % phase.mine_every_epochs == 0 and done < phase.epochs:
+            self._mine(trainer, pl_module)
+            pl_module.log("mined", float(len(self.data.mined)), logger=False)
+
+    def _mine(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        assert isinstance(task, SegmentationTask)
+        self.data.mined = mine_chests(trainer, task.network, self.data)
 
 
 def mine_chests(trainer: lightning.Trainer, network: Network, data: TrainingData) -> list[Mined]:
@@ -222,11 +227,11 @@ def fit(
 def _fit_phase(network: Network, data: TrainingData, part: RunPart, from_weights: bool, machine: Machine, rate: float) -> Network:
     recipe, phase, folder = data.recipe, data.phase, part.folder / part.phase
     curves = Curves(part)
-    callbacks = [
-        FalsePositiveMining(at_start=from_weights and whole_checkpoint(folder) is None),
+    callbacks: list[lightning.Callback] = [
+        FalsePositiveMining(data, at_start=from_weights and whole_checkpoint(folder) is None),
         WholeCases(data.cache, data.validation, recipe, phase.epochs, curves),
     ]
-    course = Course(
+    options = LoopOptions(
         phase.epochs,
         recipe.precision,
         recipe.average_decay,
@@ -235,5 +240,5 @@ def _fit_phase(network: Network, data: TrainingData, part: RunPart, from_weights
         new_data_each_epoch=bool(phase.mine_every_epochs),
         way_on=WAY_ON,
     )
-    train(SegmentationTask(network, recipe, phase, rate), data, folder, course, machine, curves, callbacks)
+    train(SegmentationTask(network, recipe, phase, rate), data, folder, options, machine, curves, callbacks)
     return network

@@ -1,4 +1,4 @@
-"""One course of a training with Lightning, whatever the network: checkpoints, going on, averaged weights, errors in words."""
+"""One options of a training with Lightning, whatever the network: checkpoints, going on, averaged weights, errors in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
@@ -31,7 +31,7 @@ from NLSTSegLib.errors import InputError
 
 
 @dataclass(frozen=True)
-class Course:
+class LoopOptions:
     """How a training goes, whatever it trains."""
 
     epochs: int
@@ -54,7 +54,7 @@ def train(
     task: lightning.LightningModule,
     data: lightning.LightningDataModule,
     folder: Path,
-    course: Course,
+    options: LoopOptions,
     machine: Machine,
     curves: Curves,
     callbacks: Sequence[lightning.Callback] = (),
@@ -64,16 +64,16 @@ def train(
     Raises as :func:`fit` does.
     """
     last = whole_checkpoint(folder)
-    monitor = "validation_loss" if course.validation and course.choose_epoch else None
+    monitor = "validation_loss" if options.validation and options.choose_epoch else None
     callbacks = [
         *callbacks,
         curves,
         ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor, save_last=True, enable_version_counter=False),
     ]
-    if course.average_decay:
-        callbacks.append(averaging(course.average_decay))
-    if course.patience_epochs and monitor:
-        callbacks.append(EarlyStopping(monitor, patience=course.patience_epochs))
+    if options.average_decay:
+        callbacks.append(averaging(options.average_decay))
+    if options.patience_epochs and monitor:
+        callbacks.append(EarlyStopping(monitor, patience=options.patience_epochs))
     interruption = Interruption(folder / LAST)
     # After the averaging, which belongs to the step.
     callbacks.append(interruption)
@@ -83,16 +83,16 @@ def train(
                 accelerator=machine.accelerator,
                 devices=machine.devices,
                 num_nodes=machine.nodes,
-                precision=course.precision,
-                gradient_clip_val=course.gradient_norm,
-                max_epochs=course.epochs,
-                limit_val_batches=None if course.validation else 0,
+                precision=options.precision,
+                gradient_clip_val=options.gradient_norm,
+                max_epochs=options.epochs,
+                limit_val_batches=None if options.validation else 0,
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
-                reload_dataloaders_every_n_epochs=int(course.new_data_each_epoch),
+                reload_dataloaders_every_n_epochs=int(options.new_data_each_epoch),
                 callbacks=callbacks,
                 logger=make_loggers(curves.part, curves.part.first_step + step_of(last)) if is_first_process() else [],
-                plugins=[SafeCheckpoints(course.way_on)],
+                plugins=[SafeCheckpoints(options.way_on)],
                 enable_model_summary=False,
                 log_every_n_steps=50,
             )
@@ -107,7 +107,7 @@ def train(
     except InputError as error:
         # Of a process that makes batches it comes with a traceback before it.
         raise InputError(str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2].strip()) from error
-    network = task.network
+    network = cast(torch.nn.Module, task.network)
     if monitor:
         best = torch.load(folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in best.items()})
@@ -131,7 +131,9 @@ def batch_loader(
     batches: torch.utils.data.Dataset, sampler: StepSampler | None, workers: int, *, stay: bool = False
 ) -> torch.utils.data.DataLoader:
     """Whole batches, made ahead in ``workers`` processes, which ``stay`` from one epoch to the next."""
-    ahead = {"prefetch_factor": 4, "multiprocessing_context": _context(), "persistent_workers": stay} if workers else {}
+    ahead: dict[str, Any] = (
+        {"prefetch_factor": 4, "multiprocessing_context": _context(), "persistent_workers": stay} if workers else {}
+    )
     return UndisturbedLoader(batches, None, sampler=sampler, num_workers=workers, worker_init_fn=_begin_worker, **ahead)
 
 

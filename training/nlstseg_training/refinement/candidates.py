@@ -33,7 +33,7 @@ DOUBTFUL_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Place:
+class LabelledCandidate:
     """The middle of a candidate in a case."""
 
     case_id: str
@@ -47,39 +47,42 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Places:
+class LabelledCandidates:
     """All candidates of the cases, in the order of these."""
 
     format: int
     weights_sha256: str
     """Of the model that marks them."""
     cases_sha256: str
-    places: tuple[Place, ...]
+    places: tuple[LabelledCandidate, ...]
 
 
-def find_places(
+def labelled_candidates(
     model: Model, threshold: float, cache: Path, entries: Sequence[CaseEntry], progress: Callable[[float], None]
-) -> tuple[Place, ...]:
+) -> tuple[LabelledCandidate, ...]:
     """The candidates of the first network of ``model`` in the cases."""
-    found: list[Place] = []
+    found: list[LabelledCandidate] = []
     for n, entry in enumerate(entries):
         case = load_case(cache, entry.id)
-        found += [Place(entry.id, at.centre_kji, label) for at, label in candidates_of(model, (threshold,), case, entry.complete)]
+        found += [
+            LabelledCandidate(entry.id, at.centre_kji, label)
+            for at, label in candidates_of(model, (threshold,), case, entry.complete)
+        ]
         if entry.kind == "chest" and can_be_downsampled(case.ct):
             thresholds, least = (threshold, *PARTS_THRESHOLDS), least_voxels(case.ct) // 2
             masses = candidates_of(model, thresholds, downsampled_case(case), entry.complete, least)
-            found += [Place(entry.id, at.centre_kji, label, downsampled=True) for at, label in masses]
+            found += [LabelledCandidate(entry.id, at.centre_kji, label, downsampled=True) for at, label in masses]
         progress((n + 1) / len(entries))
     return tuple(found)
 
 
-def scored_places(
-    places: Sequence[Place],
+def with_logits(
+    places: Sequence[LabelledCandidate],
     network: RefinementNet,
     window_hu: tuple[float, float],
     cache: Path,
     progress: Callable[[float], None],
-) -> tuple[Place, ...]:
+) -> tuple[LabelledCandidate, ...]:
     """``places`` with what ``network`` says of each that is no lesion, in cut-outs of both :data:`SCORED_SIZES`."""
     device = choose_device("cpu")
     scorer = device.place(fold_batch_norm(copy.deepcopy(network).eval()), 3)

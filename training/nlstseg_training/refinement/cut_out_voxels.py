@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from nlstseg_training.refinement.candidates import Place
+from nlstseg_training.refinement.candidates import LabelledCandidate
 from nlstseg_training.refinement.pool import LoadedCase
 from NLSTSegLib.inference.candidates import cut_out
 from NLSTSegLib.inference.lung_field import AIR_BELOW_HU
@@ -25,13 +25,13 @@ DENSE_HU, BESIDE_PX, LUNG_SHARE, DENSE_PLACES = -400, 8, 0.25, 100
 
 Size = tuple[int, int, int]
 
-Piece = tuple[np.ndarray, np.ndarray, np.ndarray]
+CutOutArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 """HU (float32), target (float32, 0..1) and where there are voxels (bool), each ``[k, j, i]``."""
 
 
-def piece_around(
+def arrays_around(
     hu: np.ndarray, target: np.ndarray, centre: np.ndarray, size: Size, step: int, *, short: bool, rng: np.random.Generator
-) -> Piece:
+) -> CutOutArrays:
     """The voxels around ``centre`` (whole numbers k, j, i), of every ``step``-th slice; NaN in ``hu`` is no voxel.
 
     With ``short`` as if the CT were as small as a nodule crop, unless nothing were left of a lesion. ``target`` is given as
@@ -59,7 +59,7 @@ def soft_target(shares: np.ndarray) -> np.ndarray:
     return np.interp(shares / 255, (0, 0.25, 0.5, 0.75), (0, 0.2, 0.8, 1)).astype(np.float32)
 
 
-def dense_places(loaded: LoadedCase, *, beside_lung: bool = True) -> list[Place]:
+def dense_places(loaded: LoadedCase, *, beside_lung: bool = True) -> list[LabelledCandidate]:
     """Some voxels of vessels, walls and the like beside lung, or of organs too, away from what any reader marked; always the same
     of a case."""
     rng = np.random.default_rng(len(loaded.places))
@@ -67,12 +67,12 @@ def dense_places(loaded: LoadedCase, *, beside_lung: bool = True) -> list[Place]
     dense = loaded.hu > DENSE_HU
     if loaded.case.lungs is not None:
         dense &= loaded.case.lungs
-    found: list[Place] = []
+    found: list[LabelledCandidate] = []
     for k, half_j, half_i in rng.permutation(np.argwhere(dense[:, ::2, ::2]))[: 20 * DENSE_PLACES]:
         j, i = 2 * half_j, 2 * half_i
         near = (slice(max(0, j - BESIDE_PX), j + BESIDE_PX + 1), slice(max(0, i - BESIDE_PX), i + BESIDE_PX + 1))
         if (air[k][near].mean() > LUNG_SHARE or not beside_lung) and not marked[max(0, k - 3) : k + 4][:, near[0], near[1]].any():
-            found.append(Place(loaded.case.id, (int(k), int(j), int(i)), 0))
+            found.append(LabelledCandidate(loaded.case.id, (int(k), int(j), int(i)), 0))
             if len(found) == DENSE_PLACES:
                 break
     return found

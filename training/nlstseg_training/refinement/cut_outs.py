@@ -12,8 +12,8 @@ from nlstseg_training.batches.synthetic import blend, synthetic_lesion
 from nlstseg_training.batches.transplant import transplant
 from nlstseg_training.data.cache import Case, CaseEntry
 from nlstseg_training.refinement.augmentation import vary
-from nlstseg_training.refinement.candidates import Place
-from nlstseg_training.refinement.cut_out_voxels import Piece, Size, continued, dense_places, piece_around, soft_target
+from nlstseg_training.refinement.candidates import LabelledCandidate
+from nlstseg_training.refinement.cut_out_voxels import CutOutArrays, Size, arrays_around, continued, dense_places, soft_target
 from nlstseg_training.refinement.pool import CasePool, LoadedCase
 from nlstseg_training.refinement.recipe import RefinementRecipe
 from nlstseg_training.refinement.scenes import CONTRAST_HU, Scene, scene_of
@@ -40,9 +40,9 @@ EASY = 0.1
 
 
 class NoLesions:
-    """Places that are no lesion: what the first network wrongly marks, and vessels and walls, as often from every case."""
+    """Candidates that are no lesion: what the first network wrongly marks, and vessels and walls, as often from every case."""
 
-    def __init__(self, marked: Sequence[Place], vessels: Iterable[list[Place]]) -> None:
+    def __init__(self, marked: Sequence[LabelledCandidate], vessels: Iterable[list[LabelledCandidate]]) -> None:
         self.marked = marked
         # What the network takes for a lesion, in cut-outs of this size, is what it has to learn.
         logits = np.array([place.logits for place in marked]).reshape(-1, 2)
@@ -52,7 +52,7 @@ class NoLesions:
     def __bool__(self) -> bool:
         return bool(self.marked or self.vessels)
 
-    def draw(self, rng: np.random.Generator, share_of_vessels: float, large: bool) -> Place:
+    def draw(self, rng: np.random.Generator, share_of_vessels: float, large: bool) -> LabelledCandidate:
         """One of them; of the one kind alone when there is none of the other."""
         if self.vessels and (not self.marked or rng.random() < share_of_vessels):
             places = self.vessels[rng.integers(len(self.vessels))]
@@ -64,7 +64,9 @@ class NoLesions:
 class Ground:
     """What batches of one resolution are drawn from, of the chests of a block."""
 
-    def __init__(self, scenes: dict[str, Scene], places: Iterable[Place], vessels: dict[str, list[Place]]) -> None:
+    def __init__(
+        self, scenes: dict[str, Scene], places: Iterable[LabelledCandidate], vessels: dict[str, list[LabelledCandidate]]
+    ) -> None:
         self.scenes = scenes
         self.deep = [scene.loaded for scene in scenes.values() if scene.loaded.air is not None]
         here = [place for place in places if place.case_id in scenes]
@@ -83,7 +85,7 @@ class CutOuts(torch.utils.data.Dataset):
         self,
         cache: Path,
         entries: Sequence[CaseEntry],
-        places: Sequence[Place],
+        places: Sequence[LabelledCandidate],
         recipe: RefinementRecipe,
         *,
         seed: int,
@@ -93,7 +95,7 @@ class CutOuts(torch.utils.data.Dataset):
         self.pool = CasePool(cache, entries, seed, recipe.block_cases)
         self.places = [place for place in places if not place.downsampled]
         self.downsampled_places = [place for place in places if place.downsampled]
-        self._vessels: dict[tuple[str, bool], list[Place]] = {}
+        self._vessels: dict[tuple[str, bool], list[LabelledCandidate]] = {}
 
     def __len__(self) -> int:
         return self.count
@@ -150,7 +152,7 @@ class CutOuts(torch.utils.data.Dataset):
         thickest_mm = recipe.thickest_mm / (FACTOR if downsampled else 1)
         return scene_of(case, rng, thickest_mm=thickest_mm, thicker_share=recipe.thicker, contrast_share=recipe.contrast)
 
-    def _makers(self) -> tuple[tuple[float, Callable[..., Piece], float], ...]:
+    def _makers(self) -> tuple[tuple[float, Callable[..., CutOutArrays], float], ...]:
         """Share of the batch, what makes it, and whether it is a lesion; shares of which there is nothing go to the last."""
         shares, crops, deep = self.recipe.shares, bool(self._crops), bool(self._whole.deep)
         # Whole chests alone are data sets of their own, where all lesions have their surroundings.
@@ -164,13 +166,13 @@ class CutOuts(torch.utils.data.Dataset):
             (1.0, self._wrong_in_chest if self._whole.none else self._wrong_in_crop, 0.0),
         )
 
-    def _downsampled_makers(self) -> tuple[tuple[float, Callable[..., Piece], float], ...]:
+    def _downsampled_makers(self) -> tuple[tuple[float, Callable[..., CutOutArrays], float], ...]:
         return (
             (self.recipe.low_resolution_masses * bool(self._downsampled.deep), self._mass, 1.0),
             (1.0, self._organ, 0.0),
         )
 
-    def _crop(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
+    def _crop(self, rng: np.random.Generator, size: Size, large: bool) -> CutOutArrays:
         """A nodule of a crop; beyond its stack nothing, or the end slices with lung in the nodule's place."""
         while True:
             loaded = self._any_crop(rng)
@@ -191,7 +193,7 @@ class CutOuts(torch.utils.data.Dataset):
             hu = with_contrast(hu, target == 0, rng.uniform(*CONTRAST_HU))
         return self._around(hu, target, middle, size, step, rng)
 
-    def _transplant(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
+    def _transplant(self, rng: np.random.Generator, size: Size, large: bool) -> CutOutArrays:
         """A nodule of a crop, scaled, blended into a whole lung."""
         while True:
             loaded, heights_mm, axes = self._site(self._whole, rng, size)
@@ -202,14 +204,16 @@ class CutOuts(torch.utils.data.Dataset):
             if piece is not None:
                 return piece
 
-    def _synthetic(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
+    def _synthetic(self, rng: np.random.Generator, size: Size, large: bool) -> CutOutArrays:
         return self._made_up(self._whole, None, rng, size)
 
-    def _mass(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
+    def _mass(self, rng: np.random.Generator, size: Size, large: bool) -> CutOutArrays:
         low_mm, high_mm = (diameter / FACTOR for diameter in self.recipe.low_resolution_mass_mm)
         return self._made_up(self._downsampled, (low_mm, high_mm if large else (low_mm * high_mm) ** 0.5), rng, size)
 
-    def _made_up(self, ground: Ground, diameters_mm: tuple[float, float] | None, rng: np.random.Generator, size: Size) -> Piece:
+    def _made_up(
+        self, ground: Ground, diameters_mm: tuple[float, float] | None, rng: np.random.Generator, size: Size
+    ) -> CutOutArrays:
         while True:
             loaded, heights_mm, axes = self._site(ground, rng, size)
             k_mm, j_mm, _ = loaded.spacing_kji_mm
@@ -241,7 +245,7 @@ class CutOuts(torch.utils.data.Dataset):
         soft: np.ndarray,
         size: Size,
         rng: np.random.Generator,
-    ) -> Piece | None:
+    ) -> CutOutArrays | None:
         """The lesion where there is lung, cut out around its middle; None when too little of it is left."""
         shape = loaded.hu.shape
         index = np.ix_(*(np.clip(axis, 0, length - 1) for axis, length in zip(axes, shape, strict=True)))
@@ -257,32 +261,32 @@ class CutOuts(torch.utils.data.Dataset):
         target = np.maximum(grown, soft_target(loaded.target[index]))
         return self._around(hu, target, np.argwhere(grown > 0.5).mean(axis=0), size, 1, rng)
 
-    def _chest(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
+    def _chest(self, rng: np.random.Generator, size: Size, large: bool) -> CutOutArrays:
         return self._at(self._whole, self._whole.lesions[rng.integers(len(self._whole.lesions))], size, rng)
 
-    def _wrong_in_crop(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
+    def _wrong_in_crop(self, rng: np.random.Generator, size: Size, large: bool) -> CutOutArrays:
         return self._at(self._in_crops, self._in_crops.none.draw(rng, self.recipe.anywhere, large), size, rng)
 
-    def _wrong_in_chest(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
+    def _wrong_in_chest(self, rng: np.random.Generator, size: Size, large: bool) -> CutOutArrays:
         return self._at(self._whole, self._whole.none.draw(rng, self.recipe.anywhere, large), size, rng)
 
-    def _organ(self, rng: np.random.Generator, size: Size, large: bool) -> Piece:
+    def _organ(self, rng: np.random.Generator, size: Size, large: bool) -> CutOutArrays:
         return self._at(self._downsampled, self._downsampled.none.draw(rng, self.recipe.anywhere_in_organs, large), size, rng)
 
     def _any_crop(self, rng: np.random.Generator) -> LoadedCase:
         return self._crops[rng.integers(len(self._crops))]
 
-    def _at(self, ground: Ground, place: Place, size: Size, rng: np.random.Generator) -> Piece:
+    def _at(self, ground: Ground, place: LabelledCandidate, size: Size, rng: np.random.Generator) -> CutOutArrays:
         scene = ground.scenes[place.case_id]
         step = slice_step(scene.loaded.spacing_kji_mm[0])
         return self._around(scene.loaded.hu, scene.loaded.target, scene.centre_of(place), size, step, rng)
 
     def _around(
         self, hu: np.ndarray, target: np.ndarray, middle: np.ndarray, size: Size, step: int, rng: np.random.Generator
-    ) -> Piece:
+    ) -> CutOutArrays:
         """Cut out a little beside ``middle``, as the middles of the first network's candidates are."""
         off = np.array((OFF_MIDDLE_SLICES, self.recipe.off_middle_px, self.recipe.off_middle_px))
         last = np.array(hu.shape) - 1
         beside, itself = (np.clip(np.round(middle + shift).astype(int), 0, last) for shift in (rng.uniform(-off, off), 0))
         centre = beside if np.isfinite(hu[tuple(beside)]) else itself
-        return piece_around(hu, target, centre, size, step, short=rng.random() < self.recipe.cut_short, rng=rng)
+        return arrays_around(hu, target, centre, size, step, short=rng.random() < self.recipe.cut_short, rng=rng)

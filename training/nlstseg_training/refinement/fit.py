@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import lightning
 import torch
@@ -15,9 +16,9 @@ from nlstseg_training.data.cache import CaseEntry
 from nlstseg_training.fitting.checkpoints import FINISHED
 from nlstseg_training.fitting.curves import Curves, RunPart
 from nlstseg_training.fitting.interruption import StepSampler
-from nlstseg_training.fitting.loop import Course, batch_loader, train
+from nlstseg_training.fitting.loop import LoopOptions, batch_loader, train
 from nlstseg_training.fitting.machine import Machine
-from nlstseg_training.refinement.candidates import Place
+from nlstseg_training.refinement.candidates import LabelledCandidate
 from nlstseg_training.refinement.cut_outs import CutOuts
 from nlstseg_training.refinement.recipe import RefinementRecipe
 from nlstseg_training.refinement.task import RefinementTask
@@ -33,7 +34,7 @@ class CutOutData(lightning.LightningDataModule):
         self,
         cache: Path,
         parts: tuple[Sequence[CaseEntry], Sequence[CaseEntry]],
-        places: Sequence[Place],
+        places: Sequence[LabelledCandidate],
         recipe: RefinementRecipe,
         *,
         seed: int,
@@ -44,7 +45,7 @@ class CutOutData(lightning.LightningDataModule):
         self.recipe, self.seed, self.workers = recipe, seed, workers
 
     def train_dataloader(self) -> torch.utils.data.DataLoader:
-        steps, trainer = self.recipe.epoch_steps, self.trainer
+        steps, trainer = self.recipe.epoch_steps, cast(lightning.Trainer, self.trainer)
         count = self.recipe.epochs * steps * trainer.world_size
         batches = CutOuts(self.cache, self.parts[0], self.places, self.recipe, seed=self.seed, count=count)
         return batch_loader(batches, StepSampler(trainer, steps), self.workers, stay=True)
@@ -59,7 +60,7 @@ def fit_refinement(
     recipe: RefinementRecipe,
     cache: Path,
     parts: tuple[Sequence[CaseEntry], Sequence[CaseEntry]],
-    places: Sequence[Place],
+    places: Sequence[LabelledCandidate],
     out: Path,
     *,
     seed: int = 0,
@@ -83,7 +84,7 @@ def fit_refinement(
         data = CutOutData(cache, parts, places, recipe, seed=seed, workers=machine.workers)
         validation = {entry.id for entry in parts[1]}
         measured = any(place.case_id in validation for place in places)
-        course = Course(
+        options = LoopOptions(
             recipe.epochs,
             "bf16-mixed",
             recipe.average_decay,
@@ -91,8 +92,9 @@ def fit_refinement(
             gradient_norm=recipe.gradient_norm,
             choose_epoch=False,
         )
-        task = RefinementTask(network.to(memory_format=torch.channels_last_3d), recipe)
-        train(task, data, out, course, machine, Curves(RunPart(out, "refinement")))
+        # torch's own annotations know the order of two dimensions only.
+        task = RefinementTask(network.to(memory_format=torch.channels_last_3d), recipe)  # type: ignore[call-overload]
+        train(task, data, out, options, machine, Curves(RunPart(out, "refinement")))
     network = network.float().cpu().eval()
     return network if start is None else unfolded(network)
 
@@ -107,6 +109,6 @@ def unfolded(folded: RefinementNet) -> RefinementNet:
             before = f"{parent}.{int(index) - 1}.bias"
             state |= {f"{name}.{own}": tensor for own, tensor in module.state_dict().items()}
             state[f"{name}.bias"] = state.pop(before)
-            state[f"{name}.running_var"] = torch.full_like(module.running_var, 1 - module.eps)
+            state[f"{name}.running_var"] = torch.full_like(state[f"{name}.running_var"], 1 - module.eps)
     network.load_state_dict(state)
     return network.eval()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nlstseg_training.data.cache import Case
-from nlstseg_training.refinement.candidates import Place
+from nlstseg_training.refinement.candidates import LabelledCandidate
 from nlstseg_training.refinement.pool import LoadedCase
 from nlstseg_training.refinement.variants import between_lungs, thicker, with_contrast
 
@@ -22,7 +22,7 @@ class Scene:
     loaded: LoadedCase
     slices: int
 
-    def centre_of(self, place: Place) -> np.ndarray:
+    def centre_of(self, place: LabelledCandidate) -> np.ndarray:
         """Of a place in the case, here."""
         k, j, i = place.centre_kji
         return np.array((min(k // self.slices, len(self.loaded.hu) - 1), j, i), float)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from monai.losses import DiceLoss
 from torch.nn import functional
 
@@ -50,7 +49,7 @@ class RefinementTask(lightning.LightningModule):
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(x), sync_dist=True, logger=False)
         return loss
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         recipe = self.recipe
         optimizer = torch.optim.AdamW(self.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
         steps = max(2, recipe.epochs * recipe.epoch_steps)

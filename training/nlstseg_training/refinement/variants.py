@@ -28,7 +28,7 @@ def thicker(case: Case, slices: int) -> Case:
     i_mm, j_mm, k_mm = case.ct.spacing_ijk_mm
     hu, target = (_stacked(volume, slices).mean(axis=1, dtype=np.float32) for volume in (case.ct.hu, case.target))
     labels = _stacked(case.labels, slices).max(axis=1) * (target >= 127.5)
-    lungs = None if case.lungs is None else _stacked(case.lungs, slices).any(axis=1)
+    lungs = None if case.lungs is None else np.any(_stacked(case.lungs, slices), axis=1)
     ct = replace(case.ct, hu=np.round(hu).astype(np.int16), spacing_ijk_mm=(i_mm, j_mm, k_mm * slices))
     # Rounded up, so that what a minority marked stays marked.
     return replace(case, ct=ct, labels=labels.astype(case.labels.dtype), target=np.ceil(target).astype(np.uint8), lungs=lungs)

@@ -15,7 +15,7 @@ from nlstseg_training.fitting.checkpoints import FINISHED
 from nlstseg_training.fitting.machine import Machine
 from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER, cases_digest, made_with, smallest
 from nlstseg_training.refinement.calibration import calibrated, calibration_curve, scored_candidates
-from nlstseg_training.refinement.candidates import Place, Places, find_places, scored_places
+from nlstseg_training.refinement.candidates import LabelledCandidate, LabelledCandidates, labelled_candidates, with_logits
 from nlstseg_training.refinement.fit import fit_refinement
 from nlstseg_training.refinement.recipe import RefinementRecipe
 from nlstseg_training.refinement.rewindow import seen_through
@@ -161,7 +161,7 @@ def tune_refinement(
         **TUNING,
     )
     entries = [entry for part in parts for entry in part]
-    places = find_places(tuned, recipe.candidate_threshold, cache, entries, stage_of(progress, "candidates", 0, 1))
+    places = labelled_candidates(tuned, recipe.candidate_threshold, cache, entries, stage_of(progress, "candidates", 0, 1))
     return rounded(fit_refinement(recipe, cache, parts, places, out / FIT_FOLDER, seed=seed, start=start, machine=machine))
 
 
@@ -183,11 +183,11 @@ def _places(
     entries: list[CaseEntry],
     out: Path,
     progress: Progress,
-) -> tuple[Place, ...]:
+) -> tuple[LabelledCandidate, ...]:
     """The candidates, scored by the network that is trained further, from ``out`` where they were found already."""
     path, cases = out / PLACES_FILE, cases_digest(manifest, split)
     if path.exists():
-        kept = read_json(path, Places, "remove it")
+        kept = read_json(path, LabelledCandidates, "remove it")
         if (kept.weights_sha256, kept.cases_sha256) != (first.card.weights_sha256, cases):
             raise InputError(f"'{out}' was begun with another model or other cases; choose another folder")
         return kept.places
@@ -195,8 +195,8 @@ def _places(
         raise InputError(f"'{path}' is missing; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     report = stage_of(progress, "candidates", 0, 1)
-    places = find_places(first, recipe.candidate_threshold, cache, entries, report)
+    places = labelled_candidates(first, recipe.candidate_threshold, cache, entries, report)
     if start is not None:
-        places = scored_places(places, start, recipe.window_hu, cache, stage_of(progress, "hard candidates", 0, 1))
-    write_json(path, Places(1, first.card.weights_sha256, cases, places))
+        places = with_logits(places, start, recipe.window_hu, cache, stage_of(progress, "hard candidates", 0, 1))
+    write_json(path, LabelledCandidates(1, first.card.weights_sha256, cases, places))
     return places

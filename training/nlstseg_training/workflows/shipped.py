@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nlstseg_training.data.cache import Split, write_json
 from nlstseg_training.export.card import Texts
@@ -71,7 +72,7 @@ def make_shipped(
     for cycle in cycles if base else (FIRST, *cycles):
         folder = out / cycle.version
         if not (folder / BUNDLE_FOLDER).exists():
-            rates = {"learning_rate": cycle.rate, "further_rate": cycle.rate}
+            rates: dict[str, Any] = {"learning_rate": cycle.rate, "further_rate": cycle.rate}
             add_refinement(
                 load_model(find_model(model)),
                 out / CACHE_FOLDER,

@@ -11,6 +11,9 @@ RESAMPLES = 10_000
 """The ends of the 95 % interval of the mean Dice of 121 patients (SD 0.27) lay within 0.003 of each other in 20 sets of draws;
 with 1000 draws within 0.009. All figures of 121 cases take eight seconds with it."""
 
+SEED = 0
+"""The same resamples every time, so that a report can be had again."""
+
 PERCENTILES = (2.5, 97.5)
 """Ends of the interval among the resamples: 95 % lie between."""
 
@@ -24,11 +27,11 @@ class Estimate:
     high: float
 
 
-def draw_patients(patients: int, *, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
+def draw_patients(patients: int, *, resamples: int = RESAMPLES) -> np.ndarray:
     """How often each patient is in each resample (drawn with replacement): int64 ``[resamples, patients]``."""
     if not patients:
         return np.zeros((resamples, 0), np.int64)
-    return np.random.default_rng(seed).multinomial(patients, np.full(patients, 1 / patients), size=resamples)
+    return np.random.default_rng(SEED).multinomial(patients, np.full(patients, 1 / patients), size=resamples)
 
 
 def estimate(statistic: Callable[[np.ndarray], float], draws: np.ndarray) -> Estimate:

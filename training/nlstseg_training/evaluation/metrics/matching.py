@@ -75,15 +75,15 @@ def match_lenient(shared: np.ndarray) -> Matches:
     return Matches(np.any(touches, axis=1), ~np.any(touches, axis=0))
 
 
-def match_strict(shared: np.ndarray, minimum_iou: float = MINIMUM_IOU) -> Matches:
-    """One to one by the largest sum of IoU, pairs below ``minimum_iou`` left out."""
+def match_strict(shared: np.ndarray) -> Matches:
+    """One to one by the largest sum of IoU, pairs below :data:`MINIMUM_IOU` left out."""
     from scipy.optimize import linear_sum_assignment
 
     touches = shared[1:, 1:]
     union = shared.sum(axis=1)[1:, None] + shared.sum(axis=0)[None, 1:] - touches
     iou = touches / np.maximum(union, 1)
     # The last bit must not decide on a pair of exactly the minimum.
-    iou[iou < minimum_iou * (1 - 1e-9)] = 0
+    iou[iou < MINIMUM_IOU * (1 - 1e-9)] = 0
     found = np.zeros(len(iou), bool)
     rows, columns = linear_sum_assignment(iou, maximize=True)
     found[rows[iou[rows, columns] > 0]] = True

@@ -32,23 +32,23 @@ class Subject:
     caption: str
 
 
-def worst_lesions(cases: Sequence[dict[str, Any]], most: int = WORST_LESIONS) -> list[Subject]:
+def worst_lesions(cases: Sequence[dict[str, Any]]) -> list[Subject]:
     """Reference lesions with the lowest Dice, of equal ones the largest first."""
     pairs = [(case["id"], lesion) for case in cases for lesion in case["lesions"]]
     pairs.sort(key=lambda pair: (pair[1]["dice"], -pair[1]["volume_mm3"]))
     return [
         Subject(case, lesion["label"], True, f"lesion {lesion['label']}, {lesion['diameter_mm']:.1f} mm: {_outcome(lesion)}")
-        for case, lesion in pairs[:most]
+        for case, lesion in pairs[:WORST_LESIONS]
     ]
 
 
-def surest_outside(cases: Sequence[dict[str, Any]], most: int = OUTSIDE_MARKS) -> list[Subject]:
+def surest_outside(cases: Sequence[dict[str, Any]]) -> list[Subject]:
     """Marks outside the annotation with the highest score, of equal ones the largest first."""
     pairs = [(case["id"], mark) for case in cases for mark in case["marks"] if mark["outside"]]
     pairs.sort(key=lambda pair: (-pair[1]["score"], -pair[1]["volume_mm3"]))
     return [
         Subject(case, mark["label"], False, f"mark of {mark['volume_mm3']:.0f} mm³, highest probability {mark['score']:.3f}")
-        for case, mark in pairs[:most]
+        for case, mark in pairs[:OUTSIDE_MARKS]
     ]
 
 
