@@ -77,7 +77,7 @@ def ensure_package(package: Requirement, purpose: str) -> None:
         raise InputError(
             _("{purpose} needs {package}, and the installation was declined").format(purpose=purpose, package=package)
         )
-    loaded = _loaded_versions([package, Requirement("pydicom")])
+    loaded = _loaded_versions([package, *read_requirements()])
     _install_packages([package])
     if unmet([package]) or any(installed_version(each) != version for each, version in loaded.items()):
         raise InputError(_("{package} was installed; restart Slicer before it is used").format(package=package))

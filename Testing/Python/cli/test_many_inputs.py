@@ -110,7 +110,7 @@ class TestManyInputs(WholeCommandTest):
         self.assertEqual(done.stdout, "")
         table, *names = sorted(os.listdir(every))
         self.assertEqual(table, "lesions.csv")
-        self.assertRegex(" ".join(names), "^(series-000-[0-9a-f]{8}) \\1-2$", "the same voxels twice, without a number")
+        self.assertRegex(" ".join(names), "^(series-001-[0-9a-f]{8}) \\1-2$", "the same voxels twice")
         one = sitk.GetArrayFromImage(sitk.ReadImage(str(self.out / "one" / "labels.nrrd")))
         self.assertEqual(one.max(), 3)
         for name in names:

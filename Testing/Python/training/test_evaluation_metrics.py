@@ -267,16 +267,14 @@ class MatchingTest(unittest.TestCase):
                 greedy_would_fail += taken < max(sums) - 1e-9
         self.assertGreater(greedy_would_fail, 0)
 
-    def test_sensitivity_ppv_and_f1(self):
+    def test_sensitivity_and_f1(self):
         detection = Detection(lesions=10, found=8, outside=2)
-        self.assertEqual((detection.sensitivity, detection.ppv), (0.8, 0.8))
+        self.assertEqual(detection.sensitivity, 0.8)
         self.assertAlmostEqual(detection.f1, 0.8)
         self.assertAlmostEqual(Detection(4, 1, 3).f1, 2 * 0.25 * 0.25 / 0.5)
 
     def test_rates_without_a_denominator_are_not_defined(self):
         self.assertTrue(math.isnan(Detection(0, 0, 3).sensitivity))
-        self.assertEqual(Detection(0, 0, 3).ppv, 0)
-        self.assertTrue(math.isnan(Detection(3, 0, 0).ppv))
         self.assertTrue(math.isnan(Detection(0, 0, 0).f1))
 
     def test_nothing_marked_and_nothing_annotated(self):

@@ -48,11 +48,6 @@ class Detection:
         return ratio(self.found, self.lesions)
 
     @property
-    def ppv(self) -> float:
-        """Found lesions of these and the marks outside the annotation; NaN without either."""
-        return ratio(self.found, self.found + self.outside)
-
-    @property
     def f1(self) -> float:
         """Harmonic mean of the two, ``2 TP / (2 TP + FP + FN)``; NaN without a lesion and without a mark outside."""
         return ratio(2 * self.found, self.found + self.outside + self.lesions)
