@@ -27,6 +27,7 @@ RESULT_OFF_GRID_MM = 1e-3
 def segmentation_from_result(
     result: SegmentationResult | SavedResult,
     volume_node: vtkMRMLScalarVolumeNode,
+    name: str | None = None,
     segmentation_node: vtkMRMLSegmentationNode | None = None,
 ) -> vtkMRMLSegmentationNode:
     """A segmentation node with one segment per lesion, beside ``volume_node``, the CT that was segmented.
@@ -34,8 +35,8 @@ def segmentation_from_result(
     It is ``segmentation_node``, which must have no segments and keeps its name, or a new one. It has the volume's grid as
     its reference geometry, hangs under the same parent transform and in the same study of the subject hierarchy, and has a
     display node; no 3D surface is made. Names, colours, terminology and tags of the segments are those of
-    :mod:`NLSTSegLib.lesions.coding`. The name of a new node is that of the volume and "lesions", made unique
-    in the scene.
+    :mod:`NLSTSegLib.lesions.coding`. ``name`` of a new node is by default that of the volume and "lesions", made
+    unique in the scene.
 
     Raises :class:`InputError` when the volume is in no scene, its grid is not that of ``result``, or the segmentation is in
     another scene or not empty. After any error the scene is as before.
@@ -49,7 +50,7 @@ def segmentation_from_result(
 
     with ExitStack() as undo:
         if segmentation_node is None:
-            name = scene.GenerateUniqueName(f"{volume_node.GetName()} lesions")
+            name = name or scene.GenerateUniqueName(f"{volume_node.GetName()} lesions")
             node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
             undo.callback(scene.RemoveNode, node)
         else:

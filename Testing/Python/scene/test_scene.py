@@ -323,11 +323,11 @@ class SegmentationNodeTest(MrmlTestCase):
         self.assertEqual(segmentation_node.GetSegmentation().GetNumberOfSegments(), 0)
         np.testing.assert_allclose(reference_geometry(segmentation_node), expected_geometry(ct), atol=1e-12)
 
-    def test_name_is_that_of_the_volume(self):
+    def test_name_is_that_of_the_volume_or_the_given_one(self):
         result = result_for(ct_with_spheres())
         volume_node = add_volume(result.ct, "Chest")
-        nodes = [segmentation_from_result(result, volume_node) for _ in range(2)]
-        self.assertEqual([node.GetName() for node in nodes], ["Chest lesions", "Chest lesions_1"])
+        nodes = [segmentation_from_result(result, volume_node, name) for name in (None, None, "Mine")]
+        self.assertEqual([node.GetName() for node in nodes], ["Chest lesions", "Chest lesions_1", "Mine"])
 
     def test_joins_the_study_of_the_volume(self):
         hierarchy = self.scene.GetSubjectHierarchyNode()

@@ -94,7 +94,7 @@ def doubtful_places(ct: CtVolume, marks: Sequence[Mark]) -> np.ndarray:
         box = tuple(
             slice(max(0, int(np.ceil(at - by))), max(0, int(np.floor(at + by)) + 1)) for at, by in zip(middle, reach, strict=True)
         )
-        axes = [np.arange(count)[side] - at for count, side, at in zip(target.shape, box, middle, strict=True)]
+        axes = [np.arange(target.shape[n])[box[n]] - middle[n] for n in range(3)]
         offsets = np.meshgrid(*axes, indexing="ij")
         away_mm = np.linalg.norm(np.stack(offsets, axis=-1) @ axes_kji, axis=-1)
         target[box][away_mm <= radius_mm] = DOUBTFUL
