@@ -17,6 +17,7 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --package nlstseg_training
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 docs: install

@@ -59,7 +59,8 @@ class WholeCases(lightning.Callback):
         frozen = fold_batch_norm(copy.deepcopy(network).eval()).to(torch.bfloat16)
         predict = predict_slices if spec.patch_kji is None else predict_patches
         limits = {"threshold": self.recipe.threshold, "min_volume_mm3": self.recipe.min_volume_mm3}
-        records, shown = [], []
+        records: list[CaseRecord] = []
+        shown: list[tuple] = []
         for entry in entries:
             case = load_case(self.cache, entry.id)
             lung_mask = self._field(case)

@@ -89,11 +89,19 @@ def finetune(
         second = None
         if start.refinement is not None and start.card.refinement is not None:
             tuned = Model(dataclasses.replace(start.card, refinement=None), trained_network(out, run))
-            parts = tuple([manifest.entry(case_id) for case_id in ids] for ids in (split.train, split.validation))
+            train, validation = ([manifest.entry(case_id) for case_id in ids] for ids in (split.train, split.validation))
             network = start.refinement
             if refinement_steps:
                 network = tune_refinement(
-                    tuned, start, cache, parts, out, steps=refinement_steps, seed=seed, machine=machine, progress=progress
+                    tuned,
+                    start,
+                    cache,
+                    (train, validation),
+                    out,
+                    steps=refinement_steps,
+                    seed=seed,
+                    machine=machine,
+                    progress=progress,
                 )
             second = start.card.refinement, network
         card, contents = export(out, bundle, texts, parts=(part,), device=device, second=second, progress=progress)
