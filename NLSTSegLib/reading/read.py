@@ -141,7 +141,8 @@ def values_on_voxels(volume: CtVolume, ct: CtVolume, name: Path | str) -> np.nda
     start_ijk = np.clip(start_ijk, 0, room_ijk).astype(int)
     off_mm = np.abs(part.lps_from_ijk_mm(corners_ijk) - ct.lps_from_ijk_mm(corners_ijk + start_ijk)).max()
     if off_mm > 0.1 * min(ct.spacing_ijk_mm):
-        raise InputError(f"{name} lies {off_mm:.2f} mm off the CT's voxels; give a mask on its voxels")
+        shapes = "" if part.hu.shape == ct.hu.shape else f" and has {part.hu.shape} of its {ct.hu.shape} [k, j, i]"
+        raise InputError(f"{name} lies {off_mm:.2f} mm off the CT's voxels{shapes}; give a mask on its voxels")
     if part.hu.shape == ct.hu.shape:
         return part.hu
     whole = np.zeros(ct.hu.shape, part.hu.dtype)

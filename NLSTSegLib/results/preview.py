@@ -31,6 +31,9 @@ MOST_VIEW_VOXELS = 2000
 MOST_TILES = 60
 """Lesions shown, the largest ones; a network that fits badly may mark thousands, too many for one picture."""
 
+TILE_PX = 3 * PANEL_PX + 8
+"""Width of the three cut-outs of a lesion."""
+
 GAP_PX = 8
 """Between tiles."""
 
@@ -58,7 +61,7 @@ def write_preview(result: SegmentationResult, path: Path) -> None:
 def _tile_place(n: int, tiles: int) -> tuple[int, int]:
     """Left and top of a tile, in pixels."""
     columns = 1 if tiles < 3 else 2 if tiles <= 20 else 4
-    return GAP_PX + n % columns * (3 * PANEL_PX + GAP_PX), GAP_PX + n // columns * (PANEL_PX + CAPTION_PX + GAP_PX)
+    return GAP_PX + n % columns * (TILE_PX + GAP_PX), GAP_PX + n // columns * (PANEL_PX + CAPTION_PX + GAP_PX)
 
 
 def cut_out_box(n: int, lesions: int) -> tuple[int, int, int, int]:
@@ -91,7 +94,7 @@ def _tile(result: SegmentationResult, lesion: Lesion) -> Image.Image:
     labels = Cut(lesion.mask.astype(np.uint8), offset, 0)
     voxels = Cut(ct.hu, np.zeros(3, int), PADDING_HU)
 
-    tile = Image.new("RGB", (3 * PANEL_PX + 8, PANEL_PX + CAPTION_PX), BACKGROUND)
+    tile = Image.new("RGB", (TILE_PX, PANEL_PX + CAPTION_PX), BACKGROUND)
     color = tuple(round(255 * part) for part in segment_color(lesion.label))
     # Axial as displayed: anterior up, patient's right on the left. Coronal and sagittal: head up.
     for n, (axis, at) in enumerate(((0, lesion.measurements.slice_k), (1, centroid_j), (2, centroid_i))):
@@ -125,7 +128,7 @@ def _empty_tile(result: SegmentationResult) -> Image.Image:
     view_mm = float(max(ct.hu.shape[1] * spacing_kji[1], ct.hu.shape[2] * spacing_kji[2]))
     view_mm = min(view_mm, MOST_VIEW_VOXELS * float(spacing_kji[1:].min()))
     plane = Cut(ct.hu, np.zeros(3, int), PADDING_HU).plane(0, int(centre[0]), centre, view_mm, spacing_kji)
-    tile = Image.new("RGB", (3 * PANEL_PX + 8, PANEL_PX + CAPTION_PX), BACKGROUND)
+    tile = Image.new("RGB", (TILE_PX, PANEL_PX + CAPTION_PX), BACKGROUND)
     tile.paste(outlined_panel(plane, np.zeros(plane.shape, np.uint8), TEXT, view_mm / spacing_kji[1:], PANEL_PX), (0, 0))
     ImageDraw.Draw(tile).text((4, PANEL_PX + 3), f"no lesion above probability {result.threshold:g}", TEXT, _font())
     return tile
