@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ctk
 import slicer
 from slicer.i18n import tr as _
 
@@ -51,10 +50,7 @@ def add_to_database(paths: Sequence[Path]) -> None:
     there = database()
     if there is None:
         raise InputError(_("Slicer's DICOM database is not open; open it in the module DICOM"))
-    indexer = ctk.ctkDICOMIndexer()
     for path in paths:
-        indexer.addFile(there, str(path), True)
-    indexer.waitForImportFinished()
-    for path in paths:
+        there.insert(str(path), True, False)  # a copy, no thumbnail
         if not there.fileForInstance(instance_uid(path)):
             raise InputError(_("Slicer's DICOM database did not take {name}; put it into a folder").format(name=path.name))
