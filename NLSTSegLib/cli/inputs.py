@@ -143,15 +143,16 @@ def load_case(
     from NLSTSegLib.reading.dicom_choice import choose_chest_series
     from NLSTSegLib.reading.dicom_folder import list_series
     from NLSTSegLib.reading.dicom_series import read_series
-    from NLSTSegLib.reading.read import read_ct, series_at_file
+    from NLSTSegLib.reading.read import folder_of_directory, read_ct, series_at_file
 
     if case.series is not None:
         return read_series(case.series, skip_unreadable=skip_unreadable, progress=progress), case.series
-    if not os.path.isdir(case.path):
-        ct = read_ct(case.path, series_uid=series_uid, skip_unreadable=skip_unreadable, progress=progress)
+    path = folder_of_directory(case.path)
+    if not os.path.isdir(path):
+        ct = read_ct(path, series_uid=series_uid, skip_unreadable=skip_unreadable, progress=progress)
         is_dicom = ct.acquisition.format == "DICOM"
-        return ct, series_at_file(case.path, series_uid, skip_unreadable=skip_unreadable) if is_dicom else None
-    series = list_series(case.path, skip_unreadable=skip_unreadable)
+        return ct, series_at_file(path, series_uid, skip_unreadable=skip_unreadable) if is_dicom else None
+    series = list_series(path, skip_unreadable=skip_unreadable)
     chosen = choose_chest_series(series, series_uid)
     if len(series) > 1:
         for one in series:

@@ -63,9 +63,7 @@ def read_ct(
     piece of a compressed file, and may raise to stop. Raises :class:`InputError`, naming the file, for whatever is not one
     readable 3D volume of one value a voxel.
     """
-    path = Path(path)
-    if path.name.upper() == "DICOMDIR" and path.is_file():
-        path = path.parent
+    path = folder_of_directory(Path(path))
     # Not the methods of Path, which raise on a name that is too long for a file; a pipe would be waited for.
     if not os.path.isdir(path) and not os.path.isfile(path):
         raise InputError(f"there is no file or folder {path}")
@@ -92,6 +90,11 @@ def read_ct(
         if str(path) in str(error):
             raise
         raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def folder_of_directory(path: Path) -> Path:
+    """The folder whose files a DICOMDIR lists, for its file; any other ``path`` as it is."""
+    return path.parent if path.name.upper() == "DICOMDIR" and os.path.isfile(path) else path
 
 
 def series_at_file(file: Path, series_uid: str | None = None, *, skip_unreadable: bool = False) -> DicomSeries:
