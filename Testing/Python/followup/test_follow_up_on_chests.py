@@ -4,8 +4,8 @@ import csv
 import unittest
 
 import numpy as np
-import pytest
 
+from helpers.marks import real_data, slow
 from helpers.shared_data import shared_data
 from NLSTSegLib.followup.compare import Options, follow_up
 from NLSTSegLib.followup.time_point import of_labels
@@ -15,8 +15,8 @@ from NLSTSegLib.volume.ct import to_canonical
 RADIUS_MM = 4.0
 
 
-@pytest.mark.real_data
-@pytest.mark.slow
+@real_data
+@slow
 class TestLowDosePair(unittest.TestCase):
     def point(self, data, name):
         """The chest with a ball at every mark of ``marks.csv``."""
