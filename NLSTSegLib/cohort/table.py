@@ -11,7 +11,6 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +143,15 @@ class CohortTable:
     def write(self, outcome: Outcome, settings: Settings) -> None:
         """The outcome of a case, on the disk when this returns."""
         values = (outcome.status, outcome.reason, outcome.seconds, outcome.peak_mb, outcome.worker, settings.weights_sha256)
-        values += (__version__, settings.fingerprint, datetime.now(UTC).isoformat(timespec="seconds"))  # type: ignore[assignment]
+        values += (__version__, settings.fingerprint)  # type: ignore[assignment]
         values += (json.dumps(outcome.findings), json.dumps(outcome.rows), outcome.name)  # type: ignore[assignment]
         try:
             with self._connection:
                 self._connection.execute(
                     "UPDATE cases SET status = ?, reason = ?, seconds = ?, peak_mb = ?, worker = ?, weights_sha256 = ?,"
-                    " version = ?, fingerprint = ?, finished = ?, findings = ?, lesions = ? WHERE name = ?",
+                    " version = ?, fingerprint = ?, findings = ?, lesions = ?,"
+                    # For people alone: nothing goes by it.
+                    " finished = strftime('%Y-%m-%dT%H:%M:%S+00:00', 'now') WHERE name = ?",
                     values,
                 )
         except sqlite3.OperationalError as error:
