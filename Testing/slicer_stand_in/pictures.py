@@ -65,8 +65,8 @@ def phantom_pictures(folder: Path) -> None:
         host.process_events(until=lambda: not widget.run.is_running, timeout_s=PATIENCE_S)
         take(window, folder / "module.png")
 
-        # The second to the fourth mark are vessels.
-        for key in "ARRRA":
+        # The second and the third mark are the hila.
+        for key in "ARRAA":
             host.press_key(lesions.lesionTable, key)
         take(window, folder / "tutorial-review.png")
 
