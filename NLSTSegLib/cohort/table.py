@@ -103,8 +103,8 @@ class CohortTable:
                 status, reason = ("refused", one.refused) if one.refused else ("open", "")
                 if status == "open" and known.setdefault(key, name) != name:
                     status, reason = "duplicate", DUPLICATE.format(name=known[key])
-                values = (name, json.dumps(one.places), one.series, one.patient, one.study, one.date)
-                values += (one.slices, one.rows, one.columns, json.dumps(one.findings), status, reason)  # type: ignore[assignment]
+                values: list[Any] = [name, json.dumps(one.places), one.series, one.patient, one.study, one.date]
+                values += [one.slices, one.rows, one.columns, json.dumps(one.findings), status, reason]
                 self._connection.execute(
                     "INSERT INTO cases (name, places, series, patient, study, date, slices, rows, columns, header_findings,"
                     f" status, reason) VALUES ({', '.join('?' * len(values))})",
@@ -142,9 +142,16 @@ class CohortTable:
 
     def write(self, outcome: Outcome, settings: Settings) -> None:
         """The outcome of a case, on the disk when this returns."""
-        values = (outcome.status, outcome.reason, outcome.seconds, outcome.peak_mb, outcome.worker, settings.weights_sha256)
-        values += (__version__, settings.fingerprint)  # type: ignore[assignment]
-        values += (json.dumps(outcome.findings), json.dumps(outcome.rows), outcome.name)  # type: ignore[assignment]
+        values: list[Any] = [
+            outcome.status,
+            outcome.reason,
+            outcome.seconds,
+            outcome.peak_mb,
+            outcome.worker,
+            settings.weights_sha256,
+        ]
+        values += [__version__, settings.fingerprint]
+        values += [json.dumps(outcome.findings), json.dumps(outcome.rows), outcome.name]
         try:
             with self._connection:
                 self._connection.execute(
