@@ -59,12 +59,22 @@ def associated(
             raise PacsError(f"the PACS at {server.place} {what}; look at port and tls")
         try:
             yield association
-        except BaseException:
+        except BaseException as error:
+            # pynetdicom's word for a request on a connection that is gone.
+            is_lost = isinstance(error, RuntimeError) and not association.is_established
             # A release would wait for what is still on its way.
             association.abort()
+            if is_lost:
+                raise broken(server) from error
             raise
         if association.is_established:
             association.release()
+
+
+def broken(server: Server) -> PacsError:
+    """What is said where an answer does not come."""
+    why = f"broke off, or it did not answer in {ANSWER_SECONDS} s"
+    return PacsError(f"the connection to the PACS at {server.place} {why}; look at my_aet, and try again")
 
 
 def _probe(server: Server, tls: ssl.SSLContext | None) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from NLSTSegLib.dicom.quiet import quiet_dicom
 from NLSTSegLib.errors import PacsError, printable
 from NLSTSegLib.pacs.archive import (
-    ANSWER_SECONDS,
     INSTANCE_KEYS,
     SERIES_KEYS,
     STUDY_KEYS,
@@ -24,7 +23,7 @@ from NLSTSegLib.pacs.archive import (
     text_of,
     with_ct,
 )
-from NLSTSegLib.pacs.association import NothingAcceptedError, associated, listening
+from NLSTSegLib.pacs.association import NothingAcceptedError, associated, broken, listening
 from NLSTSegLib.pacs.server import Server
 
 if TYPE_CHECKING:
@@ -108,8 +107,6 @@ class DimseArchive:
             try:
                 with associated(self.server, [(kind, each) for each in dict.fromkeys(syntaxes)]) as association:
                     for one in same:
-                        if not association.is_established:
-                            raise self._broken()
                         status = association.send_c_store(pydicom.dcmread(one.path))
                         if "Status" in status and status.Status not in TAKEN:
                             refused = f"did not take '{one.path}' (status 0x{status.Status:04X})"
@@ -142,14 +139,10 @@ class DimseArchive:
 
     def _check(self, status: Dataset, what: str, good: set[int]) -> None:
         if "Status" not in status:
-            raise self._broken()
+            raise broken(self.server)
         if status.Status not in good:
             comment = printable(f"status 0x{status.Status:04X} {status.get('ErrorComment') or ''}").strip()
             raise PacsError(f"the PACS at {self.place} did not {what} ({comment}); look at its log")
-
-    def _broken(self) -> PacsError:
-        why = f"broke off, or it did not answer in {ANSWER_SECONDS} s"
-        return PacsError(f"the connection to the PACS at {self.place} {why}; look at my_aet, and try again")
 
 
 class _Receiver:

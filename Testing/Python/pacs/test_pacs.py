@@ -16,6 +16,8 @@ from helpers.pacs import WAYS, PacsTest, archive_for, objects_below, write_study
 from NLSTSegLib.cli.app import app
 from NLSTSegLib.errors import InputError, PacsError
 from NLSTSegLib.pacs.archive import Series, StoreRefusedError, StudyQuery
+from NLSTSegLib.pacs.association import associated
+from NLSTSegLib.pacs.dimse import IMPLICIT, VERIFICATION
 from NLSTSegLib.pacs.transfer import objects_in, pull_series, push_objects
 from NLSTSegLib.reading.read import read_ct
 
@@ -264,6 +266,14 @@ class TestFaults(PacsTest):
                 self.pacs.start()
                 pull_series(archive, series, folder, nothing)
                 self.assertEqual(len(objects_below(folder)), 20)
+
+    def test_a_connection_that_is_gone_before_a_request_broke_off(self):
+        server = archive_for(self.pacs, "C-GET").server
+        self.addCleanup(self.pacs.start)
+        with self.assertRaisesRegex(PacsError, "broke off"), associated(server, [(VERIFICATION, IMPLICIT)]) as association:
+            self.pacs.kill()
+            association.join()
+            association.send_c_echo()
 
     def test_killed_while_storing_and_gone_on(self):
         for n, way in enumerate(WAYS[::2], start=2):
