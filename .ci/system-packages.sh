@@ -6,6 +6,8 @@ packages=(libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 f
 packages+=(cmake)
 # A PACS of one's own, and certificates, for the tests of the room `pacs`.
 packages+=(orthanc orthanc-dicomweb openssl)
+# DicomSRValidator; Java itself would be 190 MB.
+if command -v java > /dev/null; then packages+=(pixelmed-apps); fi
 
 if ! command -v apt-get > /dev/null; then
     echo "There is no apt-get here; the tests need what Debian calls ${packages[*]}."

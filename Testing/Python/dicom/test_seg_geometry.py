@@ -17,6 +17,7 @@ from helpers.dicom_lesions import (
     save_seg,
     series_at,
 )
+from helpers.ohif import needs_ohif, read_by_ohif
 from NLSTSegLib.dicom.codes import SegType
 from NLSTSegLib.dicom.read_seg import read_seg
 from NLSTSegLib.reading.dicom_series import DicomSeries
@@ -72,6 +73,23 @@ class TestGeometry(unittest.TestCase):
         labels[5].flat[:240] = np.arange(1, 241)
         labels[6].flat[:60] = np.arange(241, 301)
         self.assert_read_by_all(save_seg(series, labels, self.folder / "seg.dcm"), series, labels)
+
+    @needs_ohif
+    def test_ohif_shows_every_voxel_and_segment_of_every_geometry_and_kind(self):
+        cases = []
+        for name, write in GEOMETRIES.items():
+            write(self.folder / name)
+            series = series_at(self.folder / name)
+            for seg_type in SegType if name in ("oblique", "enhanced") else (SegType.BINARY,):
+                file = self.folder / f"{name} {seg_type}.dcm"
+                cases.append((save_seg(series, labels_on(len(series.slices)), file, seg_type), series))
+        for (file, series), (segments, labels) in zip(cases, read_by_ohif(cases), strict=True):
+            with self.subTest(file.stem):
+                np.testing.assert_array_equal(labels, labels_on(len(series.slices)))
+                lesions = segments[-4:]
+                self.assertEqual([one["SegmentLabel"] for one in lesions], [f"Lesion {n:02d}" for n in range(1, 5)])
+                self.assertEqual([one["SegmentNumber"] for one in lesions], [1, 2, 3, 4])
+                self.assertEqual({one["SegmentAlgorithmType"] for one in lesions}, {"AUTOMATIC"})
 
 
 if __name__ == "__main__":
