@@ -74,13 +74,17 @@ def make_loggers(part: RunPart, step: int) -> list[Logger]:
 
 
 def _mlflow(part: RunPart) -> Logger:
-    """On the server that MLFLOW_TRACKING_URI names, else in the run's folder; one run of it, whose number is kept."""
+    """On the server that MLFLOW_TRACKING_URI names, else in the run's ``mlflow.db``; one run of it, whose number is kept."""
+    # Read when mlflow is imported: without it, it tells its makers that it was used.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from lightning.pytorch.loggers import MLFlowLogger
 
     kept = part.folder / LOG_FOLDER / "mlflow_run"
-    where = os.environ.get("MLFLOW_TRACKING_URI") or (part.folder / "mlruns").absolute().as_uri()
+    folder = part.folder.absolute()
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    own = {"tracking_uri": f"sqlite:///{(folder / 'mlflow.db').as_posix()}", "artifact_location": (folder / "mlflow").as_uri()}
     run_id = kept.read_text(encoding="utf-8").strip() if kept.exists() else None
-    logger = MLFlowLogger("nlstseg", run_name=part.folder.name, tracking_uri=where, run_id=run_id)
+    logger = MLFlowLogger("nlstseg", run_name=part.folder.name, run_id=run_id, **({"tracking_uri": server} if server else own))
     if run_id is None:
         write_text(kept, str(logger.run_id))
     return logger
