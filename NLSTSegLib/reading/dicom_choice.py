@@ -48,9 +48,8 @@ def choose_chest_series(series: Sequence[DicomSeries], uid: str | None = None) -
         if not candidates:
             raise InputError(f"none of the DICOM series in {_common_folder(series)} is a CT volume, only: {there}")
     if len({s.slices[0].patient_id for s in candidates} - {""}) > 1:
-        raise InputError(
-            f"{_common_folder(series)} holds CTs of several patients; choose one with --series, or all with --all-series: {there}"
-        )
+        choice = "choose one with --series (in Python series_uid), or all with --all-series"
+        raise InputError(f"{_common_folder(series)} holds CTs of several patients; {choice}: {there}")
     if len(candidates) == 1:
         return candidates[0]
     shown_ml = {s.key: _lung_ml(s) for s in candidates}

@@ -104,7 +104,10 @@ class TestManyInputs(WholeCommandTest):
             made = {"PatientID": patient, "SeriesInstanceUID": f"1.2.826.{n}"}
             write_series(dicom / patient, self.ct.hu, self.ct.spacing_ijk_mm, **made)
         done = self.segment(dicom, "-o", self.out / "one", exit_code=2)
-        self.assertRegex(done.stderr, "several patients; choose one with --series, or all with --all-series: CT .*1.; CT .*2")
+        self.assertRegex(
+            done.stderr,
+            "several patients; choose one with --series .in Python series_uid., or all with --all-series: CT .*1.; CT .*2",
+        )
         self.segment(dicom, "-o", self.out / "one", "--series", "1.2.826.1")
         done = self.segment(dicom, "-o", every, "--all-series", "--quiet")
         self.assertEqual(done.stdout, "")
