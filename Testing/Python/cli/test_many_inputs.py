@@ -106,7 +106,7 @@ class TestManyInputs(WholeCommandTest):
         done = self.segment(dicom, "-o", self.out / "one", exit_code=2)
         self.assertRegex(
             done.stderr,
-            "several patients; choose one with --series .in Python series_uid., or all with --all-series: CT .*1.; CT .*2",
+            r"several patients; choose one with --series \(in Python .*, or all with --all-series: CT .*1.; CT .*2",
         )
         self.segment(dicom, "-o", self.out / "one", "--series", "1.2.826.1")
         done = self.segment(dicom, "-o", every, "--all-series", "--quiet")
