@@ -38,10 +38,13 @@ def cohort(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for table, results and report; the same one goes on where it stopped.")
+        str,
+        typer.Option(
+            "--output", "-o", help="Folder or address (s3://...) for results and report; the same one goes on where it stopped."
+        ),
     ],
-    results: Annotated[
-        str | None, typer.Option(help="Folder or address (s3://...) for the results, where not in --output.")
+    table: Annotated[
+        Path | None, typer.Option(help="Folder of this computer for the table (default: --output, where that is a folder).")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Workers (default: by cores and memory; of SLURM 1).")] = None,
     scheduler: Annotated[str, typer.Option(help="Address of a running Dask scheduler: use its workers.")] = "",
@@ -79,8 +82,11 @@ def cohort(
         from NLSTSegLib.models.bundle import find_model
         from NLSTSegLib.pipeline import SegmentOptions
 
-        if is_address(str(output)):
-            raise InputError("--output must be a folder of this computer; for results alone, --results takes an address")
+        results = plain_place(output)
+        if table is None and is_address(results):
+            raise InputError(
+                "the table of a cohort is a file of this computer; beside an address, name a folder for it with --table"
+            )
         asked = Workers(workers, scheduler, slurm, None if memory is None else int(memory * 1e9), threads)
         if not scheduler and not slurm:
             threads = size_here(asked).threads
@@ -88,7 +94,7 @@ def cohort(
         settings = Settings(
             model=str(Path(model).resolve()) if Path(model).exists() else model,
             weights_sha256=find_model(model).card.weights_sha256,
-            results=plain_place(results or str(output)),
+            results=results,
             threshold=threshold,
             min_volume_mm3=min_volume,
             device=device,
@@ -99,12 +105,12 @@ def cohort(
             time_limit_s=time_limit,
             force=retry == Retry.all,
         )
-        _run(plain_place(source), output, asked, settings, retry, limit, dry_run=dry_run, quiet=quiet)
+        _run(plain_place(source), table or Path(results), asked, settings, retry, limit, dry_run=dry_run, quiet=quiet)
 
 
 def _run(
     source: str,
-    output: Path,
+    folder: Path,
     workers: Workers,
     settings: Settings,
     retry: Retry | None,
@@ -121,14 +127,16 @@ def _run(
     from NLSTSegLib.disk.atomic_folder import held
     from NLSTSegLib.errors import STOPPED, InputError
 
-    with held(output):
-        output.mkdir(parents=True, exist_ok=True)
-        with open_table(output) as table, _progress(quiet) as progress:
+    with held(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with open_table(folder) as table, _progress(quiet) as progress:
             if table.source is None:
                 with client_of(workers) as client:
                     table.add_cases(source, look_through(client, source, progress.catalogue))
             elif table.source != source:
-                raise InputError(f"the cohort in '{output}' is of another input ({table.source}); choose another --output")
+                raise InputError(f"the cohort in '{folder}' is of another input ({table.source}); choose another folder")
+            elif str(folder.absolute()) != settings.results != (table.results or settings.results):
+                raise InputError(f"the results of the cohort in '{folder}' lie in {table.results}; give that as --output")
             if retry is not None and not dry_run:
                 table.open_again(settings, retry.value)
             elif outdated := table.outdated(settings):
@@ -138,11 +146,11 @@ def _run(
                 return
             table.note_results(settings.results)
             stopped = run_cases(table, workers, settings, limit=limit, tell=progress.tell, begin=progress.begin)
-            write_reports(table, output, settings.results, keep_identity=settings.keep_identity)
+            write_reports(table, settings.results, keep_identity=settings.keep_identity)
             counts = table.counts()
     _say(", ".join(f"{number} {status}" for status, number in sorted(counts.items())))
     if not quiet:
-        print(f"written to {output}")
+        print(f"written to {settings.results}")
     if stopped:
         _say("stopped; what was under way is written, and the same command goes on")
         raise typer.Exit(STOPPED)

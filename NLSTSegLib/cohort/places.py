@@ -12,7 +12,8 @@ from typing import Any
 from NLSTSegLib.disk.scratch import scratch_folder
 from NLSTSegLib.errors import InputError
 
-FILE_ADDRESS = "file://"
+FILE_ADDRESSES = ("file://", "local://")
+"""What fsspec calls the disk: what follows is a path."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,15 @@ class Listing:
 
 
 def is_address(place: str) -> bool:
-    """Whether ``place`` is for fsspec; a ``file://`` is a path."""
-    return "://" in place and not place.startswith(FILE_ADDRESS)
+    """Whether ``place`` is for fsspec, and not one of :data:`FILE_ADDRESSES`."""
+    return "://" in place and not place.startswith(FILE_ADDRESSES)
 
 
 def plain_place(place: str) -> str:
     """An address as it is, anything else as an absolute path."""
-    return place.rstrip("/") if is_address(place) else os.path.abspath(place.removeprefix(FILE_ADDRESS))
+    if is_address(place):
+        return place.rstrip("/")
+    return os.path.abspath(place.partition("://")[2] if place.startswith(FILE_ADDRESSES) else place)
 
 
 def list_folder(place: str) -> Listing:
@@ -96,7 +99,20 @@ def fetched(files: Sequence[str]) -> Iterator[list[Path]]:
         yield paths
 
 
-def put_folder(folder: Path, place: str, last: str) -> None:
+@contextmanager
+def written_to(place: str) -> Iterator[Path]:
+    """A folder whose files lie at ``place`` after the block: that folder itself, or one that is then copied to the address."""
+    if not is_address(place):
+        folder = Path(place)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with scratch_folder() as scratch:
+        yield scratch
+        put_folder(scratch, place)
+
+
+def put_folder(folder: Path, place: str, last: str = "") -> None:
     """Copy the files of ``folder`` to the address ``place``; the file called ``last`` ends it, so who finds that finds all."""
     system, path = _file_system(place)
     try:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
-from NLSTSegLib.cohort.places import fetched, is_address
+from NLSTSegLib.cohort.places import fetched, written_to
 from NLSTSegLib.cohort.table import CohortTable, Recorded
 from NLSTSegLib.disk.atomic_file import atomic_file, write_text
 from NLSTSegLib.disk.csv_table import write_table
@@ -48,16 +46,17 @@ HISTOGRAMS = (
 """Heading, column, width of a bar, and most bars: the last takes what lies above."""
 
 
-def write_reports(table: CohortTable, folder: Path, results: str, *, keep_identity: bool) -> None:
-    """Write the three files to ``folder``; the results lie in the folder or at the address ``results``."""
+def write_reports(table: CohortTable, results: str, *, keep_identity: bool) -> None:
+    """Write the three files beside the results, into the folder or to the address ``results``."""
     columns = (*COLUMNS, *IDENTITY_COLUMNS) if keep_identity else COLUMNS
-    with atomic_file(folder / COHORT_TABLE) as partial:
-        write_table(partial, columns, (_row(one) for one in table.rows()))
-    with atomic_file(folder / TABLE_FILE) as partial:
-        done = table.rows("status = 'done'")
-        lesions = ({CASE_COLUMN: one.name, **lesion} for one in done for lesion in one.lesions)
-        write_table(partial, (CASE_COLUMN, *LESION_COLUMNS), lesions)
-    write_text(folder / COHORT_PAGE, make_page(table, folder, results))
+    with written_to(results) as folder:
+        with atomic_file(folder / COHORT_TABLE) as partial:
+            write_table(partial, columns, (_row(one) for one in table.rows()))
+        with atomic_file(folder / TABLE_FILE) as partial:
+            done = table.rows("status = 'done'")
+            lesions = ({CASE_COLUMN: one.name, **lesion} for one in done for lesion in one.lesions)
+            write_table(partial, (CASE_COLUMN, *LESION_COLUMNS), lesions)
+        write_text(folder / COHORT_PAGE, make_page(table, results))
 
 
 def _row(one: Recorded) -> dict[str, str | int | float]:
@@ -93,8 +92,8 @@ def kind_of_reason(reason: str) -> str:
     return re.sub(r"\d+(?:\.\d+)?", "#", reason)
 
 
-def make_page(table: CohortTable, folder: Path, results: str) -> str:
-    """The page: one file, which needs neither a network nor another file."""
+def make_page(table: CohortTable, results: str) -> str:
+    """The page: one file, which needs neither a network nor another file, with links to the results beside it."""
     import jinja2
 
     reasons, findings = Counter[str](), Counter[str]()
@@ -122,7 +121,6 @@ def make_page(table: CohortTable, folder: Path, results: str) -> str:
             scores = [float(lesion["score"]) for lesion in one.lesions]
             largest.append((-max(sizes), one.name, sizes.index(max(sizes)), len(sizes)))
             unsure.append((min(scores), one.name, scores.index(min(scores)), len(sizes)))
-    links = None if is_address(results) else os.path.relpath(results, folder).replace("\\", "/")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((resources.files(__package__) / "page.html").read_text(encoding="utf-8"))
     return template.render(
@@ -137,7 +135,6 @@ def make_page(table: CohortTable, folder: Path, results: str) -> str:
         largest=_sheet(((f"{-size:.0f} mm", *rest) for size, *rest in sorted(largest)[:SHOWN]), results),
         unsure=_sheet(((f"score {score:.2f}", *rest) for score, *rest in sorted(unsure)[:SHOWN]), results),
         names=names,
-        links=links,
         preview=PREVIEW_FILE,
     )
 

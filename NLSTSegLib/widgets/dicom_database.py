@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from NLSTSegLib.dicom.write import instance_uid
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.progress import Fraction
 from NLSTSegLib.reading.dicom_choice import choose_chest_series
 from NLSTSegLib.reading.dicom_folder import list_series, series_of_file
 from NLSTSegLib.reading.dicom_series import DicomSeries
@@ -45,12 +46,13 @@ def series_in(folder: Path, volume_node: Any) -> DicomSeries:
     return choose_chest_series(series, uid if uid in {one.uid for one in series} else None)
 
 
-def add_to_database(paths: Sequence[Path]) -> None:
+def add_to_database(paths: Sequence[Path], progress: Fraction = lambda fraction: None) -> None:
     """Copy these DICOM files into the database. Raises :class:`InputError` when it does not take them."""
     there = database()
     if there is None:
         raise InputError(_("Slicer's DICOM database is not open; open it in the module DICOM"))
-    for path in paths:
+    for number, path in enumerate(paths):
+        progress(number / len(paths))
         there.insert(str(path), True, False)  # a copy, no thumbnail
         if not there.fileForInstance(instance_uid(path)):
             raise InputError(_("Slicer's DICOM database did not take {name}; put it into a folder").format(name=path.name))

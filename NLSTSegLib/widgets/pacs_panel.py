@@ -15,6 +15,7 @@ from NLSTSegLib.errors import NLSTSegError, as_sentence
 from NLSTSegLib.jobs.command_job import CommandJob
 from NLSTSegLib.jobs.requirements import DICOMWEB_CLIENT, PYNETDICOM, read_requirements
 from NLSTSegLib.pacs.server import read_server, server_names, servers_file
+from NLSTSegLib.progress import part_of
 from NLSTSegLib.reading.dicom_choice import choose_chest_series
 from NLSTSegLib.reading.dicom_folder import list_series
 from NLSTSegLib.reading.dicom_series import DicomSeries, read_series
@@ -38,6 +39,10 @@ COLUMNS = ("date", "patient_name", "patient_id", "description")
 
 CT_FOLDER, SEND_FOLDER = "ct", "send"
 """In the scratch folder of a job."""
+
+
+class _StoppedError(Exception):
+    """*Stop* was clicked while a CT was read."""
 
 
 class PacsPanel(Panel):
@@ -159,15 +164,29 @@ class PacsPanel(Panel):
             self._start(["pull", "--json-progress", "--study", study["uid"]], self._loaded, output=CT_FOLDER)
 
     def _loaded(self, job: CommandJob) -> str:
+        self._say(_("The CT has come and is read."))
         with slicer.util.WaitCursor():
             series = choose_chest_series(list_series(job.folder / CT_FOLDER))
-            ct = read_series(series)
-            add_to_database(sorted((job.folder / CT_FOLDER).rglob("*.dcm")))
+            ct = read_series(series, progress=part_of(self._show_progress, 0, 0.5))
+            # Half a series in the database would help nobody.
+            self.ui.stopButton.enabled = False
+            try:
+                files = sorted((job.folder / CT_FOLDER).rglob("*.dcm"))
+                add_to_database(files, part_of(self._show_progress, 0.5, 1))
+            finally:
+                self.ui.stopButton.enabled = True
             node = volume_node_of_ct(ct, slicer.mrmlScene, series.description or _("CT"))
             mark_as_series(node, series.uid, series.modality)
             node.SetAttribute(INSTANCES_ATTRIBUTE, " ".join(one.sop_uid for one in series.slices))
         self._on_loaded(node)
         return _("The CT '{name}' (slices: {count}) was loaded.").format(name=node.GetName(), count=len(ct.hu))
+
+    def _show_progress(self, fraction: float) -> None:
+        """Also lets Slicer draw and *Stop* be clicked, after which it raises :class:`_StoppedError`."""
+        self.ui.progressBar.value = round(100 * fraction)
+        slicer.app.processEvents()
+        if self._job is None:
+            raise _StoppedError
 
     def _send(self) -> None:
         with self._errors_told():
@@ -218,6 +237,9 @@ class PacsPanel(Panel):
         try:
             with self._errors_told():
                 self._say(as_sentence(job.error) if job.error else self._then(job))
+        except _StoppedError:
+            # What was said of it stays.
+            return
         finally:
             self._end()
 

@@ -3,12 +3,14 @@
     python Testing/benchmarks/cohort.py chests CT [CT ...]    # one process against 1 and 2 workers, twice each, cases an hour
     python Testing/benchmarks/cohort.py scheduling [CASES]    # cost of a case, and memory, with cases that take no time
     python Testing/benchmarks/cohort.py sleeping              # efficiency of 2 to 16 workers whose cases sleep
+    python Testing/benchmarks/cohort.py page [CASES]          # the report of made-up cases, and how soon Chromium shows it
 
 ``chests`` copies the CTs, so that each command finds nothing that another has read in memory alone.
 """
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -18,16 +20,22 @@ import time
 from collections import deque
 from pathlib import Path
 
-from NLSTSegLib.cohort.case import Found, Settings
+import numpy as np
+from PIL import Image
+
+from NLSTSegLib.cohort.case import Found, Outcome, Settings
 from NLSTSegLib.cohort.clusters import Workers
 from NLSTSegLib.cohort.dask_map import each_done
+from NLSTSegLib.cohort.report import COHORT_PAGE, write_reports
 from NLSTSegLib.cohort.run import run_cases
 from NLSTSegLib.cohort.table import open_table
+from NLSTSegLib.lesions.rows import COLUMNS as LESION_COLUMNS
+from NLSTSegLib.results.folder import PREVIEW_FILE
 
 SLEEP_S, SLEEPS = 1.0, 10
 """Of a sleeping case, and how many each worker does."""
 
-SAMPLES = 5
+SAMPLES = 10
 
 
 def chests(files: list[str]) -> dict:
@@ -99,6 +107,42 @@ def scheduling(cases: int) -> dict:
         }
 
 
+def page(cases: int) -> dict:
+    with tempfile.TemporaryDirectory() as name, open_table(Path(name)) as table:
+        folder = Path(name)
+        # They are made up, and need not survive anything.
+        table._connection.execute("PRAGMA synchronous = OFF")
+        table.add_cases("made-up", [Found((f"/made-up/{n}",), slices=300, rows=512, columns=512) for n in range(cases)])
+        settings, rng = Settings("none", "0" * 64, name), np.random.default_rng(0)
+        picture = folder / "preview.png"
+        Image.fromarray(rng.integers(0, 256, (900, 1200, 3), np.uint8)).save(picture)
+        for row in [*table.rows()]:
+            (folder / row.name).mkdir()
+            os.link(picture, folder / row.name / PREVIEW_FILE)
+            if rng.random() < 0.02:
+                table.write(Outcome(row.name, "failed", f"slice {rng.integers(300)} cannot be read"), settings)
+                continue
+            lesions = [_made_up(n, rng) for n in range(rng.poisson(2))]
+            table.write(Outcome(row.name, "done", "", 20.0, 1200.0, "1", ("warning lungs_cut",), tuple(lesions)), settings)
+        start = time.perf_counter()
+        write_reports(table, name, keep_identity=False)
+        written_s, html = time.perf_counter() - start, folder / COHORT_PAGE
+        found = {"cases": cases, "reports_s": round(written_s, 1), "page_mb": round(html.stat().st_size / 1e6, 2)}
+        # Time since the navigation began, at the event that says that all of the page is there.
+        html.write_text(html.read_text() + "<script>onload = () => { document.title = `loaded ${performance.now()}` }</script>")
+        browser = shutil.which("chromium") or shutil.which("google-chrome")
+        if browser:
+            command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", html.as_uri()]
+            shown = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
+            found["load_event_s"] = [round(float(re.search(r"loaded ([\d.]+)", text)[1]) / 1000, 2) for text in shown]
+        return found
+
+
+def _made_up(number: int, rng: np.random.Generator) -> dict:
+    sizes = {column: round(float(rng.gamma(3, 3)), 1) for column in LESION_COLUMNS}
+    return {**sizes, "lesion": f"Lesion {number + 1:02d}", "score": round(float(rng.uniform(0.2, 1)), 3), "mean_hu": -100.0}
+
+
 def _memory_mb() -> float:
     import psutil
 
@@ -123,6 +167,8 @@ def main(arguments: list[str]) -> int:
         found = chests(arguments[1:])
     elif arguments[:1] == ["scheduling"]:
         found = scheduling(int(*arguments[1:]) if arguments[1:] else 10_000)
+    elif arguments[:1] == ["page"]:
+        found = page(int(*arguments[1:]) if arguments[1:] else 10_000)
     elif arguments == ["sleeping"]:
         found = sleeping()
     else:

@@ -11,15 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import SimpleITK as sitk
 from distributed import Client
 from pyarrow import Table, parquet
+from typer.testing import CliRunner
 
 from helpers.dicom_files import small_chest, write_series
 from helpers.marked_files import MARK, mark_dicom
 from helpers.placed_chest import chest_ct
 from helpers.source_tree import ROOT
 from helpers.threshold_model import write_threshold_bundle
+from NLSTSegLib.cli.app import app
 from NLSTSegLib.cohort.case import Case, Found, Outcome, Settings
 from NLSTSegLib.cohort.catalogue import look_through, read_list
 from NLSTSegLib.cohort.clusters import Workers, size_here, slurm_cluster
@@ -165,6 +168,45 @@ class TestCatalogue(CohortTest):
         memory.rm("/cohort-results", recursive=True)
 
 
+class TestCommand(CohortTest):
+    def nlstseg(self, *arguments: object):
+        return CliRunner().invoke(app, ["cohort", *map(str, arguments)])
+
+    def test_input_and_output_may_be_addresses_and_seg_and_sr_lie_in_the_results(self):
+        import fsspec
+
+        self.write("a")
+        self.write("b", patient="2", study=2)
+        write_threshold_bundle(self.folder / "model")
+        memory = fsspec.filesystem("memory")
+        memory.put(str(self.tree), "/archive/tree", recursive=True)
+        self.addCleanup(memory.rm, "/archive", recursive=True)
+        one_thread = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+        with Client(**one_thread, set_as_default=False) as client:
+            more = ["--table", self.folder / "table", "--model", self.folder / "model", "--dicom-seg", "-q"]
+            more += ["--scheduler", client.scheduler.address]
+            done = self.nlstseg("memory://archive/tree", "-o", "memory://archive/out", *more)
+            self.assertEqual(done.exit_code, 0, done.output)
+            memory.get("/archive/out", str(self.folder / "out"), recursive=True)
+            for n, patient in enumerate(("1", "2"), start=1):
+                place = self.folder / "out" / f"case-{n:06d}"
+                report = pydicom.dcmread(place / "measurements.sr.dcm")
+                self.assertEqual((report.PatientID, report.StudyInstanceUID), (patient, f"1.2.{n}"))
+                self.assertIn(f'href="{place.name}/preview.png"', (self.folder / "out" / "cohort.html").read_text())
+                self.assertTrue((place / "preview.png").exists())
+            with open(self.folder / "out" / "cohort.csv", newline="") as file:
+                self.assertEqual([row["status"] for row in csv.DictReader(file)], ["done", "done"])
+            # Paths and UIDs are in the table, which does not leave this computer.
+            self.assertEqual([path.name for path in (self.folder / "table").iterdir()], ["cohort.sqlite"])
+            self.assertEqual([path.name for path in (self.folder / "out").glob("*.sqlite")], [])
+            done = self.nlstseg("memory://archive/tree", "-o", "memory://archive/other", *more)
+            self.assertEqual(done.exit_code, 2)
+            self.assertIn("lie in memory://archive/out", done.stderr)
+        done = self.nlstseg("memory://archive/tree", "-o", "memory://archive/out")
+        self.assertEqual(done.exit_code, 2)
+        self.assertIn("name a folder for it with --table", done.stderr)
+
+
 class TestTable(CohortTest):
     settings = Settings("model", "0" * 64, "results")
 
@@ -218,7 +260,7 @@ class TestReport(CohortTest):
             for row in table.rows("status = 'open'"):
                 table.write(do_case(row.case, settings), settings)
             self.assertEqual(table.counts(), {"done": 1, "refused": 1})
-            write_reports(table, out, str(out), keep_identity=False)
+            write_reports(table, str(out), keep_identity=False)
             for file in out.rglob("*"):
                 if file.is_file() and file.name != "cohort.sqlite":
                     self.assertNotIn(MARK.encode(), file.read_bytes(), file.name)
@@ -231,7 +273,7 @@ class TestReport(CohortTest):
             page = (out / "cohort.html").read_text()
             self.assertIn("is a CT volume", page)
             self.assertNotIn("http", page)
-            write_reports(table, out, str(out), keep_identity=True)
+            write_reports(table, str(out), keep_identity=True)
         self.assertIn(MARK, (out / "cohort.csv").read_text())
 
     def test_reasons_lose_names_and_keep_sense(self):

@@ -57,6 +57,13 @@ class Orthanc:
         self.process.kill()
         self.process.wait()
 
+    def freeze(self) -> None:
+        """It does nothing, and its connections stay, until :meth:`thaw`."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http_port}/dicom-web"

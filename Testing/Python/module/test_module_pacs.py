@@ -50,7 +50,7 @@ class TestPacsPanel(ModuleTestCase):
         as_urgent_as_the_tests(self)
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         (self.folder / "database").mkdir()
-        self.enterContext(dicom_database(self.folder / "database"))
+        self.database = self.enterContext(dicom_database(self.folder / "database"))
         self.widget = self.open_module(ROOT / "NLSTSeg" / "NLSTSeg.py")
         self.panel, self.ui = self.widget.pacs, self.widget.pacs.ui
         self.widget.pacsSection.collapsed = False
@@ -141,6 +141,22 @@ class TestPacsPanel(ModuleTestCase):
         folder = self.panel._job.folder
         self.panel.close()
         self.assertFalse(folder.exists())
+
+    def test_it_can_be_stopped_while_a_ct_is_read(self):
+        self.search("web")
+        seen = []
+
+        def stop(value: int) -> None:
+            seen.append(value)
+            if "is read" in self.ui.resultLabel.text and value >= 10:
+                host.click(self.ui.stopButton)
+
+        self.ui.progressBar.connect("valueChanged(int)", stop)
+        self.ui.studyTable.selectRow(0)
+        self.assertEqual(self.click("loadButton"), "It was stopped.")
+        self.assertLess(max(seen[-3:]), 50)
+        self.assertEqual(self.scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"), 0)
+        self.assertEqual(self.database.files, {})
 
 
 if __name__ == "__main__":

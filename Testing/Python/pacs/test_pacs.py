@@ -119,8 +119,10 @@ class TestFindAndPull(PacsTest):
             def blocked(done: int, folder: Path = folder) -> None:
                 if done == 2:
                     (partial,) = (path for path in folder.parent.iterdir() if path.is_dir())
-                    (partial / "series-001" / "00003.dcm").mkdir()
+                    place = partial / "series-001" / "00003.dcm"
+                    place.symlink_to("/dev/full") if os.path.exists("/dev/full") else place.mkdir()
 
+            # As of a disk that is full.
             with self.assertRaisesRegex(PacsError, "could not be written"):
                 pull_series(archive, archive.series(SECOND), folder, blocked)
             self.assertEqual([path for path in folder.parent.iterdir() if path.is_dir()], [])
@@ -264,6 +266,23 @@ class TestFaults(PacsTest):
                         pull_series(archive, series, folder, kill)
                 self.assertEqual([path for path in folder.parent.iterdir() if path.is_dir()], [])
                 self.pacs.start()
+                pull_series(archive, series, folder, nothing)
+                self.assertEqual(len(objects_below(folder)), 20)
+
+    def test_frozen_in_the_middle_and_gone_on(self):
+        self.addCleanup(self.pacs.thaw)
+        for way in WAYS:
+            with self.subTest(way):
+                archive, folder = archive_for(self.pacs, way), self.new_folder() / "ct"
+                series = archive.series(FIRST)
+                classes = archive.instances(FIRST, series[0].uid)
+                patches = [mock.patch(f"NLSTSegLib.pacs.{name}.ANSWER_SECONDS", 1.0) for name in ("association", "dicomweb")]
+                with patches[0], patches[1], self.assertRaisesRegex(PacsError, r"did not answer in 1\.0 s"):
+                    if way == "DICOMweb":
+                        # As above: small images come in one piece.
+                        self.pacs.freeze()
+                    archive.fetch(series[0], classes, self.new_folder(), lambda done: self.pacs.freeze() if done == 3 else None)
+                self.pacs.thaw()
                 pull_series(archive, series, folder, nothing)
                 self.assertEqual(len(objects_below(folder)), 20)
 
