@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions
     from NLSTSegLib.results.saved import Summary
 
-READ_SHARE, WRITE_SHARE = 0.05, 0.05
-"""Parts of the progress bar before and after the segmentation itself."""
+READ_SHARE = 0.05
+"""Part of the progress bar before the segmentation."""
 
 FILE_ENDINGS = (".nii", ".gz", ".nrrd", ".mha", ".mhd", ".csv", ".json", ".png", ".dcm", ".zip")
 """A name that ends so is meant for a file, and would become a folder."""
@@ -133,20 +133,21 @@ def run_one(
 
     With ``skip_existing`` what an earlier run wrote there, of the same voxels, model and options, is what is returned.
     """
-    from NLSTSegLib.cli.dicom import dicom_writer
+    from NLSTSegLib.cli.dicom import told_source
+    from NLSTSegLib.dicom.write import dicom_writer
     from NLSTSegLib.disk.atomic_folder import held
     from NLSTSegLib.pipeline import segment
     from NLSTSegLib.reading.read import read_mask
-    from NLSTSegLib.results.folder import SR_FILE, check_format, write_labels, write_result
+    from NLSTSegLib.results.folder import check_format, write_labels
     from NLSTSegLib.results.report import patient_identity
-    from NLSTSegLib.results.saved import same_result
+    from NLSTSegLib.results.run import before_end, segment_to_folder
 
     with held(place):
         # Another run may have ended there since this one began.
         _check_place(place, job)
         start = time.perf_counter()
         ct, series = load_case(case, job.series, job.skip_unreadable, stage_of(progress, "read", 0.0, READ_SHARE))
-        write_more = None if job.seg_type is None else dicom_writer(case.path, ct, series, job.seg_type)
+        write_more = None if job.seg_type is None else dicom_writer(ct, told_source(case.path, series), job.seg_type)
         check_format(ct, place.name.endswith((".nii", ".nii.gz")) if job.labels_only else job.image_format == "nifti")
         options = job.options
         if job.lung_field in ("auto", "none"):
@@ -154,39 +155,30 @@ def run_one(
         else:
             options = replace(options, lung_field=read_mask(Path(job.lung_field), ct))
         seconds = {"read": round(time.perf_counter() - start, 3)}
-        if job.skip_existing and place.is_dir():
-            there = same_result(place, ct, model.card, options, job.image_format, probability=job.save_probability)
-            if there is not None:
-                if write_more and not (place / SR_FILE).exists():
-                    write_more(place)
-                progress(1.0, "skipped")
-                return there
-            if not job.force:
-                raise InputError(f"'{place}' holds a result of another CT, model or options; only --force replaces it")
 
-        def segmenting(done: float, stage: str) -> None:
-            # The end of the segmentation is not yet that of the run.
-            if done < 1:
-                progress(READ_SHARE + (1 - READ_SHARE - WRITE_SHARE) * done, stage)
+        def after_reading(done: float, stage: str) -> None:
+            progress(READ_SHARE + (1 - READ_SHARE) * done, stage)
 
-        result = segment(ct, model, options, segmenting)
         if job.labels_only:
+            result = segment(ct, model, options, before_end(after_reading))
             write_labels(result, place)
-        else:
-            write_result(
-                result,
-                place,
-                force=job.force,
-                save_probability=job.save_probability,
-                image_format=job.image_format,
-                case=case.name if several else None,
-                seconds=seconds,
-                identity=patient_identity(ct, case.path) if job.keep_identity else None,
-                write_more=write_more,
-                progress=lambda done, stage: progress(1 - WRITE_SHARE + WRITE_SHARE * done, stage),
-            )
-        progress(1.0, "done")
-        return result
+            progress(1.0, "done")
+            return result
+        return segment_to_folder(
+            ct,
+            place,
+            model,
+            options,
+            reuse=job.skip_existing,
+            force=job.force,
+            save_probability=job.save_probability,
+            image_format=job.image_format,
+            case=case.name if several else None,
+            seconds=seconds,
+            identity=patient_identity(ct, case.path) if job.keep_identity else None,
+            write_more=write_more,
+            progress=after_reading,
+        )
 
 
 def _check_output_name(job: SegmentJob) -> None:

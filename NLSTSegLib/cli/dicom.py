@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from NLSTSegLib.dicom.codes import SegType
 from NLSTSegLib.dicom.lesions import read_lesions
 from NLSTSegLib.dicom.quiet import check_installed
 from NLSTSegLib.dicom.read_seg import read_seg
-from NLSTSegLib.dicom.source import SourceImages, read_source
+from NLSTSegLib.dicom.source import SourceImages, read_source, source_of
 from NLSTSegLib.dicom.sr import read_numbers
 from NLSTSegLib.dicom.write import IDENTITY_NOTICE, write_dicom
 from NLSTSegLib.disk.atomic_file import atomic_file
@@ -26,15 +25,6 @@ from NLSTSegLib.reading.write import write_image
 from NLSTSegLib.volume.ct import CtVolume
 
 
-def dicom_writer(path: Path, ct: CtVolume, series: DicomSeries | None, seg_type: SegType) -> Callable[[Path], object]:
-    """What adds SEG and SR to the files of a result of ``ct``; the headers are looked at now, before the long run.
-
-    Raises :class:`InputError` for a CT of which no DICOM objects can be made.
-    """
-    source = _source(path, series)
-    return lambda folder: write_dicom(folder, source, read_lesions(folder, ct), seg_type)
-
-
 def write_dicom_of(
     result: Path, path: Path, series_uid: str | None, seg_type: SegType, reader: str, *, skip_unreadable: bool, force: bool
 ) -> None:
@@ -42,7 +32,7 @@ def write_dicom_of(
     if not result.is_dir():
         raise InputError(f"there is no folder {result}; name that of a result or of an exported review")
     ct, series = load_case(Case(path, ""), series_uid, skip_unreadable)
-    source = _source(path, series)
+    source = told_source(path, series)
     for written in write_dicom(result, source, read_lesions(result, ct), seg_type, reader, force=force):
         show_place(written)
 
@@ -86,12 +76,9 @@ def dicom_round_trip(ct: CtVolume, dicom_folder: Path, result: Path) -> str:
     return f"{' and '.join(path.name for path in paths)}: read back, every voxel and number equal"
 
 
-def _source(path: Path, series: DicomSeries | None) -> SourceImages:
-    """Says on stderr what was mended, and that the files carry identity."""
-    check_installed()
-    if series is None:
-        raise InputError(f"'{path}' is not DICOM, and SEG and SR belong to DICOM images; give the CT as DICOM")
-    source = read_source(series)
+def told_source(path: Path, series: DicomSeries | None) -> SourceImages:
+    """:func:`source_of`; says on stderr what was mended, and that the files carry identity."""
+    source = source_of(series, f"'{path}'")
     print(f"note: {IDENTITY_NOTICE}", file=sys.stderr)
     for note in source.notes:
         print(f"note: in the CT's headers {note}", file=sys.stderr)

@@ -56,10 +56,8 @@ class Settings:
     """Folder or address that holds a folder for every case."""
     threshold: float | None = None
     min_volume_mm3: float | None = None
-    lung_field: Literal["auto", "none"] = "auto"
     device: str = "auto"
     threads: int | None = None
-    image_format: Literal["nrrd", "nifti"] = "nrrd"
     save_probability: bool = False
     dicom_seg: bool = False
     keep_identity: bool = False
@@ -69,7 +67,7 @@ class Settings:
     @property
     def fingerprint(self) -> str:
         """The same where model, version of the program and options give the same result."""
-        names = ("weights_sha256", "threshold", "min_volume_mm3", "lung_field", "image_format", "save_probability")
+        names = ("weights_sha256", "threshold", "min_volume_mm3", "save_probability")
         values = asdict(self)
         text = json.dumps([__version__, *(values[name] for name in names)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -33,6 +33,6 @@ def expected_s(client: Client, table: CohortTable, settings: Settings) -> float 
 def _measure(settings: Settings) -> RunTime | str:
     try:
         device = DeviceRequest(settings.device, settings.threads)
-        return measure_run_time(settings.model, device, everywhere=settings.lung_field == "none")
+        return measure_run_time(settings.model, device)
     except NLSTSegError as error:
         return str(error)

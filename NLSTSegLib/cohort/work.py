@@ -10,31 +10,24 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from NLSTSegLib.cohort.case import Case, Outcome, Settings
 from NLSTSegLib.cohort.places import fetched, is_address, list_folder, put_folder
 from NLSTSegLib.cohort.plain_reason import plain_reason
 from NLSTSegLib.cohort.reading_list import read_case_files
-from NLSTSegLib.dicom.codes import SegType
-from NLSTSegLib.dicom.lesions import read_lesions
-from NLSTSegLib.dicom.quiet import check_installed
-from NLSTSegLib.dicom.source import read_source
-from NLSTSegLib.dicom.write import write_dicom
+from NLSTSegLib.dicom.source import source_of
+from NLSTSegLib.dicom.write import dicom_writer
 from NLSTSegLib.disk.atomic_folder import held
 from NLSTSegLib.disk.scratch import scratch_folder
 from NLSTSegLib.errors import InputError, ModelError, NLSTSegError, is_out_of_memory, printable
 from NLSTSegLib.models.bundle import Model, find_model, load_model
-from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions, segment
-from NLSTSegLib.results.folder import SR_FILE, write_result
+from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions
 from NLSTSegLib.results.report import patient_identity, peak_memory_mb
-from NLSTSegLib.results.saved import REPORT_FILE, Summary, same_result
-
-if TYPE_CHECKING:
-    from NLSTSegLib.reading.dicom_series import DicomSeries
-    from NLSTSegLib.volume.ct import CtVolume
+from NLSTSegLib.results.run import segment_to_folder
+from NLSTSegLib.results.saved import REPORT_FILE, Summary
 
 DISK_FULL = "the disk is full"
 """Begin of the reason of a case that failed by it: the run stops, since all others would fail too."""
@@ -81,40 +74,21 @@ def _files_of(case: Case) -> tuple[str, ...]:
 
 def _result(case: Case, files: list[Path], settings: Settings, model: Model) -> SegmentationResult | Summary:
     ct, series = read_case_files(files, case.series)
-    write_more = _dicom_writer(ct, series) if settings.dicom_seg else None
-    identity = patient_identity(ct, Path(case.places[0])) if settings.keep_identity else None
-    options = SegmentOptions(
-        settings.threshold, settings.min_volume_mm3, settings.lung_field, device=settings.device, threads=settings.threads
-    )
+    write_more = dicom_writer(ct, source_of(series, "it")) if settings.dicom_seg else None
+    options = SegmentOptions(settings.threshold, settings.min_volume_mm3, device=settings.device, threads=settings.threads)
     with _result_folder(case.name, settings.results) as folder:
-        if (folder / REPORT_FILE).exists():
-            there = same_result(folder, ct, model.card, options, settings.image_format, probability=settings.save_probability)
-            if there is not None:
-                if write_more and not (folder / SR_FILE).exists():
-                    write_more(folder)
-                return there
-            if not settings.force:
-                raise InputError("there is a result of another CT, model or options; --retry all replaces it")
-        result = segment(ct, model, options)
-        write_result(
-            result,
+        return segment_to_folder(
+            ct,
             folder,
+            model,
+            options,
+            reuse=True,
             force=settings.force,
             save_probability=settings.save_probability,
-            image_format=settings.image_format,
             case=case.name,
-            identity=identity,
+            identity=patient_identity(ct, Path(case.places[0])) if settings.keep_identity else None,
             write_more=write_more,
         )
-    return result
-
-
-def _dicom_writer(ct: CtVolume, series: DicomSeries | None) -> Callable[[Path], object]:
-    check_installed()
-    if series is None:
-        raise InputError("it is not DICOM, and SEG and SR belong to DICOM images; leave --dicom-seg out")
-    source = read_source(series)
-    return lambda folder: write_dicom(folder, source, read_lesions(folder, ct), SegType.BINARY)
 
 
 @contextlib.contextmanager

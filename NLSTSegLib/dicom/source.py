@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from NLSTSegLib.dicom.quiet import quiet_dicom
+from NLSTSegLib.dicom.quiet import check_installed, quiet_dicom
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.dicom_headers import DicomSlice, read_dataset, read_headers
 from NLSTSegLib.reading.dicom_series import DicomSeries
@@ -72,6 +72,14 @@ class SourceImages:
         planes = np.zeros((int(self.images[0].NumberOfFrames), *labels.shape[1:]), labels.dtype)
         planes[list(self.frames)] = labels
         return planes
+
+
+def source_of(series: DicomSeries | None, name: str) -> SourceImages:
+    """:func:`read_source` of the CT called ``name``; raises :class:`InputError` too where it has none or a package is missing."""
+    check_installed()
+    if series is None:
+        raise InputError(f"{name} is not DICOM, and SEG and SR belong to DICOM images; give the CT as DICOM, or leave them out")
+    return read_source(series)
 
 
 def read_source(series: DicomSeries) -> SourceImages:

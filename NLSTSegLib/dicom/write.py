@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from NLSTSegLib.dicom.codes import SegType
-from NLSTSegLib.dicom.lesions import FoundLesions
+from NLSTSegLib.dicom.lesions import FoundLesions, read_lesions
 from NLSTSegLib.dicom.quiet import quiet_dicom
 from NLSTSegLib.dicom.seg import make_seg
 from NLSTSegLib.dicom.source import SourceImages
@@ -13,6 +14,7 @@ from NLSTSegLib.dicom.sr import make_sr
 from NLSTSegLib.disk.atomic_file import atomic_file
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.results.folder import SEG_FILE, SR_FILE
+from NLSTSegLib.volume.ct import CtVolume
 
 IDENTITY_NOTICE = f"{SEG_FILE} and {SR_FILE} carry the patient's name, ID and UIDs, as objects for a PACS must"
 
@@ -46,6 +48,11 @@ def write_dicom(
             seg.save_as(seg_partial, enforce_file_format=True)
             report.save_as(sr_partial, enforce_file_format=True)
     return [seg_path, sr_path]
+
+
+def dicom_writer(ct: CtVolume, source: SourceImages, seg_type: SegType = SegType.BINARY) -> Callable[[Path], object]:
+    """What adds SEG and SR to the files of a result of ``ct``: ``write_more`` of ``write_result``."""
+    return lambda folder: write_dicom(folder, source, read_lesions(folder, ct), seg_type)
 
 
 def instance_uid(path: Path) -> str:

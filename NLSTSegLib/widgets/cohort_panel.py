@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,21 @@ from NLSTSegLib.cohort.reading_list import (
     reading_list,
     segmentation_to_read,
 )
-from NLSTSegLib.errors import InputError, NLSTSegError
+from NLSTSegLib.errors import InputError
 from NLSTSegLib.review.folder import write_review
 from NLSTSegLib.scene.cohort_case import Decisions, close_case, decisions, open_case
 from NLSTSegLib.scene.segmentation_file import write_segmentation_node
 from NLSTSegLib.scene.sizes import reviewed_case
 from NLSTSegLib.widgets.fitting import lay_out
 from NLSTSegLib.widgets.lesion_panel import READER_KEY
-from NLSTSegLib.widgets.panel import Panel
+from NLSTSegLib.widgets.panel import ActingPanel
 from NLSTSegLib.widgets.settings import save_setting, setting
 
 FOLDER_SETTING = "CohortFolder"
 """The cohort that was opened last."""
 
 
-class CohortPanel(Panel):
+class CohortPanel(ActingPanel):
     """A list of cases with who has read them, and buttons to save a review and go on.
 
     ``show(volume, segmentation)`` shows a case, of which the second may be ``None``.
@@ -158,22 +157,9 @@ class CohortPanel(Panel):
         self._label(self._shown)
         self._say(_("The review is in {folder}").format(folder=folder))
 
-    @contextmanager
-    def _busy(self) -> Iterator[None]:
-        self.widget.enabled = False
-        try:
-            with slicer.util.WaitCursor():
-                yield
-        finally:
-            self.widget.enabled = True
-
     def _act(self, action: Callable[[], None]) -> None:
-        self._say("")
-        try:
-            with self._busy():
-                action()
-        except NLSTSegError as error:
-            self._say(str(error))
+        with self._errors_told(), self._busy():
+            action()
         self._refresh()
 
     def _refresh(self) -> None:
@@ -182,7 +168,3 @@ class CohortPanel(Panel):
         missing = "" if self._folder is not None else _("First open a cohort.")
         self.ui.nextButton.toolTip = missing or _("Save what you have decided, and show the next case that you have not read")
         self.ui.saveButton.toolTip = missing or _("Write the review into the cohort's folder, under your name")
-
-    def _say(self, sentence: str) -> None:
-        self.ui.resultLabel.text = sentence
-        self.ui.resultLabel.visible = bool(sentence)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from NLSTSegLib.dicom.source import read_source
 from NLSTSegLib.dicom.write import write_dicom
 from NLSTSegLib.disk.atomic_folder import held, whole_folder
 from NLSTSegLib.disk.free_name import new_folder
-from NLSTSegLib.errors import NLSTSegError
+from NLSTSegLib.errors import as_sentence
 from NLSTSegLib.jobs.requirements import HIGHDICOM
 from NLSTSegLib.reading.dicom_series import DicomSeries
 from NLSTSegLib.review.case import ReviewedCase
@@ -29,7 +28,7 @@ from NLSTSegLib.scene.voxels import volume_of
 from NLSTSegLib.widgets.dicom_database import add_to_database, series_in, series_of_volume
 from NLSTSegLib.widgets.fitting import lay_out
 from NLSTSegLib.widgets.lesion_panel import READER_KEY
-from NLSTSegLib.widgets.panel import Panel
+from NLSTSegLib.widgets.panel import ActingPanel
 from NLSTSegLib.widgets.requirements import ensure_package
 from NLSTSegLib.widgets.settings import save_setting, setting
 
@@ -37,7 +36,7 @@ FOLDER_SETTING = "DicomFolder"
 """Where the last SEG was opened or written."""
 
 
-class DicomPanel(Panel):
+class DicomPanel(ActingPanel):
     """Buttons, and a sentence on what came of the last one. SEG and SR are made of the DICOM files that the CT came from:
     those that Slicer's database knows of the volume, else those of a folder that is asked for."""
 
@@ -92,7 +91,7 @@ class DicomPanel(Panel):
             self._on_opened(node)
             count = node.GetSegmentation().GetNumberOfSegments()
             text = _("The SEG (segments: {count}) is the review '{name}'.").format(count=count, name=node.GetName())
-            self._say(" ".join([text, *(f"{note[0].upper()}{note[1:]}." for note in seg.notes)]))
+            self._say(" ".join([text, *map(as_sentence, seg.notes)]))
 
     def prepare(self) -> tuple[ReviewedCase, DicomSeries] | None:
         """The review that is shown, and the series of its CT; ``None`` when the user was asked and does not go on.
@@ -149,28 +148,6 @@ class DicomPanel(Panel):
             return None
         with self._busy():
             return series_in(Path(folder), volume_node)
-
-    @contextmanager
-    def _busy(self) -> Iterator[None]:
-        # The wait cursor lets events through, and a second click must not find its button.
-        self.widget.enabled = False
-        try:
-            with slicer.util.WaitCursor():
-                yield
-        finally:
-            self.widget.enabled = True
-
-    @contextmanager
-    def _errors_told(self) -> Iterator[None]:
-        self._say("")
-        try:
-            yield
-        except NLSTSegError as error:
-            self._say(str(error))
-
-    def _say(self, sentence: str) -> None:
-        self.ui.resultLabel.text = sentence
-        self.ui.resultLabel.visible = bool(sentence)
 
 
 def write_seg_and_sr(folder: Path, case: ReviewedCase, series: DicomSeries) -> str:

@@ -13,14 +13,13 @@ import slicer
 from slicer.i18n import tr as _
 
 from NLSTSegLib.disk.free_name import new_folder
-from NLSTSegLib.errors import NLSTSegError
 from NLSTSegLib.progress import Progress
 from NLSTSegLib.review.folder import write_review
 from NLSTSegLib.review.training_case import check_training_case, write_training_case
 from NLSTSegLib.scene.segmentation_file import write_segmentation_node
 from NLSTSegLib.scene.sizes import reviewed_case
 from NLSTSegLib.widgets.fitting import lay_out
-from NLSTSegLib.widgets.panel import Panel
+from NLSTSegLib.widgets.panel import ActingPanel
 from NLSTSegLib.widgets.settings import save_setting, setting
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ FOLDER_SETTING = "ExportFolder"
 """Where the last review or training case was put."""
 
 
-class ExportPanel(Panel):
+class ExportPanel(ActingPanel):
     """Buttons for the segmentation that is shown, and a sentence on what came of the last one."""
 
     def __init__(self) -> None:
@@ -110,15 +109,12 @@ class ExportPanel(Panel):
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
-        # The wait cursor lets events through, and a second click must not find its button.
-        self.widget.enabled = False
         self.ui.progressBar.visible = True
         try:
-            with slicer.util.WaitCursor():
+            with super()._busy():
                 yield
         finally:
             self.ui.progressBar.visible = False
-            self.widget.enabled = True
 
     def _progress(self, start: float) -> Progress:
         """Moves the bar from ``start`` on by a half."""
@@ -129,15 +125,3 @@ class ExportPanel(Panel):
             self.ui.progressBar.repaint()
 
         return tell
-
-    @contextmanager
-    def _errors_told(self) -> Iterator[None]:
-        self._say("")
-        try:
-            yield
-        except NLSTSegError as error:
-            self._say(str(error))
-
-    def _say(self, sentence: str) -> None:
-        self.ui.resultLabel.text = sentence
-        self.ui.resultLabel.visible = bool(sentence)

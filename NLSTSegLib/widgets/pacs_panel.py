@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
-from NLSTSegLib.errors import NLSTSegError, as_sentence
+from NLSTSegLib.errors import as_sentence
 from NLSTSegLib.jobs.command_job import CommandJob
 from NLSTSegLib.jobs.requirements import DICOMWEB_CLIENT, PYNETDICOM, read_requirements
 from NLSTSegLib.pacs.server import read_server, server_names, servers_file
@@ -25,7 +24,7 @@ from NLSTSegLib.scene.volumes import mark_as_series, volume_node_of_ct
 from NLSTSegLib.widgets.dicom_database import INSTANCES_ATTRIBUTE, add_to_database
 from NLSTSegLib.widgets.dicom_panel import write_seg_and_sr
 from NLSTSegLib.widgets.fitting import lay_out
-from NLSTSegLib.widgets.panel import Panel
+from NLSTSegLib.widgets.panel import ActingPanel
 from NLSTSegLib.widgets.requirements import ensure_package
 from NLSTSegLib.widgets.settings import save_setting, setting
 
@@ -45,7 +44,7 @@ class _StoppedError(Exception):
     """*Stop* was clicked while a CT was read."""
 
 
-class PacsPanel(Panel):
+class PacsPanel(ActingPanel):
     """One thing at a time: a search, a CT that is fetched, or a review that is sent; a sentence says what came of it."""
 
     def __init__(self, prepare: Callable[[], tuple[ReviewedCase, DicomSeries] | None], on_loaded: Callable[[Any], None]) -> None:
@@ -253,15 +252,3 @@ class PacsPanel(Panel):
             self._job.close()
             self._job = None
         self.refresh()
-
-    @contextmanager
-    def _errors_told(self) -> Iterator[None]:
-        self._say("")
-        try:
-            yield
-        except NLSTSegError as error:
-            self._say(as_sentence(str(error)))
-
-    def _say(self, sentence: str) -> None:
-        self.ui.resultLabel.text = sentence
-        self.ui.resultLabel.visible = bool(sentence)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from helpers.child_processes import wait_until
-from NLSTSegLib.cohort import work
+from NLSTSegLib.results import run
 
 PRELOAD = {"DASK_DISTRIBUTED__WORKER__PRELOAD": '["helpers.cohort_faults"]'}
 
@@ -24,7 +24,7 @@ EATEN_BYTES = 64 << 20
 
 def dask_setup(worker: object) -> None:
     """Called by Dask when the worker starts."""
-    real = work.segment
+    real = run.segment
 
     def segment(ct, *arguments):
         gate = Path(os.environ[GATE_VARIABLE])
@@ -44,4 +44,4 @@ def dask_setup(worker: object) -> None:
                 full.write(b"x")
         return real(ct, *arguments)
 
-    work.segment = segment
+    run.segment = segment

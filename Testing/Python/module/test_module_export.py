@@ -158,7 +158,7 @@ class TestExportPanel(ModuleTestCase):
         (self.folder / "file").write_text("x")
         self.talk.answer(True, str(self.folder / "file"))
         host.click(self.ui.reviewButton)
-        self.assertRegex(self.ui.resultLabel.text, "cannot be made: .* is not a folder; choose another place$")
+        self.assertRegex(self.ui.resultLabel.text, "cannot be made: .* is not a folder; choose another place\\.$")
         self.assertTrue(self.panel.widget.enabled)
         self.scene.RemoveNode(self.volume_node)
         host.click(self.ui.reviewButton)
