@@ -21,7 +21,8 @@ from NLSTSeg import NLSTSegLogic
 from NLSTSegLib.checks.preflight import check_ct, stop_on_errors
 from NLSTSegLib.errors import InputError, NLSTSegError
 from NLSTSegLib.jobs.options import RunOptions
-from NLSTSegLib.reading.read import FORMATS, read_ct
+from NLSTSegLib.reading.image_file import FORMATS
+from NLSTSegLib.reading.read import read_ct
 from NLSTSegLib.review.folder import check_new_folder, write_review
 from NLSTSegLib.scene.segmentation_file import write_segmentation_node
 from NLSTSegLib.scene.sizes import reviewed_case

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from NLSTSegLib.errors import InputError, printable
 
 if TYPE_CHECKING:
+    from NLSTSegLib.progress import Fraction
     from NLSTSegLib.reading.dicom_series import DicomSeries
     from NLSTSegLib.volume.ct import CtVolume
 
@@ -53,7 +54,7 @@ def find_cases(inputs: Sequence[Path], *, all_series: bool = False, skip_unreada
 def images_in(path: Path) -> list[Path]:
     """The image files directly in the folder ``path``; none in a DICOM folder. Raises :class:`InputError` for one with both."""
     from NLSTSegLib.reading.dicom_headers import is_dicom
-    from NLSTSegLib.reading.read import FORMATS
+    from NLSTSegLib.reading.image_file import FORMATS
 
     if not os.path.isdir(path):
         return []
@@ -122,7 +123,7 @@ def _is_shared(name: str, names: Sequence[str]) -> bool:
 
 def stem(path: Path) -> str:
     """The name of a folder, or that of an image file without its ending."""
-    from NLSTSegLib.reading.read import FORMATS
+    from NLSTSegLib.reading.image_file import FORMATS
 
     # A name that is not in UTF-8 cannot be written to.
     name = path.resolve().name.encode("utf-8", "replace").decode("utf-8").replace("?", "_")
@@ -136,28 +137,22 @@ def load_case(
     case: Case,
     series_uid: str | None = None,
     skip_unreadable: bool = False,
-    progress: Callable[[float], None] | None = None,
+    progress: Fraction | None = None,
 ) -> tuple[CtVolume, DicomSeries | None]:
     """Read the CT of a case, and its headers if it is DICOM; of a DICOM folder, say on stderr which series there are, which is
     taken, and what is left out."""
-    from NLSTSegLib.reading.dicom_choice import choose_chest_series
-    from NLSTSegLib.reading.dicom_folder import list_series
     from NLSTSegLib.reading.dicom_series import read_series
-    from NLSTSegLib.reading.read import folder_of_directory, read_ct, series_at_file
+    from NLSTSegLib.reading.read import read_with_series
 
     if case.series is not None:
         return read_series(case.series, skip_unreadable=skip_unreadable, progress=progress), case.series
-    path = folder_of_directory(case.path)
-    if not os.path.isdir(path):
-        ct = read_ct(path, series_uid=series_uid, skip_unreadable=skip_unreadable, progress=progress)
-        is_dicom = ct.acquisition.format == "DICOM"
-        return ct, series_at_file(path, series_uid, skip_unreadable=skip_unreadable) if is_dicom else None
-    series = list_series(path, skip_unreadable=skip_unreadable)
-    chosen = choose_chest_series(series, series_uid)
-    if len(series) > 1:
-        for one in series:
-            print(printable(f"{'taken' if one is chosen else 'there'}: {one}"), file=sys.stderr)
-    if skip_unreadable:
-        for file in chosen.unreadable:
-            print(f"left out: {printable(file.name)}", file=sys.stderr)
-    return read_series(chosen, skip_unreadable=skip_unreadable, progress=progress), chosen
+
+    def tell(series: list[DicomSeries], chosen: DicomSeries) -> None:
+        if len(series) > 1:
+            for one in series:
+                print(printable(f"{'taken' if one is chosen else 'there'}: {one}"), file=sys.stderr)
+        if skip_unreadable:
+            for file in chosen.unreadable:
+                print(f"left out: {printable(file.name)}", file=sys.stderr)
+
+    return read_with_series(case.path, series_uid=series_uid, skip_unreadable=skip_unreadable, progress=progress, tell=tell)

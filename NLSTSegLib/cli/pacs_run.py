@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from NLSTSegLib.models.bundle import Model
-    from NLSTSegLib.pacs.archive import Archive, Series
+    from NLSTSegLib.pacs.archive import Series
     from NLSTSegLib.progress import Progress
 
 
@@ -56,7 +56,8 @@ def run_worklist(server: str, asked: StudyQuery, job: SegmentJob, telling: Telli
             print_error(error, telling.debug)
             exit_codes.append(error.exit_code)
             if isinstance(error, PacsError) and not isinstance(error, StoreRefusedError):
-                _stop_where_silent(archive)
+                # It was that study alone where the PACS still answers.
+                archive.echo()
     if not telling.quiet:
         what = "to be done" if dry_run else "done now"
         print(f"{tried - len(exit_codes)} of {len(studies)} studies {what}", file=sys.stderr)
@@ -71,8 +72,3 @@ def _do(worklist: Worklist, ct_series: list[Series], job: SegmentJob, model: Mod
         show_findings([finding for finding in done.findings if finding.severity != "info"])
 
     worklist.do(ct_series, segment, lambda images: progress(0.0, f"pull {images}"))
-
-
-def _stop_where_silent(archive: Archive) -> None:
-    """Raise :class:`PacsError` unless the PACS still answers: then it was that study alone."""
-    archive.echo()

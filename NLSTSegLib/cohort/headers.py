@@ -16,7 +16,7 @@ from NLSTSegLib.reading.dicom_choice import choose_chest_series
 from NLSTSegLib.reading.dicom_folder import series_of_files
 from NLSTSegLib.reading.dicom_headers import is_dicom, read_headers
 from NLSTSegLib.reading.dicom_series import DicomSeries, series_grid
-from NLSTSegLib.reading.read import FORMATS, read_grid
+from NLSTSegLib.reading.image_file import FORMATS, read_grid
 
 if TYPE_CHECKING:
     from NLSTSegLib.volume.ct import CtVolume
@@ -29,7 +29,7 @@ class Looked:
     place: str
     folders: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
-    """Files of :data:`NLSTSegLib.reading.read.FORMATS`."""
+    """Files of :data:`NLSTSegLib.reading.image_file.FORMATS`."""
     study: str | None = None
     """Patient and study of its first DICOM image; ``None`` where there is none."""
     identity: str = ""

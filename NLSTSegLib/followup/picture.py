@@ -11,12 +11,12 @@ from NLSTSegLib.followup.matching import Kind
 from NLSTSegLib.followup.table import growth_text
 from NLSTSegLib.followup.tracks import Track
 from NLSTSegLib.lesions.coding import segment_color
-from NLSTSegLib.results.cut_out import Cut, outlined_panel
+from NLSTSegLib.results.cut_out import Cut, draw_scale_bar, font, outlined_panel
 from NLSTSegLib.volume.ct import PADDING_HU
 from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image
 
 PANEL_PX, GAP_PX, CT_GAP_PX, LINE_PX = 160, 3, 12, 18
 """Side of one plane, between planes, between CTs, and a line of text."""
@@ -46,7 +46,7 @@ def page_of(follow_up: FollowUp) -> Image.Image:
     if foot:
         more = len(follow_up.tracks) - len(shown)
         text = f"{more} more tracks are in the table" if more else "no lesion in any of the CTs"
-        ImageDraw.Draw(page).text((8, y), text, TEXT, _font())
+        ImageDraw.Draw(page).text((8, y), text, TEXT, font())
     return page
 
 
@@ -66,12 +66,12 @@ def row_of(follow_up: FollowUp, track: Track) -> Image.Image:
         left = t * (block + CT_GAP_PX)
         for n, panel in enumerate(_planes(follow_up, track, t, view_mm)):
             tile.paste(panel, (left + n * (PANEL_PX + GAP_PX), LINE_PX))
-        draw.text((left, 1), _heading(follow_up, track, t), TEXT, _font())
+        draw.text((left, 1), _heading(follow_up, track, t), TEXT, font())
     y = PANEL_PX + LINE_PX + 3
     for line in lines:
-        draw.text((0, y), line, TEXT if line is lines[0] else DIM, _font())
+        draw.text((0, y), line, TEXT if line is lines[0] else DIM, font())
         y += LINE_PX
-    _scale_bar(draw, view_mm, width, PANEL_PX + LINE_PX + 10)
+    draw_scale_bar(draw, view_mm, PANEL_PX, (width, PANEL_PX + LINE_PX + 10), TEXT)
     return tile
 
 
@@ -150,18 +150,3 @@ def _place(track: Track, t: int) -> np.ndarray | None:
         if step is not None and step.place_lps_mm is not None and (step is into or track.members[other]):
             return step.place_lps_mm
     return None
-
-
-def _scale_bar(draw: ImageDraw.ImageDraw, view_mm: float, right: int, y: int) -> None:
-    bar_mm = 10 if view_mm < 100 else 50
-    length = round(bar_mm / view_mm * PANEL_PX)
-    draw.line((right - length, y, right, y), TEXT, 2)
-    for end in (right - length, right - 1):
-        draw.line((end, y - 4, end, y + 4), TEXT, 2)
-    draw.text((right - length - 6, y), f"{bar_mm} mm", TEXT, _font(), anchor="rm")
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(13)

@@ -9,7 +9,7 @@ import numpy as np
 from NLSTSegLib.volume.ct import LUNG_WINDOW_HU
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageDraw, ImageFont
 
 
 class Cut:
@@ -51,3 +51,22 @@ def outlined_panel(
     outline = ImageChops.subtract(filled.filter(ImageFilter.MaxFilter(3)), filled)
     panel.paste(color, mask=outline)
     return panel
+
+
+def font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Of all writing beside cut-outs."""
+    from PIL import ImageFont
+
+    return ImageFont.load_default(13)
+
+
+def draw_scale_bar(
+    draw: ImageDraw.ImageDraw, view_mm: float, panel_px: int, end_px: tuple[int, int], color: tuple[int, int, int]
+) -> None:
+    """A bar of 10 or 50 mm with its length, for panels of ``panel_px`` that show ``view_mm``; it ends at ``end_px`` (x, y)."""
+    bar_mm, (right, y) = 10 if view_mm < 100 else 50, end_px
+    left = right - round(bar_mm / view_mm * panel_px)
+    draw.line((left, y, right, y), color, 2)
+    for end in (left, right - 1):
+        draw.line((end, y - 4, end, y + 4), color, 2)
+    draw.text((left - 6, y), f"{bar_mm} mm", color, font(), anchor="rm")

@@ -10,11 +10,11 @@ import numpy as np
 from NLSTSegLib.lesions.coding import segment_color
 from NLSTSegLib.lesions.find import Lesion
 from NLSTSegLib.pipeline import SegmentationResult
-from NLSTSegLib.results.cut_out import Cut, outlined_panel
+from NLSTSegLib.results.cut_out import Cut, draw_scale_bar, font, outlined_panel
 from NLSTSegLib.volume.ct import PADDING_HU
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image
 
 PANEL_PX = 224
 """Side of one cut-out."""
@@ -54,7 +54,7 @@ def write_preview(result: SegmentationResult, path: Path) -> None:
     for place, tile in zip(places, tiles, strict=True):
         page.paste(tile, place)
     if not_shown:
-        ImageDraw.Draw(page).text((GAP_PX, page.height - foot), f"{not_shown} smaller lesions are not shown", TEXT, _font())
+        ImageDraw.Draw(page).text((GAP_PX, page.height - foot), f"{not_shown} smaller lesions are not shown", TEXT, font())
     page.save(path, format="PNG")
 
 
@@ -72,12 +72,6 @@ def cut_out_box(n: int, lesions: int) -> tuple[int, int, int, int]:
     tiles = min(max(1, lesions), MOST_TILES)
     left, top = _tile_place(min(n, tiles - 1), tiles)
     return left, top, left + PANEL_PX, top + PANEL_PX
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(13)
 
 
 def _tile(result: SegmentationResult, lesion: Lesion) -> Image.Image:
@@ -102,21 +96,11 @@ def _tile(result: SegmentationResult, lesion: Lesion) -> Image.Image:
         tile.paste(outlined_panel(hu, mask, color, view_mm / np.delete(spacing_kji, axis), PANEL_PX), (n * (PANEL_PX + 4), 0))
     draw = ImageDraw.Draw(tile)
     size = f"{row['long_axis_mm']} x {row['short_axis_mm']} mm   {row['volume_mm3']} mm3"
-    draw.text((4, PANEL_PX + 3), f"{lesion.name}   {size}", TEXT, _font())
+    draw.text((4, PANEL_PX + 3), f"{lesion.name}   {size}", TEXT, font())
     note = f"score {float(row['score']):.3f}   mean {row['mean_hu']} HU   axial, coronal, sagittal"
-    draw.text((4, PANEL_PX + 20), note, (160, 160, 160), _font())
-    _scale_bar(draw, view_mm)
+    draw.text((4, PANEL_PX + 20), note, (160, 160, 160), font())
+    draw_scale_bar(draw, view_mm, PANEL_PX, (3 * PANEL_PX, PANEL_PX + 26), TEXT)
     return tile
-
-
-def _scale_bar(draw: ImageDraw.ImageDraw, view_mm: float) -> None:
-    bar_mm = 10 if view_mm < 100 else 50
-    length = round(bar_mm / view_mm * PANEL_PX)
-    right, y = 3 * PANEL_PX, PANEL_PX + 26
-    draw.line((right - length, y, right, y), TEXT, 2)
-    for end in (right - length, right):
-        draw.line((end, y - 4, end, y + 4), TEXT, 2)
-    draw.text((right - length - 6, y), f"{bar_mm} mm", TEXT, _font(), anchor="rm")
 
 
 def _empty_tile(result: SegmentationResult) -> Image.Image:
@@ -130,5 +114,5 @@ def _empty_tile(result: SegmentationResult) -> Image.Image:
     plane = Cut(ct.hu, np.zeros(3, int), PADDING_HU).plane(0, int(centre[0]), centre, view_mm, spacing_kji)
     tile = Image.new("RGB", (TILE_PX, PANEL_PX + CAPTION_PX), BACKGROUND)
     tile.paste(outlined_panel(plane, np.zeros(plane.shape, np.uint8), TEXT, view_mm / spacing_kji[1:], PANEL_PX), (0, 0))
-    ImageDraw.Draw(tile).text((4, PANEL_PX + 3), f"no lesion above probability {result.threshold:g}", TEXT, _font())
+    ImageDraw.Draw(tile).text((4, PANEL_PX + 3), f"no lesion above probability {result.threshold:g}", TEXT, font())
     return tile

@@ -41,7 +41,7 @@ def program_python() -> str:
 class SceneRun:
     """A run on the CT of a volume node. ``child`` tells how far it is; the scene is not touched before :meth:`finish`."""
 
-    def __init__(self, volume_node: vtkMRMLScalarVolumeNode, options: RunOptions, python: str | None = None) -> None:
+    def __init__(self, volume_node: vtkMRMLScalarVolumeNode, options: RunOptions) -> None:
         """Copy the CT out and start the child. Raises :class:`InputError` when the volume is no CT or this cannot be done."""
         self.volume_node = volume_node
         self.options = options
@@ -51,7 +51,7 @@ class SceneRun:
             raise InputError(f"the volume '{self.volume_name}' is in no scene; add it to one first")
         ct = ct_from_volume_node(volume_node)
         self.ct_facts = CtFacts.of(ct)
-        self.child = ChildRun(ct, options, python or program_python())
+        self.child = ChildRun(ct, options, program_python())
         self.result: SavedResult | None = None
         """Of the finished run."""
 

@@ -18,7 +18,8 @@ from helpers.placed_chest import chest_ct
 from helpers.threshold_model import THRESHOLD_HU
 from helpers.whole_command import WholeCommandTest
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.read import FORMATS, read_ct
+from NLSTSegLib.reading.image_file import FORMATS
+from NLSTSegLib.reading.read import read_ct
 
 ENDINGS = (".nii.gz", ".nrrd", ".mha")
 """One of each format."""

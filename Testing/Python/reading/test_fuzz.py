@@ -16,7 +16,8 @@ from helpers.limited_process import can_limit_memory
 from helpers.threshold_model import CARD
 from NLSTSegLib.errors import InputError, ModelError
 from NLSTSegLib.models.bundle import CARD_FILE, ModelCard, read_card
-from NLSTSegLib.reading.read import FORMATS, read_ct
+from NLSTSegLib.reading.image_file import FORMATS
+from NLSTSegLib.reading.read import read_ct
 
 INPUTS = 450
 

@@ -14,7 +14,8 @@ import SimpleITK as sitk
 
 from helpers.comma_locale import comma_locale
 from NLSTSegLib.disk.number_locale import point_in_numbers
-from NLSTSegLib.reading.read import FORMATS, read_ct
+from NLSTSegLib.reading.image_file import FORMATS
+from NLSTSegLib.reading.read import read_ct
 from NLSTSegLib.reading.write import write_image
 
 SPACING, ORIGIN = (1.25, 1.5, 2.5), (-10.5, -20.25, 30.75)

@@ -15,8 +15,9 @@ import SimpleITK as sitk
 from helpers.dicom_files import change, small_chest, write_directory, write_enhanced, write_series
 from helpers.placed_chest import leaning
 from NLSTSegLib.errors import InputError
+from NLSTSegLib.reading.image_file import FORMATS, SFORM_SWITCH
 from NLSTSegLib.reading.nifti import NIFTI_UNITS_MM
-from NLSTSegLib.reading.read import FORMATS, SFORM_SWITCH, read_ct, read_mask
+from NLSTSegLib.reading.read import read_ct, read_mask
 from NLSTSegLib.volume.ct import PADDING_HU, CtVolume
 
 SPACING = (0.7, 0.8, 2.5)

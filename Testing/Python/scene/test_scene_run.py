@@ -1,7 +1,6 @@
 """A run on a volume node: the CT goes out exactly, the result comes back under review, and nothing happens half."""
 
 import os
-import sys
 import tempfile
 import unittest
 from dataclasses import replace
@@ -129,7 +128,7 @@ class TestRefusal(SceneRunTestCase):
         ):
             with self.subTest(sentence):
                 volume_node = add_volume(chest_ct(np.eye(3)))
-                run = SceneRun(volume_node, self.options, sys.executable)
+                run = SceneRun(volume_node, self.options)
                 self.addCleanup(run.cancel)
                 self.assertTrue(run.volume_is_there)
                 change(volume_node)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,18 +73,11 @@ def damaged_file(cache: Path, entry: CaseEntry) -> Path | None:
     return None
 
 
-def check_files(cache: Path, entries: Sequence[CaseEntry], progress: Callable[[int, int], None] | None = None) -> None:
-    """Compare every file of the cases with its hash; ``progress(done, of)`` is called after every case.
-
-    Raises :class:`InputError` that names the first one that differs.
-    """
+def check_files(cache: Path, entries: Sequence[CaseEntry]) -> None:
+    """Compare every file of the cases with its hash; raises :class:`InputError` that names the first one that differs."""
     with ThreadPoolExecutor(CHECKING_THREADS) as pool:
-        for done, (entry, path) in enumerate(
-            zip(entries, pool.map(lambda entry: damaged_file(cache, entry), entries), strict=True), start=1
-        ):
+        for entry, path in zip(entries, pool.map(lambda entry: damaged_file(cache, entry), entries), strict=True):
             if not entry.files_sha256:
                 raise InputError(f"'{cache / entry.id}' was prepared by an earlier version; prepare the case again")
             if path is not None:
                 raise InputError(f"'{path}' is not what was prepared: it is damaged or was changed; prepare the case again")
-            if progress:
-                progress(done, len(entries))

@@ -16,7 +16,8 @@ import numpy as np
 from nlstseg_training.data.cache import Refusal, natural
 from nlstseg_training.data.readers.source import Found, RawCase, Source, file_states
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.read import FORMATS, read_ct, read_labels
+from NLSTSegLib.reading.image_file import FORMATS
+from NLSTSegLib.reading.read import read_ct, read_labels
 from NLSTSegLib.volume.components import component_labels
 
 PATIENTS_FILE = "patients.csv"

@@ -27,11 +27,11 @@ class Estimate:
     high: float
 
 
-def draw_patients(patients: int, *, resamples: int = RESAMPLES) -> np.ndarray:
-    """How often each patient is in each resample (drawn with replacement): int64 ``[resamples, patients]``."""
+def draw_patients(patients: int) -> np.ndarray:
+    """How often each patient is in each resample (drawn with replacement): int64 ``[RESAMPLES, patients]``."""
     if not patients:
-        return np.zeros((resamples, 0), np.int64)
-    return np.random.default_rng(SEED).multinomial(patients, np.full(patients, 1 / patients), size=resamples)
+        return np.zeros((RESAMPLES, 0), np.int64)
+    return np.random.default_rng(SEED).multinomial(patients, np.full(patients, 1 / patients), size=RESAMPLES)
 
 
 def estimate(statistic: Callable[[np.ndarray], float], draws: np.ndarray) -> Estimate:
