@@ -62,7 +62,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from NLSTSegLib.widgets.follow_up_panel import FollowUpPanel
         from NLSTSegLib.widgets.input_panel import InputPanel
         from NLSTSegLib.widgets.lesion_panel import LesionPanel
-        from NLSTSegLib.widgets.node_selector import NodeSelector
+        from NLSTSegLib.widgets.node_selector import NodeSelector, segmentation_combo_box
         from NLSTSegLib.widgets.pacs_panel import PacsPanel
         from NLSTSegLib.widgets.requirements import ensure_requirements
         from NLSTSegLib.widgets.run_panel import RunPanel
@@ -77,7 +77,8 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.dicom = DicomPanel(lambda: self.input.volume_node, self.onOpened)
         self.cohort = CohortPanel(self.onCase)
         self.pacs = PacsPanel(self.dicom.prepare, self.onLoaded)
-        self.segmentations = NodeSelector(self.makeSegmentationSelector(), self.onSegmentationChanged)
+        self.segmentations = NodeSelector(segmentation_combo_box(_("No segmentation")), self.onSegmentationChanged)
+        self.segmentations.widget.toolTip = _("The segmentation whose lesions are reviewed")
         asides = (self.export, self.followUp, self.dicom, self.pacs, self.cohort)
         self.panels = (self.input, self.run, self.lesions, *asides, self.segmentations)
         self.inputSection = self.addSection(_("CT and model"), self.input.widget)
@@ -86,7 +87,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.setStretchFactor(self.addSection(_("Lesions"), self.segmentations.widget, self.lesions.widget), 1)
         self.addSection(_("Export"), self.export.widget)
         self.addSection(_("Follow-up"), self.followUp.widget).collapsed = True
-        self.addSection(_("DICOM SEG and SR"), self.dicom.widget)
+        self.addSection(_("DICOM SEG and SR"), self.dicom.widget).collapsed = True
         self.pacsSection = self.addSection(_("PACS"), self.pacs.widget)
         self.pacsSection.collapsed = True
         self.addSection(_("Cohort"), self.cohort.widget).collapsed = True
@@ -104,17 +105,6 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             column.addWidget(widget)
         self.layout.addWidget(section)
         return section
-
-    def makeSegmentationSelector(self):
-        selector = slicer.qMRMLNodeComboBox()
-        selector.nodeTypes = ["vtkMRMLSegmentationNode"]
-        selector.noneEnabled, selector.addEnabled, selector.removeEnabled = True, False, False
-        selector.noneDisplay = _("No segmentation")
-        # A long name must not widen the panel.
-        selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
-        selector.toolTip = _("The segmentation whose lesions are reviewed")
-        selector.setMRMLScene(slicer.mrmlScene)
-        return selector
 
     def enter(self):
         if self.input.volume_node is None:

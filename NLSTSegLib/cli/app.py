@@ -3,124 +3,32 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from NLSTSegLib.cli.cohort import cohort
-from NLSTSegLib.cli.options import AsJson, Debug, Device, Model, Quiet, SegTypeName, Threads
+from NLSTSegLib.cli.options import (
+    AsJson,
+    Debug,
+    Device,
+    Force,
+    Inputs,
+    JsonProgress,
+    Model,
+    Quiet,
+    SegTypeName,
+    Series,
+    SkipUnreadable,
+    Threads,
+)
 from NLSTSegLib.cli.pacs_app import make_pacs_app
+from NLSTSegLib.cli.segment import segment
 from NLSTSegLib.cli.usage import add_command, new_app, run_app
 from NLSTSegLib.dicom.codes import SegType
 
-
-class ImageFormat(StrEnum):
-    """Values of ``--format``."""
-
-    nrrd = "nrrd"
-    nifti = "nifti"
-
-
-Inputs = Annotated[
-    list[Path],
-    typer.Argument(
-        help="DICOM folder, a NIfTI, NRRD, MHA or MHD file, or a folder of such files; several give one folder each.",
-        show_default=False,
-    ),
-]
-Series = Annotated[str | None, typer.Option(help="SeriesInstanceUID, where a DICOM folder holds several.")]
-SkipUnreadable = Annotated[
-    bool,
-    typer.Option(
-        "--skip-unreadable", help="Go on without DICOM files that cannot be read, and with slices missing in the lungs."
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace an earlier result.")]
 DicomInput = Annotated[Path, typer.Argument(help="The DICOM folder or file of its CT.", show_default=False)]
-
-
-def segment(
-    inputs: Inputs,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Folder for the result; new, empty, or with --force an earlier result."),
-    ] = None,
-    labels_only: Annotated[
-        Path | None, typer.Option("--labels-only", help="Write the label map alone to this .nrrd or .nii.gz file, and no folder.")
-    ] = None,
-    model: Model = "lidc-25d",
-    threshold: Annotated[
-        float | None, typer.Option(help="Probability above which a voxel is lesion (default: the model's).")
-    ] = None,
-    min_volume: Annotated[float | None, typer.Option(help="Smallest lesion in mm3 (default: the model's).")] = None,
-    lung_field: Annotated[str, typer.Option(help="auto, none, or a mask file on the CT's grid: where to look.")] = "auto",
-    series: Series = None,
-    all_series: Annotated[
-        bool, typer.Option("--all-series", help="Segment every CT series of a DICOM folder, each into a folder of its own.")
-    ] = False,
-    skip_unreadable: SkipUnreadable = False,
-    device: Device = "auto",
-    threads: Threads = None,
-    save_probability: Annotated[bool, typer.Option("--save-probability", help="Write the probability too (0-255).")] = False,
-    format: Annotated[ImageFormat, typer.Option(help="Of the label map and the probability.")] = ImageFormat.nrrd,
-    skip_existing: Annotated[
-        bool,
-        typer.Option("--skip-existing", help="Keep results of the same voxels, model and options, and do only what is missing."),
-    ] = False,
-    force: Force = False,
-    dicom_seg: Annotated[
-        bool,
-        typer.Option(
-            "--dicom-seg",
-            help="Write a DICOM SEG and SR too (lesions.seg.dcm, measurements.sr.dcm); these two carry the patient's identity.",
-        ),
-    ] = False,
-    seg_type: SegTypeName = SegType.BINARY,
-    keep_identity: Annotated[
-        bool,
-        typer.Option(
-            "--keep-identity",
-            help="Write path, patient ID, study and series UID into report.json; without it no file says whose CT it was.",
-        ),
-    ] = False,
-    json_progress: Annotated[
-        bool,
-        typer.Option("--json-progress", help="Print progress as one JSON object a line; the last tells counts, paths, findings."),
-    ] = False,
-    quiet: Quiet = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print model, device and seconds too.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Segment the lung nodules and masses of one or more CTs, and write masks, sizes, a preview and a report."""
-    from NLSTSegLib.cli.run import exit_on_errors
-
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.batch import SegmentJob, Telling, run_jobs
-        from NLSTSegLib.errors import InputError
-        from NLSTSegLib.pipeline import SegmentOptions
-
-        place = output or labels_only
-        if place is None or (output and labels_only):
-            raise InputError("name either a folder for the result with --output, or one file with --labels-only")
-        job = SegmentJob(
-            output=place,
-            model=model,
-            options=SegmentOptions(threshold, min_volume, device=device, threads=threads, accept_holes=skip_unreadable),
-            lung_field=lung_field,
-            series=series,
-            all_series=all_series,
-            skip_unreadable=skip_unreadable,
-            save_probability=save_probability,
-            image_format=format.value,
-            labels_only=labels_only is not None,
-            force=force,
-            skip_existing=skip_existing,
-            keep_identity=keep_identity,
-            seg_type=seg_type if dicom_seg else None,
-        )
-        run_jobs(inputs, job, Telling(json_progress, quiet, verbose, debug))
 
 
 def follow_up(
@@ -155,7 +63,7 @@ def follow_up(
     model: Model = "lidc-25d",
     device: Device = "auto",
     threads: Threads = None,
-    json_progress: Annotated[bool, typer.Option("--json-progress", help="Print progress as one JSON object a line.")] = False,
+    json_progress: JsonProgress = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from NLSTSegLib.cli.options import Debug, MinVolume, SaveProbability
+
 if TYPE_CHECKING:
     from distributed import Client
 
@@ -54,14 +56,14 @@ def cohort(
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds after which a case is given up.")] = 1800,
     model: Annotated[str, typer.Option(help="Name of a model, or path of a bundle, that every worker has.")] = "lidc-25d",
     threshold: Annotated[float | None, typer.Option(help="Probability above which a voxel is lesion.")] = None,
-    min_volume: Annotated[float | None, typer.Option(help="Smallest lesion in mm3 (default: the model's).")] = None,
+    min_volume: MinVolume = None,
     device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, gpu, gpu:1, cuda or mps.")] = "auto",
     retry: Annotated[
         Retry | None, typer.Option(help="Do failed cases again; 'all': those of another model, version or options too.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Do at most so many cases now.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make the catalogue, say what would be done, and stop.")] = False,
-    save_probability: Annotated[bool, typer.Option("--save-probability", help="Write the probability too (0-255).")] = False,
+    save_probability: SaveProbability = False,
     dicom_seg: Annotated[
         bool, typer.Option("--dicom-seg", help="Write DICOM SEG and SR too, which say whose they are; for DICOM alone.")
     ] = False,
@@ -69,7 +71,7 @@ def cohort(
         bool, typer.Option("--keep-identity", help="Write paths, patient IDs and UIDs into reports and tables.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Segment thousands of CTs on many workers: catalogue first, every case a result folder, a table and a report."""
     from NLSTSegLib.cli.run import exit_on_errors

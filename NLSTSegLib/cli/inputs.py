@@ -53,7 +53,7 @@ def find_cases(inputs: Sequence[Path], *, all_series: bool = False, skip_unreada
 
 def images_in(path: Path) -> list[Path]:
     """The image files directly in the folder ``path``; none in a DICOM folder. Raises :class:`InputError` for one with both."""
-    from NLSTSegLib.reading.dicom_headers import is_dicom
+    from NLSTSegLib.reading.dicom_file import is_dicom
     from NLSTSegLib.reading.image_file import FORMATS
 
     if not os.path.isdir(path):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from NLSTSegLib.cli.options import AsJson, Debug, Device, Model, Quiet, SegTypeName, Threads
+from NLSTSegLib.cli.options import AsJson, Debug, Device, JsonProgress, Model, Quiet, SegTypeName, Threads
 from NLSTSegLib.cli.usage import add_command, new_app
 from NLSTSegLib.dicom.codes import SegType
 
@@ -19,7 +19,6 @@ PatientName = Annotated[str, typer.Option(help="As 'Family^Given'; * and ? stand
 Date = Annotated[str, typer.Option(help="Of the study: YYYYMMDD, or YYYYMMDD-YYYYMMDD.", show_default=False)]
 Accession = Annotated[str, typer.Option(help="Accession number.", show_default=False)]
 StudyUid = Annotated[str, typer.Option("--study", help="StudyInstanceUID.", show_default=False)]
-JsonProgress = Annotated[bool, typer.Option("--json-progress", help="Print progress as one JSON object a line.")]
 
 
 def echo(server: ServerName, debug: Debug = False) -> None:

@@ -13,8 +13,9 @@ from NLSTSegLib.cohort.places import Listing, fetched, is_folder, list_folder
 from NLSTSegLib.cohort.plain_reason import plain_reason
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.dicom_choice import choose_chest_series
+from NLSTSegLib.reading.dicom_file import is_dicom
 from NLSTSegLib.reading.dicom_folder import series_of_files
-from NLSTSegLib.reading.dicom_headers import is_dicom, read_headers
+from NLSTSegLib.reading.dicom_headers import read_headers
 from NLSTSegLib.reading.dicom_series import DicomSeries, series_grid
 from NLSTSegLib.reading.image_file import FORMATS, read_grid
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.dicom_headers import quiet_pydicom
+from NLSTSegLib.reading.dicom_file import quiet_pydicom
 
 _LOGGERS = ("highdicom", "pynetdicom", "dicomweb_client", "urllib3")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from NLSTSegLib.dicom.quiet import quiet_dicom
 from NLSTSegLib.errors import InputError, printable
-from NLSTSegLib.reading.dicom_headers import check_deflated, is_dicom, read_dataset
+from NLSTSegLib.reading.dicom_file import check_deflated, is_dicom, read_dataset
 from NLSTSegLib.reading.dicom_series import DicomSeries
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import numpy as np
 
 from NLSTSegLib.dicom.quiet import check_installed, quiet_dicom
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.dicom_headers import DicomSlice, read_dataset, read_headers
+from NLSTSegLib.reading.dicom_file import read_dataset
+from NLSTSegLib.reading.dicom_headers import DicomSlice, read_headers
 from NLSTSegLib.reading.dicom_series import DicomSeries
 
 if TYPE_CHECKING:

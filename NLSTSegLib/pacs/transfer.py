@@ -10,7 +10,7 @@ from NLSTSegLib.disk.atomic_folder import held, prepare_place, whole_folder
 from NLSTSegLib.disk.files_below import files_below
 from NLSTSegLib.errors import InputError, PacsError
 from NLSTSegLib.pacs.archive import Archive, Series, StoredObject
-from NLSTSegLib.reading.dicom_headers import is_dicom
+from NLSTSegLib.reading.dicom_file import is_dicom
 
 SEG_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
 

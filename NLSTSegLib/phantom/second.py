@@ -10,18 +10,8 @@ import numpy as np
 
 from NLSTSegLib.phantom.anatomy import lung_level
 from NLSTSegLib.phantom.canvas import Axes, Canvas
-from NLSTSegLib.phantom.make import (
-    SOLID_HU,
-    Chest,
-    LesionShape,
-    LungSearch,
-    Phantom,
-    chest_of,
-    clear_of,
-    finished,
-    outlined,
-    placed,
-)
+from NLSTSegLib.phantom.lesion import SOLID_HU, LesionShape, clear_of, outlined, placed
+from NLSTSegLib.phantom.make import Chest, LungSearch, Phantom, chest_of, finished
 
 GROWN, GONE, NEW = 1, 3, 7
 """Labels of the lesion that has grown (solid), of the one that is gone (ground glass) and of the new one."""

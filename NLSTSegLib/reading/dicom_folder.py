@@ -12,7 +12,8 @@ import numpy as np
 
 from NLSTSegLib.disk.files_below import files_below
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.dicom_headers import PART_ATTRIBUTES, DicomSlice, is_dicom, read_headers
+from NLSTSegLib.reading.dicom_file import is_dicom
+from NLSTSegLib.reading.dicom_headers import PART_ATTRIBUTES, DicomSlice, read_headers
 from NLSTSegLib.reading.dicom_series import SAME_GEOMETRY, SAME_POSITION_MM, DicomSeries, repeats
 
 FEWEST_ORIENTED, MOST_ORIENTATIONS = 3, 8

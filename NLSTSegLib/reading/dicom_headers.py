@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
-import struct
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from NLSTSegLib.disk.deflate import RAW_DEFLATE, inflated_bytes
 from NLSTSegLib.errors import InputError, printable
+from NLSTSegLib.reading.dicom_file import check_deflated, is_dicom, quiet_pydicom, read_dataset
 
 if TYPE_CHECKING:
     import pydicom
@@ -49,23 +45,12 @@ _TAGS = [
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
-"""Transfer syntax of files that are compressed from the header on."""
-
-LARGEST_INFLATED_BYTES = 1 << 30
-"""A deflated file that holds more is taken for damaged."""
 
 LONGEST_TEXT = 128
 """Of a text in a header; DICOM allows 64 characters."""
 
 MOST_FRAMES = 20_000
 """Of a file; more, or another number than the file itself says, is damage. A long chest has 3000 slices."""
-
-BARE_START = re.compile(rb"[\x02\x08]\0[\0-\x18]\0(?:[A-Z]{2}[\0-\x7f]\0|[\0-\x7f]\0\0\0)")
-"""First attribute of group 2 or 8, with a length below 128, of a file without the mark of DICOM."""
-
-LONGEST_META_BYTES = 4096
-"""The transfer syntax is told within these."""
 
 
 @dataclass(frozen=True)
@@ -127,23 +112,6 @@ class DicomSlice:
         return normal / max(float(np.linalg.norm(normal)), 1e-9)
 
 
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """No warnings of pydicom about values that break the standard, on stderr or in the log of a hosting program.
-
-    They show the value, which may say whose CT it is; what matters of them is checked here.
-    """
-    logger = logging.getLogger("pydicom")
-    disabled = logger.disabled
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = disabled
-
-
 def read_headers(file: Path) -> Iterator[DicomSlice]:
     """The slices of a DICOM file; none when it is not DICOM or holds no image.
 
@@ -171,54 +139,12 @@ def read_headers(file: Path) -> Iterator[DicomSlice]:
     yield from slices
 
 
-def read_dataset(stream: BinaryIO, tags: Sequence[str] | None, *, stop_before_pixels: bool = False) -> pydicom.Dataset:
-    """The attributes ``tags`` of a DICOM file, or with ``None`` all; it always gets a transfer syntax.
-
-    Raises whatever pydicom does.
-    """
-    import pydicom
-
-    dataset = pydicom.dcmread(
-        stream, stop_before_pixels=stop_before_pixels, specific_tags=None if tags is None else list(tags), force=True
-    )
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        is_implicit, is_little = dataset.original_encoding
-        explicit = pydicom.uid.ExplicitVRLittleEndian if is_little else pydicom.uid.ExplicitVRBigEndian
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian if is_implicit else explicit
-    return dataset
-
-
-def check_deflated(file: Path, stream: BinaryIO) -> None:
-    """Raise :class:`ValueError` where a deflated file would fill the memory: pydicom unpacks it as a whole."""
-    start = stream.read(LONGEST_META_BYTES)
-    stream.seek(0)
-    if DEFLATED.encode() in start:
-        (meta_bytes,) = struct.unpack_from("<I", start, 140)
-        if inflated_bytes(file, 144 + meta_bytes, LARGEST_INFLATED_BYTES, wbits=RAW_DEFLATE) > LARGEST_INFLATED_BYTES:
-            raise ValueError("the deflated file is too large")
-
-
 def _is_other_object(dataset: pydicom.Dataset) -> bool:
     """Whether the file says that it is no image, but a report, a directory, something of the vendor's."""
     import pydicom
 
     kind = pydicom.uid.UID(str(dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID") or ""))
     return bool(kind) and (kind.is_private or (kind.name != kind and "Image Storage" not in kind.name))
-
-
-def is_dicom(file: Path) -> bool:
-    """Whether ``file`` starts like DICOM: ``DICM`` after 128 bytes, or, as some programs export it, at once with attributes.
-
-    Raises :class:`InputError` when it cannot be opened.
-    """
-    if not file.is_file():
-        return False
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(132)
-    except OSError as error:
-        raise InputError(f"{file} cannot be opened ({error.strerror})") from error
-    return start[128:] == b"DICM" or BARE_START.match(start) is not None
 
 
 def _slices(file: Path, dataset: pydicom.Dataset) -> list[DicomSlice]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from NLSTSegLib.disk.scratch import scratch_folder
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.dicom_headers import DicomSlice, quiet_pydicom, read_dataset
+from NLSTSegLib.reading.dicom_file import quiet_pydicom, read_dataset
+from NLSTSegLib.reading.dicom_headers import DicomSlice
 
 if TYPE_CHECKING:
     import pydicom

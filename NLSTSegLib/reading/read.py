@@ -13,8 +13,8 @@ from NLSTSegLib.disk.archives import is_archive
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.progress import Fraction, part_of
 from NLSTSegLib.reading.dicom_choice import choose_chest_series
+from NLSTSegLib.reading.dicom_file import is_dicom
 from NLSTSegLib.reading.dicom_folder import list_series, series_of_file
-from NLSTSegLib.reading.dicom_headers import is_dicom
 from NLSTSegLib.reading.dicom_series import DicomSeries, read_series
 from NLSTSegLib.reading.image_file import FORMATS, ending_of, read_image_file
 from NLSTSegLib.volume.ct import CtVolume

@@ -14,7 +14,7 @@ from NLSTSegLib.scene.follow_up import BASELINE_ROLE, FOLLOWUP_ROLE, SceneFollow
 from NLSTSegLib.scene.follow_up_views import FollowUpViews
 from NLSTSegLib.scene.voxels import volume_of
 from NLSTSegLib.widgets.fitting import lay_out
-from NLSTSegLib.widgets.node_selector import NodeSelector
+from NLSTSegLib.widgets.node_selector import NodeSelector, segmentation_combo_box
 from NLSTSegLib.widgets.panel import Panel
 
 GATHER_MS = 150
@@ -50,8 +50,8 @@ class FollowUpPanel(Panel):
         self._views: FollowUpViews | None = None
         self._rows: list[TrackRow] = []
         self._observed, self._observed_scene = slicer.util.VTKObservationMixin(), slicer.util.VTKObservationMixin()
-        self.baseline = NodeSelector(self._selector(_("No baseline")), lambda node: self._chosen())
-        self.followup = NodeSelector(self._selector(_("No follow-up")), lambda node: self._chosen())
+        self.baseline = NodeSelector(segmentation_combo_box(_("No baseline")), lambda node: self._chosen())
+        self.followup = NodeSelector(segmentation_combo_box(_("No follow-up")), lambda node: self._chosen())
         self.ui.baselineLayout.addWidget(self.baseline.widget)
         self.ui.followupLayout.addWidget(self.followup.widget)
         self._gather = qt.QTimer()
@@ -107,15 +107,6 @@ class FollowUpPanel(Panel):
         if self._rows:
             row = self.ui.trackTable.currentRow()
             self.ui.trackTable.setCurrentCell((row + by) % len(self._rows) if row >= 0 else 0, 0)
-
-    def _selector(self, nothing: str) -> Any:
-        selector = slicer.qMRMLNodeComboBox()
-        selector.nodeTypes = ["vtkMRMLSegmentationNode"]
-        selector.noneEnabled, selector.addEnabled, selector.removeEnabled = True, False, False
-        selector.noneDisplay = nothing
-        selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
-        selector.setMRMLScene(slicer.mrmlScene)
-        return selector
 
     def _chosen(self) -> None:
         if self._compared is not None and (self.baseline.node, self.followup.node) != self._compared.nodes:

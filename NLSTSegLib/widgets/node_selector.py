@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import qt
 import slicer
 import vtk
 
 SIGNALS = ("currentNodeChanged(vtkMRMLNode*)", "nodeActivated(vtkMRMLNode*)")
 """Of the widget; the second one comes also where the entry that is chosen has the name of the one before."""
+
+
+def segmentation_combo_box(nothing: str) -> Any:
+    """A ``qMRMLNodeComboBox`` of segmentations, whose entry for no node reads ``nothing``."""
+    box = slicer.qMRMLNodeComboBox()
+    box.nodeTypes = ["vtkMRMLSegmentationNode"]
+    box.noneEnabled, box.addEnabled, box.removeEnabled = True, False, False
+    box.noneDisplay = nothing
+    # A long name must not widen the panel.
+    box.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+    box.setMRMLScene(slicer.mrmlScene)
+    return box
 
 
 class NodeSelector:

@@ -5,7 +5,7 @@ python Testing/slicer_stand_in/pictures.py [FOLDER [phantom|real]]
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -75,8 +75,10 @@ def phantom_pictures(folder: Path) -> None:
         take(window, folder / "tutorial-grow.png")
         host.click(lesions.rulersCheckBox)
 
-        with TemporaryDirectory(prefix="reviews-") as reviews, recorded_messages() as talk:
-            talk.answer(True, reviews)
+        # The panel shows where the review went: "reviews", not a folder of this computer.
+        with TemporaryDirectory() as scratch, chdir(scratch), recorded_messages() as talk:
+            Path("reviews").mkdir()
+            talk.answer(True, "reviews")
             host.click(export.reviewButton)
             take(window, folder / "tutorial-export.png")
 

@@ -11,7 +11,8 @@ import SimpleITK as sitk
 
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.lung_field import lung_field
-from NLSTSegLib.phantom.make import GAP_MM, NOISE_HU, SOLID_HU, Phantom, PhantomLesion, make_phantom
+from NLSTSegLib.phantom.lesion import GAP_MM, SOLID_HU, PhantomLesion
+from NLSTSegLib.phantom.make import NOISE_HU, Phantom, make_phantom
 
 COARSE_MM = (2.0, 2.0, 3.0)
 MARGIN_VOXELS = 12

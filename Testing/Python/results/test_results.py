@@ -27,7 +27,8 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.coding import segment_color
 from NLSTSegLib.lesions.rows import COLUMNS
 from NLSTSegLib.phantom.folder import write_phantom
-from NLSTSegLib.phantom.make import Phantom, PhantomLesion
+from NLSTSegLib.phantom.lesion import PhantomLesion
+from NLSTSegLib.phantom.make import Phantom
 from NLSTSegLib.pipeline import SegmentationResult
 from NLSTSegLib.results import preview
 from NLSTSegLib.results.folder import check_output, write_result

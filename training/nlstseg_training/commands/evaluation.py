@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from nlstseg_training.commands.common import PROGRAM, Cache, Debug, SplitFile, show_alarms
-from NLSTSegLib.cli.app import Device
+from NLSTSegLib.cli.options import Device
 
 
 class PartName(StrEnum):

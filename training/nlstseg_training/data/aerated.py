@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from NLSTSegLib.inference.lung_field import AIR_BELOW_HU
+from NLSTSegLib.inference.lung_air import AIR_BELOW_HU
 
 VESSEL_MM = 8.0
 """Wider soft tissue in the lung field is hilum, wall or mediastinum."""

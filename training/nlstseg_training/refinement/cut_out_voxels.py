@@ -9,7 +9,7 @@ from torch.nn import functional
 from nlstseg_training.refinement.candidates import LabelledCandidate
 from nlstseg_training.refinement.pool import LoadedCase
 from NLSTSegLib.inference.candidates import cut_out
-from NLSTSegLib.inference.lung_field import AIR_BELOW_HU
+from NLSTSegLib.inference.lung_air import AIR_BELOW_HU
 
 CROP_PX = 128
 """Width of a nodule crop: other places are now and then shown as narrow, or edges would tell that there is a lesion."""
