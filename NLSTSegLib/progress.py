@@ -16,10 +16,10 @@ def silent(fraction: float, stage: str) -> None:
 
 
 def stage_of(progress: Progress, stage: str, start: float, stop: float) -> Fraction:
-    """For one stage of a larger job: its own 0..1 become ``start..stop`` of the whole."""
+    """Progress of one stage of a larger job: its own 0..1 become ``start..stop`` of the whole."""
     return part_of(lambda fraction: progress(fraction, stage), start, stop)
 
 
 def part_of(progress: Fraction, start: float, stop: float) -> Fraction:
-    """For a part of a stage: its own 0..1 become ``start..stop`` of the stage."""
+    """Progress of a part of a stage: its own 0..1 become ``start..stop`` of the stage."""
     return lambda fraction: progress(start + (stop - start) * fraction)

@@ -31,7 +31,7 @@ MOST_GROWTH = 4.0
 """A regular grid with more times the voxels of the CT is not made: slices that far apart, or leaning so, are no chest."""
 
 KNOWN_SHARE = 0.05
-"""So far beyond the range of a card, relatively, voxels are as those in it."""
+"""Share by which voxels may lie outside the range of a card and still count as known."""
 
 AIR_RANGE_HU = (-1100, -300)
 """Air and lung, with noise; a CT of a chest has them, and what lies below is padding."""

@@ -48,7 +48,7 @@ class SegmentJob:
     skip_existing: bool = False
     keep_identity: bool = False
     seg_type: SegType | None = None
-    """Of the DICOM SEG that is written, with an SR, beside the other files; ``None`` for neither."""
+    """Kind of the DICOM SEG that is written, with an SR, beside the other files; ``None`` for neither."""
 
 
 @dataclass(frozen=True)

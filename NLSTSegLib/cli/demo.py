@@ -11,7 +11,7 @@ import numpy as np
 from NLSTSegLib.cli.batch import SegmentJob, run_one
 from NLSTSegLib.cli.dicom import dicom_round_trip
 from NLSTSegLib.cli.inputs import Case
-from NLSTSegLib.disk.atomic_folder import NOT_COUNTED, held, other_than_files, prepare_place, whole_folder
+from NLSTSegLib.disk.atomic_folder import NOT_COUNTED, atomic_folder, held, other_than_files, prepare_place
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, find_model, load_model
 from NLSTSegLib.phantom.dicom_series import SERIES_FILES
@@ -43,7 +43,7 @@ def run_demo(output: Path, seed: int) -> None:
             raise InputError(f"the folder '{output}' holds other files ({other}); choose another with --output")
         console.print(f"making the chest phantom (seed {seed})")
         phantom = make_phantom(seed)
-        with whole_folder(output) as partial:
+        with atomic_folder(output) as partial:
             (partial / MARK_FILE).write_text("Made by 'nlstseg demo'; running it again replaces this folder.\n")
             write_phantom(phantom, partial / PHANTOM_FOLDER)
             job = SegmentJob(partial / RESULT_FOLDER, DEFAULT_MODEL, SegmentOptions(), save_probability=True)

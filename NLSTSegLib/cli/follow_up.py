@@ -18,7 +18,7 @@ from NLSTSegLib.progress import Progress
 from NLSTSegLib.results.report import voxels_sha256
 
 NO_RESULT = "-"
-"""In the place of a result: the CT is to be segmented."""
+"""Stands in the place of a result: the CT is to be segmented."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Case:
     path: Path
     """DICOM folder, or a file."""
     name: str
-    """Of the folder of its result, where there are several."""
+    """Name of the folder of its result, where there are several."""
     series: DicomSeries | None = None
     """The one in ``path`` that is meant, where each is a case of its own."""
 
@@ -85,7 +85,7 @@ def _all_series_in(folder: Path, skip_unreadable: bool) -> list[Case]:
 
 
 def _series_name(series: DicomSeries) -> str:
-    """By number and middle slice, so that it stays whatever else comes into the folder.
+    """Name of a series by its number and middle slice, so that it stays whatever else comes into the folder.
 
     Neither UID, nor a hash of it, nor description: they lead to the patient.
     """

@@ -87,7 +87,7 @@ def show_place(folder: Path, what: str = "written to") -> None:
 
 
 def show_details(result: SegmentationResult | Summary) -> None:
-    """By which model, where, and in how many seconds a result was made."""
+    """Prints by which model, where, and in how many seconds a result was made."""
     print(f"model {result.card.name} {result.card.version}, lung field {result.lung_field_note}, {result.device_note}")
     print(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
 

@@ -11,8 +11,8 @@ from NLSTSegLib import __version__
 from NLSTSegLib.lesions.rows import Row
 
 Status = Literal["open", "done", "failed", "refused", "duplicate"]
-"""Of a case: still to do; with a result; without one, for a reason that the run met; known from the headers to be refused; or
-the same series as an earlier case."""
+"""State of a case: still to do; with a result; without one, for a reason that the run met; known from the headers to be refused;
+or the same series as an earlier case."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LIST_ENDINGS = (".csv", ".parquet")
 
 COLUMNS = ("id", "path", "patient", "date", "series")
-"""Of a list of cases; the first two are needed, others than these are passed over."""
+"""Columns of a list of cases; the first two are needed, others than these are passed over."""
 
 AT_ONCE = 16
 """Folders or headers that a worker takes in one go: each alone takes milliseconds."""
@@ -95,7 +95,7 @@ def _in_batches(
 
 
 def _results(client: Client, function: Callable[[Any], Any], waiting: deque[Any], lost: Callable[[Any], Any]) -> Iterator[Any]:
-    """Of every item of the batches; ``lost(item)`` for one whose worker died, with others and then alone."""
+    """Results of every item of the batches; ``lost(item)`` for one whose worker died, with others and then alone."""
     from distributed import KilledWorker
 
     for batch, future in each_done(client, lambda items: (_each, function, items), waiting):

@@ -17,7 +17,7 @@ CASE_BYTES = 2 << 30
 """Memory that a worker needs: one chest takes 1 to 1.3 GB (docs/performance.md), thick or very long ones more."""
 
 WAIT_S = 30.0
-"""So long a scheduler is waited for."""
+"""Time for which a scheduler is waited for."""
 
 SLURM_THREADS = 4
 """CPU threads of a worker where nobody says."""
@@ -34,7 +34,7 @@ class Workers:
     slurm: str = ""
     """Partition in which a job is started for every worker."""
     memory_bytes: int | None = None
-    """Of a worker; ``None``: its share of this computer's, of SLURM :data:`CASE_BYTES` twice."""
+    """Memory of a worker; ``None``: its share of this computer's, of SLURM :data:`CASE_BYTES` twice."""
     threads: int | None = None
     """CPU threads of the network in a worker; ``None``: its share of this computer's cores, of SLURM 4."""
 

@@ -27,7 +27,7 @@ COLUMNS = (
     *("case", "status", "reason", "lesions", "largest_mm", "least_score", "findings", "slices", "seconds", "peak_memory_mb"),
     *("worker", "weights_sha256", "version", "finished"),
 )
-"""Of ``cohort.csv``."""
+"""Columns of ``cohort.csv``."""
 
 IDENTITY_COLUMNS = ("path", "patient", "study", "series", "date")
 """The same with identity."""

@@ -113,7 +113,7 @@ class CohortTable:
             self._connection.execute("INSERT INTO facts VALUES ('source', ?)", (source,))
 
     def rows(self, where: str = "1", parameters: tuple[Any, ...] = ()) -> Iterator[Recorded]:
-        """In the order of their names."""
+        """Rows in the order of their names."""
         names = list(Recorded.__dataclass_fields__)
         for row in self._connection.execute(f"SELECT {', '.join(names)} FROM cases WHERE {where} ORDER BY name", parameters):
             values = dict(zip(names, row, strict=True))

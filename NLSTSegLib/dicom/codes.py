@@ -66,4 +66,4 @@ MEASUREMENTS = (
     MeasurementCode("solid_volume_mm3", ("SolidVolume", OWN_SCHEME, "Volume of the Solid Part"), _MM3),
     MeasurementCode("score", ("Score", OWN_SCHEME, "Score of the Model, 0 to 1"), NO_UNITS),
 )
-"""In the order of the SR; a lesion without a number for a column has no such measurement."""
+"""Measurements in the order of the SR; a lesion without a number for a column has no such measurement."""

@@ -42,13 +42,13 @@ class FoundLesion:
     key: str
     """What its tracking UID is made of beside the series, the same for the same finding; or that UID itself."""
     numbers: Mapping[str, float]
-    """By column of ``lesions.csv``, those of :data:`MEASUREMENTS`; without those that are empty there."""
+    """Numbers by column of ``lesions.csv``, those of :data:`MEASUREMENTS`; without those that are empty there."""
     model: tuple[str, str] = NO_MODEL
     """Name and version of the model that proposed it."""
     weights_sha256: str = ""
     threshold: float | None = None
     side: str = ""
-    """Of the lung it lies in, "left" or "right"; empty where it cannot be told, or the table is of an older version."""
+    """Side of the lung it lies in, "left" or "right"; empty where it cannot be told, or the table is of an older version."""
 
     @property
     def has_uid(self) -> bool:

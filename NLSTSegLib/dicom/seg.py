@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MANUFACTURER = "NLSTSeg project"
 
 SERIES_NUMBER = 901
-"""Of the SEG; the SR has the next one."""
+"""SeriesNumber of the SEG; the SR has the next one."""
 
 
 def series_description(model: tuple[str, str], *, is_review: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _STARTS = (b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
-"""Of zip, 7z, rar, gzip, bzip2, xz and zstd files."""
+"""First bytes of zip, 7z, rar, gzip, bzip2, xz and zstd files."""
 
 _TAR_MARK, _TAR_MARK_AT = b"ustar", 257
 

@@ -88,7 +88,7 @@ def other_than_files(folder: Path, names: Iterable[str]) -> str | None:
 
 
 @contextlib.contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the name ``folder`` at the end of the block; what had that name goes.
 
     Until then, and when the block raises, ``folder`` stays as it is. The caller has called :func:`prepare_place` and
@@ -162,7 +162,7 @@ def _take_name(partial: Path, place: Path) -> None:
 
 
 def _absolute(folder: Path) -> Path:
-    """With a name and a parent of its own, also for ``.``; that of the folder itself where ``folder`` is a link to one."""
+    """Path with a name and a parent of its own, also for ``.``; that of the folder itself where ``folder`` is a link to one."""
     try:
         place = Path(os.path.abspath(folder))
         return place.resolve() if os.path.islink(place) and os.path.isdir(place) else place

@@ -59,7 +59,7 @@ class Change:
     """``None`` where one of the CTs has several lesions of the track: diameters do not add up."""
     rules: tuple[Rule, ...]
     mass: Growth | None
-    """Of the mass, for subsolid lesions."""
+    """Growth of the mass, for subsolid lesions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +68,9 @@ class FollowUp:
 
     points: tuple[TimePoint, ...]
     days: tuple[float, ...] | None
-    """Of every CT since the first; ``None`` where dates are missing."""
+    """Days of every CT since the first; ``None`` where dates are missing."""
     registrations: tuple[Registration | None, ...]
-    """Of every CT to the next; ``None`` where none was wanted."""
+    """Registration of every CT to the next; ``None`` where none was wanted."""
     tracks: tuple[Track, ...]
     findings: tuple[Finding, ...]
     options: Options

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from NLSTSegLib import __version__
-from NLSTSegLib.disk.atomic_folder import held, prepare_place, whole_folder
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held, prepare_place
 from NLSTSegLib.disk.csv_table import write_table
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.followup.compare import FollowUp
@@ -25,7 +25,7 @@ from NLSTSegLib.results.report import PROGRAM
 PAIRS_FILE, REPORT_FILE, PICTURE_FILE, PAGE_FILE = "pairs.csv", "follow-up.json", "follow-up.png", "follow-up.html"
 
 SCHEMA = 1
-"""Of ``follow-up.json``."""
+"""Version of the form of ``follow-up.json``."""
 
 
 def folder_names(count: int) -> list[str]:
@@ -56,7 +56,7 @@ def write_follow_up(
     names = folder_names(len(follow_up.points))
     with held(folder):
         check_new(folder)
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             for done, (n, result) in enumerate(results.items()):
                 progress(0.6 * done / len(results), "write results")
                 write_result(result, partial / names[n], save_probability=True)

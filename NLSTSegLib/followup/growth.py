@@ -43,7 +43,7 @@ class Growth:
     """V2 / V1 - 1: 1 is twice the volume, -0.5 half of it."""
     verdict: Verdict
     days: float | None
-    """Between the acquisitions; ``None`` where a date is missing."""
+    """Days between the acquisitions; ``None`` where a date is missing."""
     doubling_days: Interval | None
     """Only of what has grown, with dates."""
     halving_days: Interval | None

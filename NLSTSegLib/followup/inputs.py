@@ -16,7 +16,8 @@ from NLSTSegLib.results.saved import LABELS_FILE, LABELS_NIFTI, REPORT_FILE, rea
 from NLSTSegLib.volume.ct import CtVolume
 
 PAIR_COLUMNS = ("ct", "earlier", "later")
-"""Of a file of pairs: the number of the earlier CT (from 1), and names of lesions of it and of the next, several joined by +."""
+"""Columns of a file of pairs: the number of the earlier CT (from 1), and names of lesions of it and of the next, several joined
+by +."""
 
 
 def read_point(folder: Path, ct: CtVolume) -> TimePoint:

@@ -11,10 +11,10 @@ import numpy as np
 from NLSTSegLib.followup.assignment import assign
 
 GATE_MM = 15.0
-"""So far from its place, and half the larger lesion's radius more, a lesion is looked for."""
+"""Distance from its place, to which half the larger lesion's radius comes, within which a lesion is looked for."""
 
 ALONE_COST = 1.5
-"""Of leaving two lesions without a partner."""
+"""Cost of leaving two lesions without a partner."""
 
 AMBIGUOUS_COST = 0.25
 """Another pair that costs less than this more may be the right one."""
@@ -35,9 +35,9 @@ class Kind(StrEnum):
     SPLIT = "split"
     """One of the earlier CT is several in the later."""
     NEW = "new"
-    """In the later CT alone."""
+    """Found in the later CT alone."""
     NOT_FOUND = "not found"
-    """In the earlier CT alone: gone, or missed by whoever outlined the later one."""
+    """Found in the earlier CT alone: gone, or missed by whoever outlined the later one."""
     NOT_IN_SCAN = "not in the scan"
     """Its place lies beyond the other CT."""
     NOT_COMPARED = "not compared"
@@ -56,7 +56,7 @@ class Mark:
 
     @property
     def radius_mm(self) -> float:
-        """Of the sphere of its volume."""
+        """Radius of the sphere of its volume."""
         return float(np.cbrt(3 * self.volume_mm3 / (4 * np.pi)))
 
 
@@ -79,7 +79,7 @@ class Pair:
     earlier: tuple[int, ...]
     later: tuple[int, ...]
     distance_mm: float | None = None
-    """From where the earlier lesion should lie to where the later one does."""
+    """Distance from where the earlier lesion should lie to where the later one does."""
     ambiguous: bool = False
     by_hand: bool = False
 

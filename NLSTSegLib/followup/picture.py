@@ -22,7 +22,7 @@ PANEL_PX, GAP_PX, CT_GAP_PX, LINE_PX = 160, 3, 12, 18
 """Side of one plane, between planes, between CTs, and a line of text."""
 
 SMALLEST_VIEW_MM, MOST_VIEW_VOXELS = 50.0, 2000
-"""As in the preview of one result."""
+"""Bounds of a view, as in the preview of one result."""
 
 MOST_TRACKS = 60
 """Rows of a picture."""

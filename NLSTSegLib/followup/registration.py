@@ -30,7 +30,7 @@ LEAST_OVERLAP = 0.25
 """Share of the smaller CT that a shift leaves in the other."""
 
 MARGIN_MM = 12.0
-"""So far around the lungs voxels count, and so much larger is the grid of the spline."""
+"""Distance around the lungs within which voxels count; the grid of the spline is larger by it."""
 
 AFFINE_SAMPLES, SPLINE_SAMPLES = 15_000, 20_000
 """About so many voxels around the lungs are compared in every step."""
@@ -39,16 +39,16 @@ MESH_MM = 50.0
 """Distance of the spline's control points."""
 
 SEED = 1
-"""Of the voxels that are compared: two runs give the same."""
+"""Seed of the choice of voxels that are compared: two runs give the same."""
 
 LEAST_CORRELATION = 0.75
-"""Of HU in the lungs. The same patient reached 0.88 to 0.97, others 0.47 to 0.57, on four patients."""
+"""Least correlation of HU in the lungs. The same patient reached 0.88 to 0.97, others 0.47 to 0.57, on four patients."""
 
 FOLDED_JACOBIAN, MOST_FOLDED = 0.1, 0.01
 """Where the volume shrinks to this share the transform folds; so much of the lungs may at the most."""
 
 LEAST_LUNG_ML = 100.0
-"""Of lung that both CTs show; of less a correlation says nothing."""
+"""Volume of lung that both CTs show; of less a correlation says nothing."""
 
 LUNG_BELOW_HU, VESSELS_MM = -500, 6.0
 """The lungs that are compared: air in the field, closed over its vessels."""
@@ -60,7 +60,7 @@ class Registration:
 
     transform: sitk.Transform
     correlation: float
-    """Of HU in the lungs that both show, -1 to 1."""
+    """Correlation of HU in the lungs that both show, -1 to 1."""
     seen_share: float
     """Share of the baseline's lungs that the follow-up shows."""
     folded_share: float
@@ -195,7 +195,7 @@ def _grown(mask: sitk.Image, margin_mm: float) -> sitk.Image:
 
 
 def _best_shift(fixed: sitk.Image, moving: sitk.Image) -> np.ndarray:
-    """From the fixed to the moving image in mm: where they correlate best over all overlaps (Padfield 2012)."""
+    """Shift from the fixed to the moving image in mm: where they correlate best over all overlaps (Padfield 2012)."""
     import SimpleITK as sitk
 
     def blocks(image: sitk.Image) -> sitk.Image:

@@ -30,7 +30,7 @@ LARGE_CHANGE = 1.0
 
 
 def rows(follow_up: FollowUp) -> list[Row]:
-    """Of every track the steps from CT to CT, and for more than two CTs the change since the first that shows it."""
+    """Rows of every track: the steps from CT to CT, and for more than two CTs the change since the first that shows it."""
     found = []
     for track in follow_up.tracks:
         for t, step in enumerate(track.steps, start=1):

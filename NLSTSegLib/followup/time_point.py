@@ -16,7 +16,7 @@ from NLSTSegLib.volume.regions import Region, bounding_box
 from NLSTSegLib.volume.regular_grid import slice_stack, to_regular
 
 AROUND_MM = 5.0
-"""So far around a predicted place its probability is looked for: places are a few mm off."""
+"""Distance around a predicted place within which its probability is looked for: places are a few mm off."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,9 +33,9 @@ class Track:
     number: int
     """1, 2, ..."""
     members: tuple[tuple[int, ...], ...]
-    """For every CT the positions of its lesions in :attr:`TimePoint.lesions`; none where it has none."""
+    """Positions, for every CT, of its lesions in :attr:`TimePoint.lesions`; none where it has none."""
     steps: tuple[Step | None, ...]
-    """From every CT to the next; ``None`` before the track begins."""
+    """Steps from every CT to the next; ``None`` before the track begins."""
 
 
 @dataclass(eq=False)

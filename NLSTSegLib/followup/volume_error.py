@@ -14,7 +14,8 @@ THIN_MM, THICK_MM = 2.5, 4.0
 """Slices up to the first, up to the second, and above: the table's columns."""
 
 OUTLINE_CV = {"small": (0.044, 0.044, 0.229), "large": (0.056, 0.056, 0.070)}
-"""Of the bundled model's volumes of one acquisition with other noise, slices and shifts (Testing/benchmarks/volume_error.py)."""
+"""Coefficients of variation of the bundled model's volumes of one acquisition with other noise, slices and shifts
+(Testing/benchmarks/volume_error.py)."""
 
 SLICES_CV = (0.0, 0.12, 0.24)
 """Standard deviation of ln(V thick / V thin) of the same acquisition, by the thicker slices; from the same run."""

@@ -172,7 +172,7 @@ def bytes_per_pixel(network: torch.nn.Module, input_slices: int, dtype: torch.dt
 
 
 def memory_format(device: str, dimensions: int) -> torch.memory_format:
-    """In which order the numbers of a 2D or 3D network and its input lie: channels last, the fastest for convolutions.
+    """Order in which the numbers of a 2D or 3D network and its input lie: channels last, the fastest for convolutions.
 
     Not for Apple graphics: from macOS 15 on torch, up to 2.13 at least, takes weights in another order than the usual one
     for others, and gives wrong answers without a word (pytorch issue 192212).

@@ -27,8 +27,8 @@ LEAST_MM3 = 10_000.0
 """Only larger lesions, of 27 mm and more, are taken from there."""
 
 LEAST_SCORE, SURE_FROM_MM3 = 0.5, 5_000.0
-"""Of what is at least so large, at any resolution, only what is rather a lesion than not is taken: masses have scores of 0.9 and
-more, organs and hilar vessels of chests that were not trained on some below this (docs/experiments.md)."""
+"""Least score of what is at least so large, at any resolution, so that only what is rather a lesion than not is taken: masses
+have scores of 0.9 and more, organs and hilar vessels of chests that were not trained on some below this (docs/experiments.md)."""
 
 
 def can_be_downsampled(ct: CtVolume) -> bool:

@@ -22,7 +22,7 @@ BODY_FROM = 0.1
 """Share of all that is no air; with less beside it what looks like padding is the body."""
 
 INSIDE_SHARE, INSIDE_SHARE_AT_EDGE = 0.5, 0.2
-"""So much of a lung has the body on three of its four sides at the least; less where the field of view cuts the lung."""
+"""Share of a lung that has the body on three of its four sides at the least; less where the field of view cuts the lung."""
 
 CONTACT_SHARE = 0.1
 """Air with this share of its voxels beside padding is a seam around the body; a lung that is cut there has below 0.05."""

@@ -144,7 +144,7 @@ def predict_first(
 def _predict_sparse(
     network: Network, canonical: CtVolume, spec: InputSpec, lung_mask: np.ndarray | None, threshold: float, progress: Fraction
 ) -> np.ndarray:
-    """In the lung mask, and on from there wherever a lesion leads."""
+    """Probability in the lung mask, and on from there wherever a lesion leads."""
     probability = predict_slices(network, spec, canonical, lung_mask, progress=progress)
     searched = lung_mask
     while searched is not None:

@@ -136,7 +136,7 @@ def _in_order(
 
 
 def _workers(threads: int) -> int:
-    """As many as leave the fewest of the threads idle."""
+    """Workers that leave the fewest of the threads idle."""
     return max(range(1, MAXIMUM_WORKERS + 1), key=lambda n: (threads // n * n, n))
 
 

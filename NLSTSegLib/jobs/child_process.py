@@ -21,14 +21,14 @@ OUTPUT_FILE, LOG_FILE = "stdout.txt", "stderr.txt"
 """Where the child writes: files never fill up and block it, and are read without waiting."""
 
 LONGEST_LOG_BYTES = 100_000
-"""Of a longer log the end is kept."""
+"""Longest log that is kept whole; of a longer one it is the end."""
 
 DEATH_S = 0.9
 """Seconds that a killed process may take to be gone."""
 
 
 class Priority(IntEnum):
-    """Of a child, beside this process: by how much it is nicer, where the system counts so."""
+    """Priority of a child, beside this process: by how much it is nicer, where the system counts so."""
 
     BELOW_NORMAL = 5
     """It has all cores as long as nobody else wants them; windows and mouse go first."""

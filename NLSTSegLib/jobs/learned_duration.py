@@ -33,7 +33,7 @@ OTHER_STAGES_S = 0.012
 little on the computer (docs/performance.md)."""
 
 LOOKS = 2.3
-"""With refinement and low resolution the networks take so many times as long as the first alone, 1.8 and 2.8 in two
+"""Factor by which the networks take longer with refinement and low resolution than the first alone, 1.8 and 2.8 in two
 chests: what there is to see decides it, so synthetic tissue does not tell (docs/performance.md)."""
 
 SURE = 0.999
@@ -62,7 +62,7 @@ class RunTime:
         return self.start_s + self.slice_s * _slices(size_ijk)
 
     def as_text(self) -> str:
-        """For settings; :func:`run_time_of_text` reads it."""
+        """Text for settings; :func:`run_time_of_text` reads it."""
         return json.dumps(dataclasses.asdict(self))
 
 

@@ -50,7 +50,7 @@ class Lesion:
 
     @property
     def name(self) -> str:
-        """For example ``"Lesion 01"``."""
+        """Name, for example ``"Lesion 01"``."""
         return f"Lesion {self.label:02d}"
 
 

@@ -117,7 +117,7 @@ def cut_in_two(mask: np.ndarray, spacing_ijk_mm: tuple[float, float, float]) -> 
 
 
 def _passes_mm(basins: np.ndarray, depth_mm: np.ndarray) -> dict[tuple[int, int], float]:
-    """For every two basins that touch, both ways round: how deep the deepest pass from one to the other lies."""
+    """Depth of the deepest pass between every two basins that touch, both ways round."""
     passes_mm: dict[tuple[int, int], float] = {}
     for step in list(np.ndindex(3, 3, 3))[14:]:
         # Every voxel and its neighbour one step on, as two views; half of the 26 directions see every pair once.

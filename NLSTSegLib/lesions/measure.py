@@ -162,7 +162,7 @@ def _solid_long_axis_mm(solid: np.ndarray, frame_mm: np.ndarray) -> float:
 
 
 def _hulls_mm(mask: np.ndarray, frame_mm: np.ndarray) -> dict[int, np.ndarray]:
-    """For each slice k with voxels the corners ``[n, 2]``, in order, of the convex hull of its 0.5-level contour."""
+    """Corners ``[n, 2]``, in order, of the convex hull of the 0.5-level contour of each slice k with voxels."""
     # Between the first and the last pixel of a row or column lie no corners, so these alone are looked at: twice their
     # index, to have whole numbers, for no rounding to decide what is a corner.
     _, height, width = mask.shape

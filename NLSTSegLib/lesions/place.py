@@ -13,7 +13,7 @@ Side = Literal["left", "right", ""]
 Third = Literal["upper", "middle", "lower", ""]
 
 MIDLINE_MM = 10.0
-"""So near to the middle of the body no side is told: the lungs reach over it."""
+"""Distance to the middle of the body within which no side is told: the lungs reach over it."""
 
 BEYOND_MM = 10.0
 """A lesion on the apex or on the diaphragm may have its centre so far outside the lung's air; farther off no third is told."""
@@ -24,7 +24,7 @@ class LungExtent:
     """Where the lungs of an upright CT lie, in mm along the patient's axes (LPS)."""
 
     middle_left_mm: float
-    """Of the body, from side to side."""
+    """Middle of the body, from side to side."""
     right_superior_mm: tuple[float, float] | None
     """Lower and upper end of the right lung's air; ``None`` where there is none, or the scan cuts it."""
     left_superior_mm: tuple[float, float] | None
@@ -43,12 +43,12 @@ class LungExtent:
         return side, "lower" if share < 1 / 3 else "middle" if share < 2 / 3 else "upper"
 
     def as_text(self) -> str:
-        """For a node attribute; :meth:`of_text` reads it."""
+        """Text for a node attribute; :meth:`of_text` reads it."""
         return json.dumps(asdict(self))
 
     @classmethod
     def of_text(cls, text: str | None) -> LungExtent | None:
-        """From :meth:`as_text`; ``None`` where there is no text. Raises :class:`InputError` for another text."""
+        """What :meth:`as_text` told; ``None`` where there is no text. Raises :class:`InputError` for another text."""
         try:
             return cls.of_values(json.loads(text or "null"))
         except (ValueError, TypeError, KeyError, IndexError) as error:
@@ -56,7 +56,7 @@ class LungExtent:
 
     @classmethod
     def of_values(cls, values: dict[str, Any] | None) -> LungExtent | None:
-        """From the fields as plain values, as in a report."""
+        """Extent of fields as plain values, as in a report."""
         if values is None:
             return None
         ends = [values[name] for name in ("right_superior_mm", "left_superior_mm")]

@@ -77,7 +77,7 @@ class ModelCard:
     title: str = ""
     """What a person calls the model, "Lung nodules and masses"; ``name`` and ``version`` tell it from others."""
     refinement: RefinementSpec | None = field(default=None, metadata={FORMERLY: "second_look"})
-    """For a model with a second network, which scores and outlines what the first finds (false-positive reduction)."""
+    """Second network of a model that has one, which scores and outlines what the first finds (false-positive reduction)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
-"""Until a connection stands, and until an answer comes on it."""
+"""Time within which a connection stands, and an answer comes on it."""
 
 STUDY_KEYS = (
     *("StudyInstanceUID", "StudyDate", "StudyDescription", "AccessionNumber", "PatientID", "PatientName", "ModalitiesInStudy"),

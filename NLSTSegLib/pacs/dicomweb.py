@@ -33,7 +33,7 @@ PAGE = 100
 """How many answers are asked for at a time."""
 
 MOST_OBJECTS, MOST_BYTES = 50, 50_000_000
-"""Of a request that stores: one by one, many small ones take Orthanc ten times as long."""
+"""Largest request that stores: one by one, many small ones take Orthanc ten times as long."""
 
 NOT_TAKEN = (400, 409, 415)
 """HTTP statuses of a server that looked at an object and does not want it."""

@@ -38,7 +38,7 @@ class Server:
     listen_port: int = 0
     """Where a C-MOVE is received; 0 for C-GET, which needs no open port."""
     tls: bool = False
-    """Of DIMSE; DICOMweb says it by ``https``."""
+    """Whether DIMSE is encrypted; DICOMweb says it by ``https``."""
     tls_ca: str = ""
     """Certificates that are trusted; empty for the well-known ones."""
     tls_certificate: str = ""
@@ -63,7 +63,8 @@ class Server:
         return self.url or f"{self.host}:{self.port}"
 
     def password(self) -> str:
-        """From the environment or a file, never from the file of servers. Raises :class:`InputError` where it is missing."""
+        """Password from the environment or a file, never from the file of servers. Raises :class:`InputError` where it is
+        missing."""
         if self.password_file:
             try:
                 return Path(self.password_file).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
@@ -75,7 +76,7 @@ class Server:
         return os.environ[self.password_env]
 
     def tls_context(self, *, listening: bool = False) -> ssl.SSLContext:
-        """For a connection to the server, whose certificate and name are checked; with ``listening`` for one from it.
+        """Context of a connection to the server, whose certificate and name are checked; with ``listening`` for one from it.
 
         Raises :class:`InputError` for a file that cannot be used.
         """

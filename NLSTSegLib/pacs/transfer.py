@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from NLSTSegLib.dicom.quiet import quiet_dicom
-from NLSTSegLib.disk.atomic_folder import held, prepare_place, whole_folder
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held, prepare_place
 from NLSTSegLib.disk.files_below import files_below
 from NLSTSegLib.errors import InputError, PacsError
 from NLSTSegLib.pacs.archive import Archive, Series, StoredObject
@@ -26,7 +26,7 @@ def pull_series(archive: Archive, series: Sequence[Series], folder: Path, progre
     with held(folder):
         if names := prepare_place(folder):
             raise InputError(f"the folder '{folder}' holds '{min(names)}' already; choose a new folder")
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             before = 0
             for n, one in enumerate(series, start=1):
                 place = partial / f"series-{n:03d}"

@@ -72,7 +72,7 @@ _CANAL = Tube(np.array([0.0, 79, -200]), np.array([0.0, 79, 200]), (8, 8), 25)
 
 
 def lung_level(axes: Axes) -> np.ndarray:
-    """Below 0 in the lungs: the two sides of the chest without what lies between them and below the diaphragm."""
+    """Level that is below 0 in the lungs: the two sides of the chest without what lies between them and below the diaphragm."""
     chest = np.minimum(*(side.level(axes) for side in _SIDES.values()))
     middle = _ORGANS[0].level(axes)
     for shape in (*_ORGANS[1:], *_MEDIASTINAL_FAT):

@@ -31,10 +31,10 @@ class Ellipsoid(NamedTuple):
     open_below: bool = False
     """Whether the cross-section at the centre goes on below it."""
     taper: float = 0.0
-    """By which share it is narrower at the front and wider at the back than in the middle."""
+    """Share by which it is narrower at the front and wider at the back than in the middle."""
 
     def level(self, axes: Axes) -> np.ndarray:
-        """Below 0 inside; near the surface about the distance in mm."""
+        """Level that is below 0 inside; near the surface about the distance in mm."""
         x, y, z = (axis - np.float32(c) for axis, c in zip(axes, self.centre_mm, strict=True))
         a, b, c = self.semi_axes_mm
         if self.open_below:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from NLSTSegLib.disk.atomic_folder import held, prepare_place, whole_folder
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held, prepare_place
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.measure import round_half_up
 from NLSTSegLib.phantom.make import Phantom
@@ -24,7 +24,7 @@ def check_phantom_folder(folder: Path) -> None:
 
 
 BASELINE_FOLDER, FOLLOWUP_FOLDER = "baseline", "followup"
-"""Of a phantom with its second time point."""
+"""Folders of a phantom with its second time point."""
 
 
 def write_follow_up(first: Phantom, second: Phantom, folder: Path) -> None:
@@ -34,7 +34,7 @@ def write_follow_up(first: Phantom, second: Phantom, folder: Path) -> None:
     """
     with held(folder):
         check_phantom_folder(folder)
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             write_phantom(first, partial / BASELINE_FOLDER)
             write_phantom(second, partial / FOLLOWUP_FOLDER)
 
@@ -46,7 +46,7 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
     """
     with held(folder):
         check_phantom_folder(folder)
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             write_image(phantom.ct.to_image(), partial / CT_FILE)
             write_image(phantom.ct.image_like(phantom.labels), partial / TRUTH_FILE)
             with open(partial / TABLE_FILE, "w", newline="", encoding="utf-8") as file:

@@ -123,7 +123,7 @@ def outlined(rng: np.random.Generator, label: int, kind: str, diameter_mm: float
 
 
 def placed(lesion: LesionShape, centre_mm: np.ndarray, lungs: Callable[[Axes], np.ndarray] = lung_level) -> LesionShape:
-    """At that place; on the pleura, the diameter becomes that of the part in the lung."""
+    """The lesion at that place; on the pleura, the diameter becomes that of the part in the lung."""
     x, y, z = (float(c) for c in centre_mm)
     lesion = replace(lesion, truth=replace(lesion.truth, centre_lps_mm=(x, y, z)))
     if lesion.truth.kind != "juxtapleural":
@@ -136,7 +136,7 @@ def placed(lesion: LesionShape, centre_mm: np.ndarray, lungs: Callable[[Axes], n
 
 
 def clear_of(others: Sequence[LesionShape], lesion: LesionShape, points_mm: np.ndarray) -> np.ndarray:
-    """At which of the points ``[n, 3]`` the lesion keeps :data:`GAP_MM` to the others."""
+    """Whether the lesion keeps, at each of the points ``[n, 3]``, :data:`GAP_MM` to the others."""
     clear = np.ones(len(points_mm), bool)
     for other in others:
         clear &= np.linalg.norm(points_mm - other.centre_mm, axis=1) > other.reach_mm + lesion.reach_mm + GAP_MM

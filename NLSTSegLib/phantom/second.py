@@ -17,7 +17,7 @@ GROWN, GONE, NEW = 1, 3, 7
 """Labels of the lesion that has grown (solid), of the one that is gone (ground glass) and of the new one."""
 
 GROWTH = 2.0
-"""By how much the volume has grown."""
+"""Factor by which the volume has grown."""
 
 NEW_DIAMETER_MM = 9.0
 
@@ -25,7 +25,7 @@ SPACING_IJK_MM = (0.8, 0.8, 1.5)
 """Default voxels: thinner slices than the first time."""
 
 BREATH_MM, STILL_MM, FULL_MM = 16.0, 70.0, -70.0
-"""So much higher the diaphragm stands; the breath moves nothing above the second height and all of it below the third."""
+"""Height by which the diaphragm stands higher; the breath moves nothing above the second height and all of it below the third."""
 
 SPINE_MM, SPINE_WIDTH_MM = 62.0, 38.0
 """The breath leaves the spine, so far behind the middle, where it is."""

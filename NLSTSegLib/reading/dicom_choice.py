@@ -25,7 +25,7 @@ NEARLY = 0.9
 """A series that shows this share of the most lung, or covers this share of the longest, shows or covers as much."""
 
 THIN_MM = 3.0
-"""Up to this slice distance no small lesion is lost."""
+"""Slice distance up to which no small lesion is lost."""
 
 CHEST, OTHER = re.compile(r"CHEST|THORA|LUNG|PULMO|T[OÓ]RAX|HRCT", re.I), re.compile(r"ABD|PELV|HEAD|NECK|BRAIN|SPINE", re.I)
 """What headers say of series that show the chest, and of those that show something else, alone or too."""

@@ -17,7 +17,7 @@ from NLSTSegLib.reading.dicom_headers import PART_ATTRIBUTES, DicomSlice, read_h
 from NLSTSegLib.reading.dicom_series import SAME_GEOMETRY, SAME_POSITION_MM, DicomSeries, repeats
 
 FEWEST_ORIENTED, MOST_ORIENTATIONS = 3, 8
-"""So many slices of another orientation are a scan of their own; fewer are strays, and more orientations none of a series,
+"""Slices of another orientation that are a scan of their own; fewer are strays, and more orientations none of a series,
 which reading refuses."""
 
 MOST_DOUBLED = 0.05
@@ -185,7 +185,7 @@ def _without_doubles(series: DicomSeries) -> DicomSeries:
 
 
 def _named(series: list[DicomSeries]) -> list[DicomSeries]:
-    """With a part's name where several have one SeriesInstanceUID: the AcquisitionNumber where it tells them apart."""
+    """Series with a part's name where several have one SeriesInstanceUID: the AcquisitionNumber where it tells them apart."""
     by_uid: dict[str, list[int]] = {}
     for n, one in enumerate(series):
         by_uid.setdefault(one.uid, []).append(n)
@@ -199,7 +199,7 @@ def _named(series: list[DicomSeries]) -> list[DicomSeries]:
 
 
 def _like_slices(others: list[Path], series: list[DicomSeries]) -> dict[Path, list[Path]]:
-    """By folder, those of ``others`` that are named like the slices there: copied in part, or links that lead nowhere."""
+    """Those of ``others``, by folder, that are named like the slices there: copied in part, or links that lead nowhere."""
     names: dict[Path, set[str]] = {}
     for one in series:
         for each in one.slices:

@@ -47,10 +47,10 @@ _TAGS = [
 
 
 LONGEST_TEXT = 128
-"""Of a text in a header; DICOM allows 64 characters."""
+"""Longest text that is taken of a header; DICOM allows 64 characters."""
 
 MOST_FRAMES = 20_000
-"""Of a file; more, or another number than the file itself says, is damage. A long chest has 3000 slices."""
+"""Most frames of a file; more, or another number than the file itself says, is damage. A long chest has 3000 slices."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class DicomSlice:
     modality: str
     image_type: tuple[str, ...]
     calculation: str
-    """Of an enhanced image: how it was calculated from others, such as MAX_IP."""
+    """Calculation of an enhanced image from others, such as MAX_IP."""
     transfer_syntax: str
     scan: tuple[str, ...]
     """:data:`SCAN_ATTRIBUTES` and ImageType as texts."""
@@ -97,7 +97,7 @@ class DicomSlice:
     cosines_lps: tuple[float, ...]
     """Directions of i (along a row) and of j (down a column), three numbers each."""
     spacing_ji_mm: tuple[float, ...]
-    """Between rows, then between columns: DICOM's PixelSpacing."""
+    """Spacing between rows, then between columns: DICOM's PixelSpacing."""
 
     @property
     def is_placed(self) -> bool:
@@ -155,7 +155,7 @@ def _slices(file: Path, dataset: pydicom.Dataset) -> list[DicomSlice]:
 
 
 def _frame_groups(dataset: pydicom.Dataset) -> list[list[Any]]:
-    """For every frame the datasets that describe it, nearest first: its own groups, the shared ones, the file's."""
+    """Datasets that describe every frame, nearest first: its own groups, the shared ones, the file's."""
     shared = [item for group in dataset.get("SharedFunctionalGroupsSequence") or [] for item in _items(group)]
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
     return [[*_items(frame), *shared, dataset] for frame in frames] or [[dataset]]

@@ -23,7 +23,7 @@ NATIVE_TO_PYDICOM = ("1.2.840.10008.1.2.5",)
 """Compressed transfer syntaxes that pydicom decodes without help: RLE."""
 
 JPEG_START = b"\xff\xd8"
-"""Of a JPEG or JPEG-LS frame."""
+"""First bytes of a JPEG or JPEG-LS frame."""
 
 JPEG_2000_START = b"\xff\x4f\xff\x51"
 """SOC and SIZ, the marker before the size of a frame; a file header may come before."""
@@ -32,7 +32,7 @@ JPEG_FRAME_MARKERS = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB
 """Second bytes of the markers before the size of a JPEG (SOF) or JPEG-LS (SOF 55) frame."""
 
 MOST_BITS = 16
-"""Of a JPEG pixel; the decoder fails badly on more."""
+"""Most bits of a JPEG pixel; the decoder fails badly on more."""
 
 MOST_TILES = 256
 """A JPEG 2000 frame in more pieces is a damaged one; the decoder takes memory for every piece."""

@@ -123,12 +123,13 @@ class DicomSeries:
 
     @property
     def coverage_mm(self) -> float:
-        """From the first to the last slice's centre."""
+        """Distance from the first to the last slice's centre."""
         return float(np.ptp(self.offsets_mm)) if self.is_placed else 0.0
 
     @property
     def spacing_ijk_mm(self) -> tuple[float, float, float]:
-        """Between columns, between rows, mean between slices (the thickness when there is one slice); NaN if not known."""
+        """Spacing between columns, between rows, mean between slices (the thickness when there is one slice); NaN if not
+        known."""
         first = self.slices[0]
         step = self.coverage_mm / (len(self.slices) - 1) if len(self.slices) > 1 else first.thickness_mm
         return first.spacing_ji_mm[1], first.spacing_ji_mm[0], step

@@ -51,8 +51,8 @@ def read_with_series(
     progress: Fraction | None = None,
     tell: Callable[[list[DicomSeries], DicomSeries], None] | None = None,
 ) -> tuple[CtVolume, DicomSeries | None]:
-    """As :func:`read_ct`, with the DICOM series; ``tell(series, chosen)`` is called with those in a DICOM folder and the one
-    that is read, before it is."""
+    """The CT as :func:`read_ct` gives it, and its DICOM series; ``tell(series, chosen)`` is called with those in a DICOM folder
+    and the one that is read, before it is."""
     path, progress = _folder_of_directory(Path(path)), progress or (lambda fraction: None)
     # Not the methods of Path, which raise on a name that is too long for a file; a pipe would be waited for.
     if not os.path.isdir(path) and not os.path.isfile(path):

@@ -102,7 +102,7 @@ def _is_number(text: str, number: float) -> bool:
 
 
 def read_start(path: Path) -> bytes:
-    """So many bytes of ``path`` that its header is among them."""
+    """First bytes of ``path``, among which its header is."""
     with path.open("rb") as stream:
         return stream.read(LONGEST_HEADER_BYTES)
 

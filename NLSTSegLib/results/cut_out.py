@@ -54,7 +54,7 @@ def outlined_panel(
 
 
 def font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Of all writing beside cut-outs."""
+    """Font of all writing beside cut-outs."""
     from PIL import ImageFont
 
     return ImageFont.load_default(13)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from NLSTSegLib.disk.atomic_file import atomic_file
-from NLSTSegLib.disk.atomic_folder import held, other_than_files, prepare_place, whole_folder
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held, other_than_files, prepare_place
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.pipeline import SegmentationResult
 from NLSTSegLib.progress import Progress, silent
@@ -97,7 +97,7 @@ def write_result(
     labels_file, probability_file = IMAGE_FILES[image_format]
     with held(folder):
         check_output(folder, force)
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             progress(0.0, "write")
             write_image(result.ct.image_like(result.labels), partial / labels_file)
             progress(0.3, "write")

@@ -35,7 +35,7 @@ TILE_PX = 3 * PANEL_PX + 8
 """Width of the three cut-outs of a lesion."""
 
 GAP_PX = 8
-"""Between tiles."""
+"""Gap between tiles."""
 
 BACKGROUND = (16, 16, 18)
 TEXT = (235, 235, 235)

@@ -68,7 +68,7 @@ def segment_to_folder(
 
 
 def before_end(progress: Progress) -> Progress:
-    """For a segmentation whose result is still to be written: its end is not passed on."""
+    """Progress of a segmentation whose result is still to be written: its end is not passed on."""
 
     def tell(done: float, stage: str) -> None:
         if done < 1:

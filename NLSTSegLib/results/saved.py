@@ -73,7 +73,7 @@ class Summary:
     voxels_sha256: str
 
     def to_rows(self) -> list[Row]:
-        """As :meth:`NLSTSegLib.pipeline.SegmentationResult.to_rows`."""
+        """Rows as :meth:`NLSTSegLib.pipeline.SegmentationResult.to_rows` gives them."""
         return list(self.rows)
 
 

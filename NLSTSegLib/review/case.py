@@ -28,7 +28,7 @@ class ReviewedLesion:
     proposal: Region | None
     """What the model proposed for it; ``None`` for an added lesion, and where the proposals are not kept."""
     slice: int | None = None
-    """Of the axes: index of the CT's voxels, from 0, along that axis which runs nearest to the body's long axis."""
+    """Index of the CT's voxels, from 0, along that axis which runs nearest to the body's long axis."""
     side: Side = ""
     third: Third = ""
 

@@ -18,7 +18,7 @@ class FocusClock:
         self._spent_s: dict[str, float] = {}
 
     def tell(self, now_s: float, lesion: str | None, acted: bool = False) -> None:
-        """From now on the reader looks at ``lesion``, or at none; ``acted``: has just done something.
+        """Note that from now on the reader looks at ``lesion``, or at none; ``acted``: has just done something.
 
         Turning to another lesion counts as doing something. Time counts up to :data:`IDLE_S` after the last doing.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from NLSTSegLib.disk.atomic_folder import held, prepare_place, whole_folder
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held, prepare_place
 from NLSTSegLib.disk.csv_table import write_table
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.measure import round_half_up
@@ -56,7 +56,7 @@ def write_review(
     with held(folder):
         check_new_folder(folder)
         labels = case.ct.image_like(case.labels)
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             labels.SetMetaData(NOTES, status_note(case))
             progress(0.0, "label map")
             write_image(labels, partial / labels_file(case))

@@ -10,7 +10,7 @@ ML_FROM_MM3 = 1000
 
 
 def score_text(row: Row) -> str:
-    """With two decimals."""
+    """Score with two decimals."""
     return "-" if row["score"] == "" else f"{row['score']:.2f}"
 
 
@@ -30,7 +30,7 @@ def density_text(row: Row) -> str:
 
 
 def volume_text(row: Row) -> str:
-    """In mm³, from :data:`ML_FROM_MM3` on in ml with one decimal."""
+    """Volume in mm³, from :data:`ML_FROM_MM3` on in ml with one decimal."""
     volume_mm3 = float(row["volume_mm3"])
     return f"{volume_mm3:.0f} mm³" if volume_mm3 < ML_FROM_MM3 else f"{round_half_up(volume_mm3 / 1000, 1)} ml"
 

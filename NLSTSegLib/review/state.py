@@ -29,9 +29,9 @@ class Origin(StrEnum):
 
     MODEL = "model"
     PROBABILITY = "probability"
-    """From the model's probability map, where a reader clicked."""
+    """Added from the model's probability map, where a reader clicked."""
     MANUAL = "manual"
-    """From the CT alone: grown from a click, or painted."""
+    """Added from the CT alone: grown from a click, or painted."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LesionState:
     """Fingerprint of the voxels that ``status`` was given to; with others the lesion counts as edited."""
     reader: str = ""
     seconds: float = 0.0
-    """In focus, by all readers."""
+    """Time in focus, by all readers."""
     score: float | None = None
     """0 to 1; ``None`` for a lesion that no model scored."""
     threshold: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from NLSTSegLib.disk.atomic_folder import held, whole_folder
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held
 from NLSTSegLib.disk.free_name import is_plain_name
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.reading.write import write_image
@@ -50,7 +50,7 @@ def write_training_case(case: ReviewedCase, parent: Path, case_id: str) -> Path:
             raise InputError(f"there is a training case '{folder}' already; choose another name or folder")
         check_new_folder(folder)
         ct, mask = case.ct.to_image(), case.ct.image_like(case.labels)
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             write_image(ct, partial / f"{case_id}_CT.nii.gz")
             write_image(mask, partial / f"{case_id}_tumor.nii.gz")
     return folder

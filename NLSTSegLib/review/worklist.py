@@ -17,7 +17,7 @@ Action = Literal["accept", "reject", "reopen", "split", "merge", "delete"]
 """What a reader can do with selected lesions."""
 
 STATUS_ORDER = (Status.NEW, Status.EDITED, Status.ACCEPTED, Status.REJECTED)
-"""From what is left to do to what is done."""
+"""Order from what is left to do to what is done."""
 
 
 def sorted_rows(rows: Sequence[Row], column: Column, *, descending: bool) -> list[Row]:

@@ -22,7 +22,7 @@ Marks = Literal["outline", "fill", "off"]
 """How the lesions are drawn over the CT."""
 
 SHARE = 1 / 3
-"""Of a slice view, across or up, that the lesion fills."""
+"""Share of a slice view, across or up, that the lesion fills."""
 
 LEAST_FIELD_MM = 24.0
 """A view shows no less than this, for the surroundings of a small lesion."""

@@ -51,7 +51,7 @@ class Fix:
 
 
 def fix_of_refused(node: vtkMRMLScalarVolumeNode) -> Fix | None:
-    """For a volume that :func:`~NLSTSegLib.scene.volumes.ct_from_volume_node` refuses."""
+    """Fix of a volume that :func:`~NLSTSegLib.scene.volumes.ct_from_volume_node` refuses."""
     image = node.GetImageData()
     if image is None or image.GetNumberOfScalarComponents() != 1 or image.GetPointData().GetScalars() is None:
         return None
@@ -63,7 +63,7 @@ def fix_of_refused(node: vtkMRMLScalarVolumeNode) -> Fix | None:
 
 
 def fix_of_finding(code: str, ct: CtVolume) -> Fix | None:
-    """For a finding of the pre-flight; ``None`` where the values or the grid do not say for certain what would mend it."""
+    """Fix of a finding of the pre-flight; ``None`` where the values or the grid do not say for certain what would mend it."""
     if code == "odd_spacing":
         return Fix("resample", resample_copy)
     if code == "not_hu" and is_without_intercept(ct):

@@ -84,7 +84,7 @@ class SceneFollowUp:
 
     @property
     def days(self) -> float | None:
-        """Between the CTs; ``None`` where nobody has said."""
+        """Days between the CTs; ``None`` where nobody has said."""
         text = self._node.GetParameter(DAYS_PARAMETER)
         return float(text) if text else None
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from slicer import vtkMRMLLinearTransformNode, vtkMRMLScalarVolumeNode, vtkMRMLScene, vtkMRMLSegmentationNode
 
 UPPER_VIEWS = ("Red", "Green", "Yellow")
-"""Of the baseline; those of the follow-up have a + behind the name."""
+"""Views of the baseline; those of the follow-up have a + behind the name."""
 
 SHIFT_NAME = "Follow-up shift"
 
@@ -76,7 +76,7 @@ class FollowUpViews:
 
     @property
     def shift(self) -> np.ndarray:
-        """By which the follow-up is moved, RAS in mm."""
+        """Vector by which the follow-up is moved, RAS in mm."""
         import slicer
         import vtk
 

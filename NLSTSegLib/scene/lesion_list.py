@@ -32,10 +32,10 @@ class LesionList:
         self.regions: dict[str, Region] = {}
         """The voxels of every lesion at the last :meth:`update`."""
         self.proposals: dict[str, Mapping[str, Region]] = {}
-        """Of the runs that were asked for, see :func:`NLSTSegLib.scene.review.proposals_of`; they never change."""
+        """Proposals of the runs that were asked for, see :func:`NLSTSegLib.scene.review.proposals_of`; they never change."""
 
     def sizes(self, segment_id: str) -> Measurements | None:
-        """Of a lesion at the last :meth:`update`; ``None`` for one without voxels, or that is not there."""
+        """Sizes of a lesion at the last :meth:`update`; ``None`` for one without voxels, or that is not there."""
         lesion = self._lesions.get(segment_id)
         return None if lesion is None else lesion.sizes
 

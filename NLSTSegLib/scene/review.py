@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from vtk import vtkMatrix4x4
 
 PROBABILITY_ROLE = "NLSTSeg.Probability/"
-"""With the key of a run: role of the node reference to its probability map, a hidden volume of uint8, 255 is 1."""
+"""Role, with the key of a run, of the node reference to its probability map, a hidden volume of uint8, 255 is 1."""
 
 PROPOSAL_ROLE = "NLSTSeg.Proposal/"
-"""With the key of a run: role of the node reference to its untouched lesions, a hidden segmentation."""
+"""Role, with the key of a run, of the node reference to its untouched lesions, a hidden segmentation."""
 
 CARD_ATTRIBUTE = "NLSTSeg.Card."
-"""With the name of a field of the model's card: the node attributes that say what proposed the lesions."""
+"""Node attributes, with the name of a field of the model's card, that say what proposed the lesions."""
 
 CARD_FIELDS = tuple(field.name for field in fields(ModelIdentity))
 """The fields of the card that are kept."""
@@ -44,7 +44,7 @@ HIDDEN_ATTRIBUTE = "NLSTSeg.Hidden"
 """Attribute of the display node: the segments that were hidden because they were rejected, and by nobody's wish."""
 
 SECONDS_ATTRIBUTE = "NLSTSeg.Seconds."
-"""With a segment's identifier: node attribute with its seconds in focus. Undo brings back a segment's tags, but must not
+"""Node attribute, with a segment's identifier, of its seconds in focus. Undo brings back a segment's tags, but must not
 take back time that was spent."""
 
 
@@ -204,7 +204,7 @@ def lesion_state(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, re
 
 
 def _seconds(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, state: LesionState) -> float:
-    """In focus until now; ``state`` is what the tags say."""
+    """Seconds in focus until now; ``state`` is what the tags say."""
     return max(state.seconds, float(segmentation_node.GetAttribute(SECONDS_ATTRIBUTE + segment_id) or 0))
 
 

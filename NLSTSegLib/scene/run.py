@@ -53,7 +53,7 @@ class SceneRun:
         self.ct_facts = CtFacts.of(ct)
         self.child = ChildRun(ct, options, program_python())
         self.result: SavedResult | None = None
-        """Of the finished run."""
+        """Result of the finished run."""
 
     @property
     def volume_is_there(self) -> bool:

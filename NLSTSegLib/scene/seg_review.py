@@ -93,6 +93,6 @@ def _write_tags(node: vtkMRMLSegmentationNode, own_id: str, segment: ReadSegment
 
 
 def _score(segment: ReadSegment) -> float | None:
-    """As this program writes it into the description."""
+    """Score as this program writes it into the description."""
     found = re.fullmatch(r"score ([01]\.[0-9]{3})", segment.description)
     return float(found[1]) if found else None

@@ -56,7 +56,7 @@ class Acquisition:
     contrast: str = ""
     """ContrastBolusAgent of DICOM; empty where none was given, or none is told of."""
     date: str = field(default="", repr=False)
-    """Of the acquisition, YYYYMMDD; written nowhere, since it helps to tell whose CT it is."""
+    """Date of the acquisition, YYYYMMDD; written nowhere, since it helps to tell whose CT it is."""
     derivation: str = ""
     """A word for how the images were calculated from others, for example ``"MIP"``."""
     doubled_slices: int = 0
@@ -121,7 +121,7 @@ class CtVolume:
 
     @classmethod
     def from_image(cls, image: sitk.Image, acquisition: Acquisition | None = None) -> CtVolume:
-        """From a scalar 3D SimpleITK image holding HU.
+        """The CT of a scalar 3D SimpleITK image holding HU.
 
         Integers become int16 (clipped to its range), floats float32; NaN and infinite voxels become air and are counted.
         """

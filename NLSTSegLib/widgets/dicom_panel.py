@@ -15,7 +15,7 @@ from NLSTSegLib.dicom.read_seg import read_seg
 from NLSTSegLib.dicom.review import from_series, on_series
 from NLSTSegLib.dicom.source import read_source
 from NLSTSegLib.dicom.write import write_dicom
-from NLSTSegLib.disk.atomic_folder import held, whole_folder
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held
 from NLSTSegLib.disk.free_name import new_folder
 from NLSTSegLib.errors import as_sentence
 from NLSTSegLib.jobs.requirements import HIGHDICOM
@@ -126,7 +126,7 @@ class DicomPanel(ActingPanel):
         save_setting(FOLDER_SETTING, parent)
         with self._busy():
             folder = new_folder(Path(parent), f"{case.name} DICOM")
-            with held(folder), whole_folder(folder) as partial:
+            with held(folder), atomic_folder(folder) as partial:
                 notes = write_seg_and_sr(partial, case, series)
         return _("SEG and SR (lesions: {count}) are in {folder}").format(count=len(case.counted), folder=folder) + notes
 

@@ -18,7 +18,7 @@ from NLSTSegLib.scene.views import jump_to_lesion
 from NLSTSegLib.widgets.fitting import lay_out
 
 WIDTH_PX, LATER_RUN_WIDTH_PX = 1, 3
-"""Of the outlines of the lesions under review, and of a later run beside them."""
+"""Width of the outlines of the lesions under review, and of a later run beside them."""
 
 
 class LaterRunBox:
@@ -107,7 +107,7 @@ class LaterRunBox:
         self._update_buttons()
 
     def _name(self, segment_id: str) -> str:
-        """As in the table; the later run counts its lesions anew."""
+        """Name as in the table; the later run counts its lesions anew."""
         assert self._editor is not None, "lesions are compared while a run is offered"
         return str(self._editor.segmentation_node.GetSegmentation().GetSegment(segment_id).GetName())
 

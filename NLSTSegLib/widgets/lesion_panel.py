@@ -35,7 +35,7 @@ GATHER_MS = 50
 """Changes that follow each other faster are shown at once."""
 
 READER_KEY = "Reader"
-"""Of the setting with the reader's name."""
+"""Key of the setting with the reader's name."""
 
 
 class LesionPanel(Panel):

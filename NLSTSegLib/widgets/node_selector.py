@@ -10,7 +10,7 @@ import slicer
 import vtk
 
 SIGNALS = ("currentNodeChanged(vtkMRMLNode*)", "nodeActivated(vtkMRMLNode*)")
-"""Of the widget; the second one comes also where the entry that is chosen has the name of the one before."""
+"""Signals of the widget; the second one comes also where the entry that is chosen has the name of the one before."""
 
 
 def segmentation_combo_box(nothing: str) -> Any:

@@ -34,10 +34,10 @@ SERVER_SETTING = "PacsServer"
 """The server that was chosen last."""
 
 COLUMNS = ("date", "patient_name", "patient_id", "description")
-"""Of the table in the ``.ui`` file, in its order: keys of a study that ``nlstseg pacs find --json`` prints."""
+"""Columns of the table in the ``.ui`` file, in its order: keys of a study that ``nlstseg pacs find --json`` prints."""
 
 CT_FOLDER, SEND_FOLDER = "ct", "send"
-"""In the scratch folder of a job."""
+"""Folders in the scratch folder of a job."""
 
 
 class _StoppedError(Exception):

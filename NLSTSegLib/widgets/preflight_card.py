@@ -12,7 +12,7 @@ from NLSTSegLib.scene.fixes import Fix
 from NLSTSegLib.scene.volume_check import CheckedLine
 
 SIGNS = {"error": ("✕", "#c62828"), "warning": ("▲", "#b26a00"), "info": ("•", "#607d8b"), "good": ("✓", "#2e7d32")}
-"""Of every level: a shape, for readers who cannot tell the colours apart, and the colour."""
+"""Sign of every level: a shape, for readers who cannot tell the colours apart, and the colour."""
 
 
 class PreflightCard:

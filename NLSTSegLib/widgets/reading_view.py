@@ -16,12 +16,12 @@ from NLSTSegLib.widgets.settings import save_setting, setting
 from NLSTSegLib.widgets.shortcuts import WhileHeld
 
 MARKS: tuple[Marks, ...] = get_args(Marks)
-"""In the order of the box, which the key goes through."""
+"""Marks in the order of the box, which the key goes through."""
 
 WINDOWS: tuple[Window, ...] = get_args(Window)
 
 MARKS_KEY, KEEP_ZOOM_KEY = "Marks", "KeepZoom"
-"""Of the settings."""
+"""Keys of the settings."""
 
 
 class ReadingView:
@@ -81,7 +81,7 @@ class ReadingView:
         self._ui.marksComboBox.currentIndex = (self._ui.marksComboBox.currentIndex + 1) % len(MARKS)
 
     def next_window(self) -> None:
-        """From lung to soft tissue and back."""
+        """Change the window from lung to soft tissue and back."""
         self._ui.windowComboBox.currentIndex = (self._ui.windowComboBox.currentIndex + 1) % len(WINDOWS)
 
     def hide_while_held(self) -> None:

@@ -171,7 +171,7 @@ def _failed(names: str, error: Exception) -> InputError:
 
 
 def _loaded_versions(packages: Sequence[Requirement]) -> dict[Requirement, str]:
-    """Of what this Python has imported and the installation may exchange."""
+    """Versions of what this Python has imported and the installation may exchange."""
     return {each: installed_version(each) for each in (*FROM_SLICER, *packages) if module_of(each) in sys.modules}
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 POLL_MS = 100
 
 DIAGNOSTICS_FILE = "NLSTSeg-last-run.txt"
-"""In the application's folder for temporary files: what "Copy diagnostics" copies, of the last run."""
+"""File in the application's folder for temporary files: what "Copy diagnostics" copies, of the last run."""
 
 
 class RunPanel(Panel):
@@ -180,7 +180,7 @@ class RunPanel(Panel):
 
     @property
     def _chosen_id(self) -> str:
-        """Of the node of the CT that is chosen, "" for none."""
+        """Identifier of the node of the CT that is chosen, "" for none."""
         volume_node, _options = self._request()
         return volume_node.GetID() if volume_node is not None and volume_node.GetScene() is not None else ""
 

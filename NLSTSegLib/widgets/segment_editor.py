@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 from NLSTSegLib.scene.editor import UNDO_STEPS
 
 SINGLETON_TAG = "NLSTSeg"
-"""Of the editor's parameters; Slicer's module for editing segments has its own."""
+"""Tag of the editor's parameters; Slicer's module for editing segments has its own."""
 
 EFFECTS = ("Paint", "Draw", "Erase", "Scissors", "Islands", "Smoothing", "Margin", "Level tracing")
 """What is offered, in this order: what corrects the outline of a lesion."""

@@ -14,10 +14,10 @@ from NLSTSegLib.widgets.lesion_table import status_word
 from NLSTSegLib.widgets.settings import save_setting, setting
 
 LOWEST_SCORE_KEY, HIDE_DECIDED_KEY = "LowestScore", "HideDecided"
-"""Of the settings."""
+"""Keys of the settings."""
 
 ORDER = (Status.NEW, Status.ACCEPTED, Status.EDITED, Status.REJECTED)
-"""In which the lesions are counted."""
+"""Order in which the lesions are counted."""
 
 
 class WorklistFilter:

@@ -21,7 +21,7 @@ def dice(one, other):
     return 2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other))
 
 
-class HalvedTest(unittest.TestCase):
+class DownsampledTest(unittest.TestCase):
     def test_rows_and_columns_are_averaged_in_pairs(self):
         hu = np.random.default_rng(0).integers(-1000, 400, (3, 6, 8)).astype(np.int16)
         small, lung_mask = downsampled(CtVolume(hu, (0.7, 0.8, 3.5)), None)
@@ -46,7 +46,7 @@ class HalvedTest(unittest.TestCase):
         self.assertEqual(small.shape, (2, 2, 3))
         self.assertEqual(np.argwhere(small).tolist(), [[1, 0, 1]])
 
-    def test_an_image_of_one_row_is_not_halved(self):
+    def test_an_image_of_one_row_is_not_downsampled(self):
         self.assertFalse(can_be_downsampled(CtVolume(np.zeros((9, 1, 9), np.int16), (1, 1, 1))))
         self.assertTrue(can_be_downsampled(CtVolume(np.zeros((1, 2, 2), np.int16), (1, 1, 1))))
 

@@ -233,7 +233,7 @@ class PatternNetwork(nn.Module):
         return outline, self.logit + 10 * (1 - x[:, 1, :, 0].amin(dim=(1, 2)))
 
 
-class JudgeTest(RefinementTest):
+class ScoreTest(RefinementTest):
     def scored(self, hu: np.ndarray, spacing_k_mm: float, candidates: list[Candidate], logit: float = 1.5):
         network = known_second_network(logit)
         return list(score_candidates(network, SPEC.window_hu, volume_of(hu, spacing_k_mm), candidates))

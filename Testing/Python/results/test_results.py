@@ -22,7 +22,7 @@ from helpers.child_processes import WAIT_S
 from helpers.example_results import LESION_HU, ct_with_spheres, oblique_direction, result_for
 from NLSTSegLib import __version__
 from NLSTSegLib.checks.preflight import Finding
-from NLSTSegLib.disk.atomic_folder import held, whole_folder
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.coding import segment_color
 from NLSTSegLib.lesions.rows import COLUMNS
@@ -561,8 +561,8 @@ class TestInterruptions(FolderTestCase):
     def test_another_run_is_refused_and_its_files_stay(self):
         code = (
             "import sys\n"
-            "from NLSTSegLib.disk.atomic_folder import whole_folder\n"
-            "with whole_folder(folder) as partial:\n"
+            "from NLSTSegLib.disk.atomic_folder import atomic_folder\n"
+            "with atomic_folder(folder) as partial:\n"
             "    (partial / 'report.json').write_text('new')\n"
             "    print('ready', flush=True)\n"
             "    sys.stdin.readline()\n"
@@ -616,14 +616,14 @@ class TestInterruptions(FolderTestCase):
         self.assert_only("result")
 
     def test_earlier_content_comes_back_when_the_new_cannot_take_its_name(self):
-        with self.assertRaisesRegex(InputError, "nothing was changed"), whole_folder(self.folder) as partial:
+        with self.assertRaisesRegex(InputError, "nothing was changed"), atomic_folder(self.folder) as partial:
             # Somebody tidies up the temporary folder.
             partial.rmdir()
         self.assertEqual(self.hashes(self.folder), self.before)
         self.assert_only("result")
 
     def test_errors_of_the_program_are_not_taken_for_those_of_the_disk(self):
-        with self.assertRaisesRegex(RuntimeError, "^a bug$"), whole_folder(self.folder) as partial:
+        with self.assertRaisesRegex(RuntimeError, "^a bug$"), atomic_folder(self.folder) as partial:
             (partial / "file").write_text("half")
             raise RuntimeError("a bug")
         self.assertEqual(self.hashes(self.folder), self.before)

@@ -58,7 +58,7 @@ class Ball:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MadeUp(Source):
+class SyntheticChest(Source):
     """A case of balls in lung."""
 
     balls: tuple[Ball, ...]
@@ -86,9 +86,9 @@ class MadeUp(Source):
 
 CASES = (
     # Found as it is.
-    MadeUp(id="a", patient="p1", reader="made", balls=(Ball((14, 22, 24), 7.0, SURE_HU, 1),)),
+    SyntheticChest(id="a", patient="p1", reader="made", balls=(Ball((14, 22, 24), 7.0, SURE_HU, 1),)),
     # One found at low thresholds only, one missed, and two marks that nobody annotated.
-    MadeUp(
+    SyntheticChest(
         id="b",
         patient="p2",
         reader="made",
@@ -101,13 +101,13 @@ CASES = (
         ),
     ),
     # The reader drew a much larger outline: found, but not strictly.
-    MadeUp(id="c", patient="p2", reader="made", balls=(Ball((14, 22, 24), 4.0, SURE_HU, 1, marked_radius_mm=9.0),)),
+    SyntheticChest(id="c", patient="p2", reader="made", balls=(Ball((14, 22, 24), 4.0, SURE_HU, 1, marked_radius_mm=9.0),)),
     # Nothing there, nothing found.
-    MadeUp(id="d", patient="p3", reader="made", balls=()),
+    SyntheticChest(id="d", patient="p3", reader="made", balls=()),
 )
 
 
-def make_cache(folder: Path, cases: tuple[MadeUp, ...] = CASES) -> tuple[Path, Path]:
+def make_cache(folder: Path, cases: tuple[SyntheticChest, ...] = CASES) -> tuple[Path, Path]:
     """Cache and split file; all cases are in the validation and in no other part."""
     prepared = prepare(Found(cases), folder / "cache")
     if prepared.refused:
@@ -291,7 +291,7 @@ class LungFieldTest(unittest.TestCase):
         balls = (Ball((14, 22, 12), 5.0, SURE_HU, 1), Ball((14, 22, 36), 4.0, SURE_HU, 0))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            make_cache(folder, (MadeUp(id="chest", patient="p", reader="made", kind="chest", balls=balls),))
+            make_cache(folder, (SyntheticChest(id="chest", patient="p", reader="made", kind="chest", balls=balls),))
             case = load_case(folder / "cache", "chest")
             self.assertIsNotNone(case.lungs)
             self.assertEqual(set(np.unique(case.labels[case.lungs])) - {0}, {1})

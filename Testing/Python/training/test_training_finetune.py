@@ -127,7 +127,7 @@ class FineTuneTest(TinyRunTest):
         for name in before:
             torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-5)
 
-    def test_a_second_look_is_trained_further_and_keeps_how_its_numbers_become_scores(self):
+    def test_a_refinement_network_is_trained_further_and_keeps_how_its_numbers_become_scores(self):
         torch.manual_seed(4)
         card = dataclasses.replace(find_model(str(self.base)).card, refinement=SPEC)
         first = load_model(find_model(str(self.base))).network

@@ -633,7 +633,7 @@ class AddRefinementTest(TinyCacheTest):
         with self.assertRaisesRegex(InputError, "already"):
             self.add("stopped")
 
-    def test_further_training_starts_from_the_model_s_own_second_look(self):
+    def test_further_training_starts_from_the_model_s_own_refinement_network(self):
         torch.manual_seed(5)
         own = RefinementNet(RefinementConfig(SPEC.channels)).eval()
         card = dataclasses.replace(self.base.card, version="3", refinement=dataclasses.replace(SPEC, candidate_threshold=0.4))
@@ -674,7 +674,7 @@ class AddRefinementTest(TinyCacheTest):
         after = self.stamps(out)
         self.assertEqual({path for path in after if before.get(path) != after[path]}, {out / shipped.SPLIT_FILE})
 
-    def test_a_model_without_a_second_look_has_none_to_train_further(self):
+    def test_a_model_without_a_refinement_network_has_none_to_train_further(self):
         with self.assertRaisesRegex(InputError, "no refinement"):
             self.add("none", further=True)
         self.assertFalse((self.folder / "none").exists())

@@ -111,7 +111,7 @@ def measuring_on(accelerator: Accelerator, threads: int | None) -> DeviceRequest
 
 
 def show_alarms(content: dict[str, Any]) -> None:
-    """In red, that a model is worse than marking nothing."""
+    """Prints in red that a model is worse than marking nothing."""
     from rich.console import Console
 
     from nlstseg_training.evaluation.alarms import alarms

@@ -73,7 +73,8 @@ class CaseEntry:
     scan_sha256: str
     """Hash of the CT whatever its format and axes, see :func:`NLSTSegLib.checks.training_overlap.scan_sha256`."""
     series_uid_sha256: str
-    """Of the UID of the DICOM series, by which two cases of one scan are found; empty where it is not known. Not in a card."""
+    """Hash of the UID of the DICOM series, by which two cases of one scan are found; empty where it is not known. Not in a
+    card."""
     source_state: str
     """Changes when the files it was read from do, or what is made of them: then it is prepared again."""
     given_part: Literal["", "train", "test"] = ""
@@ -144,12 +145,12 @@ class Split:
     format: Literal[1]
     seed: int
     salt: str
-    """For the hashes in a model card, see :func:`training_cases`."""
+    """Salt of the hashes in a model card, see :func:`training_cases`."""
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
     folds: tuple[tuple[str, ...], ...] = ()
-    """For a cross-validation: the cases of ``train``, each in one of them; ``validation`` is empty then."""
+    """Folds of a cross-validation: the cases of ``train``, each in one of them; ``validation`` is empty then."""
 
 
 def read_manifest(cache: Path) -> Manifest:

@@ -165,7 +165,7 @@ def _add_surroundings(lung_mask: np.ndarray, lesion: np.ndarray, ct: CtVolume) -
 
 
 class _Resampling:
-    """From the grid of ``ct`` to one of another spacing that covers the same box."""
+    """Resampling from the grid of ``ct`` to one of another spacing that covers the same box."""
 
     def __init__(self, ct: CtVolume, spacing_kji_mm: Spacing):
         import SimpleITK as sitk

@@ -13,7 +13,7 @@ from nlstseg_training.data.case_files import LESION_PLACES_FILE
 from NLSTSegLib.errors import InputError
 
 MOST_CASES = 120
-"""Of which HU are read; drawn over all."""
+"""Most cases of which HU are read; drawn over all."""
 
 Quantiles = tuple[float, float, float]
 """5th, 50th and 95th percentile."""
@@ -21,7 +21,7 @@ Quantiles = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Of the cases of a cache."""
+    """Facts about the cases of a cache."""
 
     cases: int
     chests: int
@@ -29,9 +29,9 @@ class Fingerprint:
     spacing_kji_mm: tuple[Quantiles, Quantiles, Quantiles]
     size_kji: tuple[Quantiles, Quantiles, Quantiles]
     diameter_mm: Quantiles
-    """Of the spheres of the lesions' volumes."""
+    """Diameter of the spheres of the lesions' volumes."""
     lesion_hu: Quantiles
-    """Of the voxels of the lesions; NaN where only crops are marked."""
+    """HU of the voxels of the lesions; NaN where only crops are marked."""
     incomplete: int
     """Cases in which not every lesion is annotated."""
 

@@ -30,7 +30,7 @@ from nlstseg_training.data.cache import (
 from nlstseg_training.data.case_files import CHECKING_THREADS, damaged_file, write_case
 from nlstseg_training.data.conform import Spacing, conform
 from nlstseg_training.data.readers.source import Found, Source
-from NLSTSegLib.disk.atomic_folder import NOT_COUNTED, held, whole_folder
+from NLSTSegLib.disk.atomic_folder import NOT_COUNTED, atomic_folder, held
 from NLSTSegLib.disk.free_name import is_plain_name
 from NLSTSegLib.errors import InputError, is_out_of_memory
 
@@ -184,7 +184,8 @@ def _in_turn(sources: Iterable[Source], cache: Path, spacing_kji_mm: Spacing | N
 
 
 def _in_processes(sources: Sequence[Source], cache: Path, spacing_kji_mm: Spacing | None, workers: int) -> Generator[Outcome]:
-    """In the order they are done. When the caller is interrupted, the cases under way are finished and no other begun."""
+    """The made cases in the order they are done. When the caller is interrupted, the cases under way are finished and no other
+    begun."""
     left = iter(sources)
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker, (workers,))
     running: set[Future[Outcome]] = set()
@@ -208,7 +209,8 @@ def _in_processes(sources: Sequence[Source], cache: Path, spacing_kji_mm: Spacin
 
 
 def _begin_worker(workers: int) -> None:
-    """In a new process: Ctrl-C is for the one that started it, with which it ends; its share of the processors is its own."""
+    """Begin in a new process: Ctrl-C is for the one that started it, with which it ends; its share of the processors is its
+    own."""
     import SimpleITK as sitk
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -240,5 +242,5 @@ def _make(source: Source, cache: Path, spacing_kji_mm: Spacing | None) -> Outcom
             return Refusal(source.id, source.reader, "there is too little memory for it; run it again with fewer workers")
         what = " ".join(f"{type(error).__name__}: {error}".split())
         return Refusal(source.id, source.reader, f"unexpected {what}; report it")
-    with whole_folder(cache / source.id) as folder:
+    with atomic_folder(cache / source.id) as folder:
         return write_case(folder, prepared.entry, prepared.ct, prepared.labels, prepared.target, prepared.lungs)

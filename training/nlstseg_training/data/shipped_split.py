@@ -24,7 +24,8 @@ not seen, each fold is left out once."""
 
 
 def is_validation(patient: str) -> bool:
-    """By the hash of the patient's name alone: SHA-256 of ``0:<name>``, its first four bytes as a share of 2^32."""
+    """Whether it is, by the hash of the patient's name alone: SHA-256 of ``0:<name>``, its first four bytes as a share of
+    2^32."""
     digest = hashlib.sha256(f"{SEED}:{patient}".encode()).digest()
     return patient in VALIDATION_CHESTS or int.from_bytes(digest[:4], "big") / 2**32 < VALIDATION_SHARE
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def alarms(content: dict[str, Any]) -> list[str]:
-    """In sentences, of what ``evaluation.json`` holds; none for a model that is of some use."""
+    """Sentences on what ``evaluation.json`` holds; none for a model that is of some use."""
     found = []
     precision, strict = content["overlap"][0]["pooled_voxel_precision"]["value"], content["detection"]["strict"]
     if precision is not None and precision < 0.5:

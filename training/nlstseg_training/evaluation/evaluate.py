@@ -215,7 +215,7 @@ def best_threshold(sweep: Sequence[dict[str, Any]]) -> float:
 
 
 def plain(value: Any) -> Any:
-    """For JSON, which knows no NaN and no infinity: they become None."""
+    """Values for JSON, which knows no NaN and no infinity: they become None."""
     if isinstance(value, dict):
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -20,7 +20,7 @@ from NLSTSegLib.progress import Progress, silent
 from NLSTSegLib.reading.read import read_labels
 
 MASK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
-"""Of another tool's masks, tried in this order."""
+"""Endings of another tool's masks, tried in this order."""
 
 
 class Job(Protocol):
@@ -94,7 +94,7 @@ class ModelJob:
         return prediction_state(self.network, entry)
 
     def predict(self, case: Case, entry: CaseEntry, progress: Progress = silent) -> Prediction:
-        """From the network, or as it was kept."""
+        """Probability from the network, or as it was kept."""
         path = self.out / "probability" / f"{entry.id}.nrrd"
         return predict(self.model, case, path, self.state(entry), self.device, progress)
 

@@ -22,7 +22,7 @@ from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.progress import Progress, silent
 
 STATE_KEY, FINDINGS_KEY = "nlstseg_state", "nlstseg_findings"
-"""In the header of the NRRD: what the volume depends on, and the codes of the pre-flight's warnings."""
+"""Keys in the header of the NRRD: what the volume depends on, and the codes of the pre-flight's warnings."""
 
 
 @dataclass(frozen=True, eq=False)

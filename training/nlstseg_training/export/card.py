@@ -34,7 +34,7 @@ SOURCES = {
 NOT_STATED = "not stated; ask who trained it"
 
 KNOWN_QUANTILES = (0.05, 0.99)
-"""Of the in-plane spacings; smaller pixels bring many more wrong marks, larger ones few."""
+"""Quantiles of the in-plane spacings; smaller pixels bring many more wrong marks, larger ones few."""
 
 INTENDED_USE = "Research only; not for clinical use. A mark is no diagnosis: look at every one."
 

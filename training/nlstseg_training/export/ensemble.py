@@ -14,7 +14,7 @@ from nlstseg_training.evaluation.predictions import segment_options
 from nlstseg_training.export.bundle import check_parity, write_bundle
 from nlstseg_training.export.card import Texts, measured
 from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER, read_run, smallest
-from NLSTSegLib.disk.atomic_folder import held, whole_folder
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.models.bundle import Model, find_model, load_model
@@ -78,7 +78,7 @@ def write_ensemble(
     with held(folder):
         if folder.exists():
             raise InputError(f"there is a folder '{folder}' already, and no model is overwritten; choose another name")
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             card = write_bundle(network, dataclasses.replace(card, metrics=figures), partial)
             check_parity(Model(card, network), partial, case, device)
     return card

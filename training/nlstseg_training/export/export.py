@@ -15,7 +15,7 @@ from nlstseg_training.evaluation.pooled import Pool, detection
 from nlstseg_training.export.bundle import check_parity, packed_weights, write_bundle
 from nlstseg_training.export.card import Texts, make_card, measured
 from nlstseg_training.fitting.run_folder import SPLIT_FILE, cases_digest, read_run, smallest, trained_network
-from NLSTSegLib.disk.atomic_folder import held, whole_folder
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.models.bundle import Model
@@ -92,7 +92,7 @@ def export(
                 )
                 threshold = contents[part]["threshold"]["value"]
         card = card_with({part: measured(content) for part, content in contents.items()})
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             card = write_bundle(network, card, partial, second_network)
             case = smallest([manifest.entry(case_id) for case_id in split.validation or split.train])
             check_parity(Model(card, network, second_network), partial, load_case(cache, case.id), device)

@@ -17,12 +17,12 @@ PREFIX = "module."
 """The published code wraps its network in DataParallel before it loads a checkpoint."""
 
 ONNX_SIDE, ONNX_DEPTH = 64, 16
-"""Of the input that the network is traced with; in the file batch and sides are free, in multiples of the network's."""
+"""Size of the input that the network is traced with; in the file batch and sides are free, in multiples of the network's."""
 
 ONNX_OPSET = 17
 
 MOST_DIFFERENT = 1e-3
-"""In the probability, between torch and ONNX Runtime on the same random input."""
+"""Difference in the probability, between torch and ONNX Runtime on the same random input."""
 
 
 def write_pth(model: Model, path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nlstseg_training.data.cache import Case, Split, load_case
 from NLSTSegLib.disk.atomic_file import write_text
-from NLSTSegLib.disk.atomic_folder import held, whole_folder
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held
 from NLSTSegLib.disk.number_locale import point_in_numbers
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.progress import Progress, silent
@@ -38,7 +38,7 @@ def write_nnunet(cache: Path, split: Split, folder: Path, *, progress: Progress 
     with held(folder):
         if folder.exists():
             raise InputError(f"there is a folder '{folder}' already, and nothing is overwritten; choose another name")
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             for name in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
                 (partial / name).mkdir()
             for n, (case_id, part) in enumerate(parts):

@@ -14,8 +14,8 @@ from NLSTSegLib.disk.atomic_file import atomic_file
 from NLSTSegLib.errors import InputError
 
 LAST, BEST, FINISHED = "last.ckpt", "best.ckpt", "weights.safetensors"
-"""In the folder of a training: where it goes on, the epoch with the lowest loss on the validation cases (the last one where none
-is chosen), and the result."""
+"""Files in the folder of a training: where it goes on, the epoch with the lowest loss on the validation cases (the last one where
+none is chosen), and the result."""
 
 BEFORE_LAST = "before-last.ckpt"
 

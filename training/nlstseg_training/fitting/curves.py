@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LoggerName = Literal["tensorboard", "csv", "mlflow", "wandb"]
 
 EVERY_STEPS = 25
-"""Between the points of the learning rate and of the loss of single steps."""
+"""Steps between the points of the learning rate and of the loss of single steps."""
 
 PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
 """Which loggers need more than the extra ``train``."""
@@ -33,7 +33,7 @@ class RunPart:
     """Where a training lies in its run, and where its curves go."""
 
     folder: Path
-    """Of the run."""
+    """Folder of the run."""
     phase: str
     number: int = 1
     first_step: int = 0

@@ -30,7 +30,7 @@ from NLSTSegLib.models.bundle import new_network
 from NLSTSegLib.networks.network import Network
 
 WAY_ON = "run the same command with '--rate 0.3': it goes on from the last good checkpoint at that part of the recipe's rates"
-"""From a loss or weights that are no numbers."""
+"""Way on from a loss or weights that are no numbers."""
 
 
 class TrainingData(lightning.LightningDataModule):

@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """They ask a training to stop."""
 
 SAVE_EVERY_S = 300.0
-"""Between the checkpoints within an epoch: what a power cut takes at most."""
+"""Time between the checkpoints within an epoch: what a power cut takes at most."""
 
 
 class Stopped(Exception):  # noqa: N818
@@ -48,7 +48,7 @@ def blocked_signals() -> Iterator[None]:
 
 
 def ignore_signals() -> None:
-    """In a process that works for another, which ends it: what asks to stop is for that one."""
+    """Ignore in a process that works for another, which ends it, what asks to stop is for that one."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):

@@ -23,7 +23,7 @@ THRESHOLD = 0.4
 """Probability from which a mark counts."""
 
 MOST_PLACES = 400
-"""In one case, the surest."""
+"""Places taken in one case, the surest."""
 
 MOST_CASES = 64
 """Looked through at a time, drawn anew every time: the others keep the places that were found in them before."""

@@ -162,7 +162,7 @@ def made_with() -> dict[str, Any]:
 
 
 def _commit(root: Path) -> str:
-    """As git names it, with ``-dirty`` where files were changed since; empty where git does not run."""
+    """Commit as git names it, with ``-dirty`` where files were changed since; empty where git does not run."""
     command = ("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)

@@ -23,12 +23,12 @@ from NLSTSegLib.networks.network import fold_batch_norm
 from NLSTSegLib.networks.refinement import RefinementNet
 
 KEPT_SHARE, SURE_SHARE = 0.99, 0.85
-"""Of the validation candidates that lie on lesions, so many are above the card's threshold, and above the one of which the card
+"""Shares of the validation candidates on lesions that are above the card's threshold, and above the one of which the card
 says that a user who wants few wrong marks may take it. A lesion that the first network finds in pieces counts with each."""
 
 THRESHOLD_RANGE = (0.2, 0.9)
-"""Of the card's threshold: marks of which fewer than one in five is a lesion are not shown, whatever share of the lesions that
-costs, and outlines fill the range between it and 1."""
+"""Range of the card's threshold: marks of which fewer than one in five is a lesion are not shown, whatever share of the lesions
+that costs, and outlines fill the range between it and 1."""
 
 SCORES = (0.0, 0.2, 0.4, 0.6, 0.8)
 
@@ -87,7 +87,7 @@ def calibrated(scored: Sequence[Scored], recipe: RefinementRecipe) -> tuple[Refi
 
 
 def calibration_curve(scored: Sequence[Scored], spec: RefinementSpec) -> dict[str, dict[str, float]]:
-    """By fifth of the score: how many candidates, and which share of them are lesions."""
+    """Calibration by fifth of the score: how many candidates, and which share of them are lesions."""
     scores = np.array([score(each.logit, spec) for each in scored])
     lesions = np.array([each.is_lesion for each in scored])
     curve = {}

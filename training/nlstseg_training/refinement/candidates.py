@@ -23,7 +23,7 @@ from NLSTSegLib.networks.network import fold_batch_norm
 from NLSTSegLib.networks.refinement import RefinementNet
 
 PARTS_THRESHOLDS = (0.3, 0.6, 0.9)
-"""At half the resolution heart, aorta and hila are one candidate; its parts above these are candidates too."""
+"""Thresholds at half the resolution, where heart, aorta and hila are one candidate: its parts above these are candidates too."""
 
 SCORED_SIZES = ((16, 48, 48), (24, 96, 96))
 """Slices, rows and columns of the cut-outs that a place is scored in."""
@@ -52,7 +52,7 @@ class LabelledCandidates:
 
     format: int
     weights_sha256: str
-    """Of the model that marks them."""
+    """Hash of the model that marks them."""
     cases_sha256: str
     places: tuple[LabelledCandidate, ...]
 

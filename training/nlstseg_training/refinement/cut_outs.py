@@ -205,13 +205,13 @@ class CutOuts(torch.utils.data.Dataset):
                 return piece
 
     def _synthetic(self, rng: np.random.Generator, size: Size, large: bool) -> CutOutArrays:
-        return self._made_up(self._whole, None, rng, size)
+        return self._synthetic_in(self._whole, None, rng, size)
 
     def _mass(self, rng: np.random.Generator, size: Size, large: bool) -> CutOutArrays:
         low_mm, high_mm = (diameter / FACTOR for diameter in self.recipe.low_resolution_mass_mm)
-        return self._made_up(self._downsampled, (low_mm, high_mm if large else (low_mm * high_mm) ** 0.5), rng, size)
+        return self._synthetic_in(self._downsampled, (low_mm, high_mm if large else (low_mm * high_mm) ** 0.5), rng, size)
 
-    def _made_up(
+    def _synthetic_in(
         self, ground: Ground, diameters_mm: tuple[float, float] | None, rng: np.random.Generator, size: Size
     ) -> CutOutArrays:
         while True:

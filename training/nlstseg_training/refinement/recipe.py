@@ -9,7 +9,7 @@ from nlstseg_training.recipe import Augmentation
 
 @dataclass(frozen=True)
 class Shares:
-    """Of a batch; what is left of it are wrong marks in chests and backgrounds."""
+    """Shares of a batch; what is left of it are wrong marks in chests and backgrounds."""
 
     crops: float = 0.36
     transplants: float = 0.09
@@ -20,12 +20,12 @@ class Shares:
 
 @dataclass(frozen=True)
 class Batch:
-    """So many cut-outs of one size."""
+    """Cut-outs of one size."""
 
     count: int
     size_kji: tuple[int, int, int]
     downsampled: bool = False
-    """Of chests at half their resolution, with masses grown into them."""
+    """Whether they are of chests at half their resolution, with masses grown into them."""
 
 
 SMALL, LARGE = Batch(32, (16, 48, 48)), Batch(6, (24, 96, 96))
@@ -42,9 +42,9 @@ class RefinementRecipe:
     candidate_threshold: float = 0.08
     outline_threshold: float = 0.5
     min_volume_mm3: float = 0.0
-    """Of the card: what is small is for the score to judge."""
+    """Smallest volume of the card: what is small is for the score to tell."""
     batches: tuple[Batch, ...] = (SMALL, LARGE_DOWNSAMPLED, SMALL, LARGE, SMALL, LARGE_DOWNSAMPLED, SMALL, DOWNSAMPLED)
-    """In turn."""
+    """Batches, which take turns."""
     shares: Shares = field(default_factory=Shares)
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
@@ -54,7 +54,7 @@ class RefinementRecipe:
     own_pixels: float = 0.7
     """Share of the cut-outs that are neither scaled nor turned but by quarters, as a CT is."""
     mass_zoom: tuple[float, float] = (1.5, 5.0)
-    """Of the nodules that are transplanted in large cut-outs."""
+    """Zoom of the nodules that are transplanted in large cut-outs."""
     low_resolution_masses: float = 0.45
     """Share of masses in the batches at half the resolution; what is left of them are organs."""
     low_resolution_mass_mm: tuple[float, float] = (24.0, 110.0)
@@ -74,13 +74,13 @@ class RefinementRecipe:
     off_middle_px: float = 4.0
     block_batches: int = 300
     block_cases: int = 40
-    """So many batches come from so many chests, which are held in memory, before others take their place."""
+    """Chests that are held in memory for a number of batches, before others take their place."""
     epochs: int = 12
     epoch_steps: int = 200
     validation_steps: int = 18
     learning_rate: float = 1e-3
     further_rate: float = 5e-4
-    """In its place for a network that is trained already."""
+    """Learning rate of a network that is trained already."""
     weight_decay: float = 1e-4
     average_decay: float = 0.995
     gradient_norm: float = 1.0

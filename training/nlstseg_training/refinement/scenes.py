@@ -12,7 +12,7 @@ from nlstseg_training.refinement.pool import LoadedCase
 from nlstseg_training.refinement.variants import between_lungs, thicker, with_contrast
 
 CONTRAST_HU = (60.0, 300.0)
-"""So much brighter contrast makes blood."""
+"""HU by which contrast makes blood brighter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Scene:
     slices: int
 
     def centre_of(self, place: LabelledCandidate) -> np.ndarray:
-        """Of a place in the case, here."""
+        """Centre of a place in the case, here."""
         k, j, i = place.centre_kji
         return np.array((min(k // self.slices, len(self.loaded.hu) - 1), j, i), float)
 

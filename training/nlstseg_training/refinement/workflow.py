@@ -19,7 +19,7 @@ from nlstseg_training.refinement.candidates import LabelledCandidate, LabelledCa
 from nlstseg_training.refinement.fit import fit_refinement
 from nlstseg_training.refinement.recipe import RefinementRecipe
 from nlstseg_training.refinement.rewindow import seen_through
-from NLSTSegLib.disk.atomic_folder import held, whole_folder
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.models.bundle import Model
@@ -29,7 +29,7 @@ from NLSTSegLib.networks.refinement import RefinementNet
 from NLSTSegLib.progress import Progress, silent, stage_of
 
 PLACES_FILE, FIT_FOLDER = "places.json", "second"
-"""In the folder of a refinement network: what the first network marks, and the training."""
+"""Files in the folder of a refinement network: what the first network marks, and the training."""
 
 WHAT_IT_DOES = "a 3D network judges and outlines what it finds."
 
@@ -121,7 +121,7 @@ def add_refinement(
             progress=progress,
         )
         card = dataclasses.replace(card, metrics={"validation": measured(content), "refinement": own})
-        with whole_folder(bundle) as partial:
+        with atomic_folder(bundle) as partial:
             card = write_bundle(first.network, card, partial, second)
             case = smallest(entries[1] or entries[0])
             check_parity(Model(card, first.network, second), partial, load_case(cache, case.id), device)

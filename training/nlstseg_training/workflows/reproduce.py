@@ -23,7 +23,7 @@ from NLSTSegLib.inference.devices import DeviceRequest
 from NLSTSegLib.progress import Progress, silent
 
 CACHE_FOLDER, FIT_FOLDER = "cache", "fit"
-"""In the folder of a reproduction."""
+"""Folders in that of a reproduction."""
 
 PUBLISHED_PROTOCOL = "published protocol: slices with tumour only, logit above 0.5"
 

@@ -26,7 +26,7 @@ ATTRIBUTION = (
     "TCIA collections CMB-CRC, RIDER Pilot, CPTAC-LSCC (CC BY 4.0), Lung-Fused-CT-Pathology, ACRIN-FLT-Breast, CPTAC-PDA, "
     "C4KC-KiTS (CC BY 3.0; Heller et al. 2019, doi 10.7937/TCIA.2019.IX49E8NX)"
 )
-"""Of the chests without reader masks."""
+"""Sources of the chests without reader masks."""
 
 
 @dataclass(frozen=True)

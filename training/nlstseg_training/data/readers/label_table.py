@@ -25,7 +25,7 @@ COLUMNS = ("ID", "Mark_labels", "labels_type")
 """Without these a table tells nothing; headings as shipped, but upper and lower case count the same."""
 
 LARGEST_TABLE_BYTES, MOST_ROWS = 50_000_000, 100_000
-"""Of the workbook, packed and unpacked; the shipped one has some hundred rows."""
+"""Size of the workbook, packed and unpacked; the shipped one has some hundred rows."""
 
 VOLUME_TOLERANCE_CM3 = 0.005
 """The table's volumes are voxel sums to within this (measured on the published data)."""
@@ -116,7 +116,7 @@ def read_table(content: bytes) -> dict[str, dict[int, LabelRow]]:
 
 
 def compare(table: Mapping[int, LabelRow], labels: np.ndarray, ct: CtVolume) -> tuple[str, ...]:
-    """In sentences, where the rows of a case and its mask contradict each other."""
+    """Sentences on where the rows of a case and its mask contradict each other."""
     volumes_cm3 = np.bincount(labels[labels > 0]) * ct.voxel_volume_mm3 / 1000
     there = set(volumes_cm3.nonzero()[0].tolist())
     notes = [f"label {label} of its mask is not in the table" for label in sorted(there - set(table))]

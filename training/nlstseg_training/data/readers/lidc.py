@@ -34,10 +34,10 @@ DAMAGED_FILE = (*DAMAGED, OSError, IndexError, TypeError)
 """What numpy raises for a damaged file, and reading on for one of another layout."""
 
 LARGEST_UNPACKED_BYTES = 200_000_000
-"""Of a file of crops or background slices; the largest that ship have 1.6 and 17 MB. Packed, zeros take a thousandth."""
+"""Size of a file of crops or background slices; the largest that ship have 1.6 and 17 MB. Packed, zeros take a thousandth."""
 
 MOST_CROP_VOXELS = 50_000_000
-"""With the slices that were dropped filled; the largest crop that ships has 0.8 million."""
+"""Voxels with the slices that were dropped filled; the largest crop that ships has 0.8 million."""
 
 EVEN_MM = 0.1
 """Background slices whose distances differ by more are not neighbours."""

@@ -23,7 +23,7 @@ NO_LESION = "anatomy"
 """Label of the marks that are certainly none; others are left open."""
 
 DOUBTFUL = np.uint8(1)
-"""Of the soft target (255 is surely lesion): a minority's mark, so neither lesion nor none."""
+"""Value of the soft target (255 is surely lesion): a minority's mark, so neither lesion nor none."""
 
 MARGIN_MM = 4.0
 """Around the sphere of a doubtful mark's volume."""

@@ -26,7 +26,7 @@ FILE_NAME = re.compile(r"(?P<id>[^._].*)_(?P<what>CT|tumor)(?P<ending>\.nii(\.gz
 """Names that begin with a dot are macOS's."""
 
 NAMED_CASES = 10
-"""In a sentence; of more their number tells enough."""
+"""Cases that a sentence names; of more their number tells enough."""
 
 LARGEST_MEMBER_BYTES = 4 * 2**30
 """No CT is larger, packed or not."""

@@ -31,7 +31,7 @@ class RawCase:
     lungs: np.ndarray | None = None
     """bool, where to look, if the reader knows better than the lung field."""
     lesion_kinds: Mapping[int, LesionKind] = field(default_factory=dict)
-    """By the value in ``labels``."""
+    """Kinds by the value in ``labels``."""
     notes: tuple[str, ...] = ()
 
 

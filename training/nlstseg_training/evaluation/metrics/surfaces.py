@@ -26,7 +26,7 @@ class SurfaceDistances:
     """Figures of two masks; NaN what is not defined."""
 
     nsd: tuple[float, ...]
-    """At each tolerance: the area of either surface within it of the other, over the area of both (Nikolov et al. 2018, arXiv
+    """Area, at each tolerance, of either surface within it of the other, over the area of both (Nikolov et al. 2018, arXiv
     1809.04430; Metrics Reloaded 2024). 0 where one mask is empty, NaN where both are."""
     hd95_mm: float
     """The larger one of the two distances within which 95 % of either surface lie; NaN where a mask is empty."""
@@ -40,7 +40,7 @@ def surface_distances(
     spacing_kji_mm: tuple[float, float, float],
     tolerances_mm: tuple[float, ...] = TOLERANCES_MM,
 ) -> SurfaceDistances:
-    """Of two boolean masks ``[k, j, i]``.
+    """Figures of two boolean masks ``[k, j, i]``.
 
     A surface is the zero of the smoothed signed distance to the mask's edge, as triangles (marching cubes of scikit-image):
     faces of voxels, on which it is often taken, make the NSD generous where slices are thick. It is made component by

@@ -9,7 +9,7 @@ from pathlib import Path
 from NLSTSegLib.errors import InputError
 
 LOG_FOLDER, CURVES_FILE, PANEL_FOLDER = "log", "metrics.csv", "panels"
-"""In the folder of a run: the table of the curves, and the pictures of validation cases."""
+"""Files in the folder of a run: the table of the curves, and the pictures of validation cases."""
 
 PLOTS = (
     ("loss", (("loss", "training"), ("validation_loss", "validation"))),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FEW_PATIENTS = 30
-"""Below, the report says that there are few."""
+"""Number of patients below which the report says that there are few."""
 
 UNDEFINED = "n/a"
 """Stands for a figure that is not defined."""
