@@ -32,7 +32,7 @@ pictures: install
 	$(BIN)/nlstseg phantom pictures-output/phantom
 	$(BIN)/nlstseg segment pictures-output/phantom/ct.nrrd --output pictures-output/result --force
 	cp pictures-output/result/preview.png docs/pictures/phantom-preview.png
-	$(BIN)/python Testing/slicer_stand_in/pictures.py docs/pictures
+	$(BIN)/python docs/tools/pictures.py docs/pictures
 
 install: $(INSTALLED)
 

@@ -12,8 +12,8 @@ import vtk
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
-from helpers.mrml_host import add_module_logics
 from slicer_stand_in.file_io import qSlicerCoreIOManager
+from slicer_stand_in.mrml_host import add_module_logics
 from slicer_stand_in.mrml_widgets import qMRMLWidget
 from slicer_stand_in.slice_views import qSlicerLayoutManager
 

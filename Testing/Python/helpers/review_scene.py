@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.example_results import oblique_direction, result_for
-from helpers.mrml_host import MrmlTestCase
 from helpers.mrml_nodes import add_volume, ras_from_ijk, world_from_node
 from NLSTSegLib.lesions.find import find_lesions
 from NLSTSegLib.pipeline import SegmentationResult
@@ -16,6 +15,7 @@ from NLSTSegLib.scene.review import start_review
 from NLSTSegLib.scene.segmentations import segmentation_from_result
 from NLSTSegLib.scene.sizes import reviewed_lesions
 from NLSTSegLib.volume.ct import CtVolume, to_canonical
+from slicer_stand_in.mrml_host import MrmlTestCase
 
 FLIPPED = oblique_direction((1, 0, 2), (1, -1, -1))
 """Oblique, with i and j exchanged and j and k flipped."""

@@ -52,14 +52,23 @@ def imports(tree: ast.AST, *, in_functions: bool = False) -> Iterator[tuple[str,
             yield from imports(node, in_functions=inside)
 
 
-PACKAGES = {"NLSTSegLib": LIBRARY, "nlstseg_training": ROOT / "training" / "nlstseg_training"}
+PACKAGES = {"NLSTSegLib": LIBRARY, "nlstseg_training": ROOT / "training" / "nlstseg_training", "Testing": ROOT / "Testing"}
 
 
 def rooms_of(package: str) -> set[str]:
     """Folders with Python files, and files of the root but ``__init__`` and ``__main__``."""
-    folder = PACKAGES[package]
-    files = {path.stem for path in folder.glob("*.py") if not path.name.startswith("__")}
-    return files | {path.parent.relative_to(folder).parts[0] for path in folder.glob("*/**/*.py")}
+    return {room_named(module) for module in _files_of(package)}
+
+
+@functools.cache
+def _files_of(package: str) -> dict[str, Path]:
+    """The files by dotted names; the folder ``Testing/Python`` is no part of them, as its folders stand beside the others."""
+    return {
+        ".".join((package, *(part for part in path.relative_to(folder).with_suffix("").parts if part != "Python"))): path
+        for folder in (PACKAGES[package],)
+        for path in folder.rglob("*.py")
+        if not path.name.startswith("__")
+    }
 
 
 def room_named(module: str) -> str:
@@ -70,17 +79,13 @@ def room_named(module: str) -> str:
 @functools.cache
 def import_graph(package: str) -> dict[str, frozenset[str]]:
     """Dotted names of the files of a package, and what of it each imports, also inside functions."""
-    folder = PACKAGES[package]
-    files = {
-        ".".join((package, *path.relative_to(folder).with_suffix("").parts)): path
-        for path in folder.rglob("*.py")
-        if not path.name.startswith("__")
-    }
-    graph = {}
+    files, graph = _files_of(package), {}
     for module, path in files.items():
         used = set()
         for name, _ in imports(syntax_of(path)):
-            used |= {candidate for candidate in (name, name.rpartition(".")[0]) if candidate in files}
+            # What tests share is imported without the name of the folder that holds it all.
+            for whole in (name, f"{package}.{name}"):
+                used |= {candidate for candidate in (whole, whole.rpartition(".")[0]) if candidate in files}
         graph[module] = frozenset(used - {module})
     return graph
 

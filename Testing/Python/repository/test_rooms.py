@@ -35,6 +35,11 @@ FLOORS = {
     "nlstseg_training": (
         *("recipe", "data", "batches", "evaluation", "fitting", "export", "refinement", "workflows", "commands", "cli"),
     ),
+    "Testing": (
+        *("slicer_stand_in", "helpers", "benchmarks fuzzing run_inside_slicer"),
+        "checks cli cohort dicom disk followup inference jobs lesions models pacs phantom reading results review scene volume "
+        "module training repository",
+    ),
 }
 """Rooms (folders, or files of a package's root) of every package, floor by floor from the ground: a room imports from lower
 floors and from itself, never from beside or above. A new room gets its place here and its line in docs/design.md."""
@@ -104,6 +109,10 @@ class TestFloors(unittest.TestCase):
     def test_no_files_import_each_other_in_a_circle(self):
         for package in FLOORS:
             self.assertEqual(circles(import_graph(package)), [], package)
+
+    def test_folders_of_tests_mirror_the_rooms(self):
+        others = {*FLOORS["Testing"][-1].split()} - rooms_of("NLSTSegLib")
+        self.assertEqual(others, {"module", "training", "repository"})
 
     def test_no_test_imports_another(self):
         for path in sorted((ROOT / "Testing").rglob("*.py")):

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from helpers.example_results import SPHERES, ct_with_spheres, oblique_direction, result_for
-from helpers.mrml_host import MrmlTestCase
 from helpers.mrml_nodes import (
     add_transform,
     add_volume,
@@ -27,6 +26,7 @@ from NLSTSegLib.results.segmentation_file import write_segmentation
 from NLSTSegLib.scene.segmentations import segmentation_from_result
 from NLSTSegLib.scene.volumes import ct_from_volume_node, volume_node_of_ct
 from NLSTSegLib.volume.ct import PADDING_HU, CtVolume
+from slicer_stand_in.mrml_host import MrmlTestCase
 
 FLIPPED = oblique_direction((1, 0, 2), (1, -1, -1))
 """Oblique, with i and j exchanged and j and k flipped."""

@@ -7,7 +7,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from helpers.marks import real_data
-from helpers.mrml_host import MrmlTestCase
 from helpers.mrml_nodes import add_grid_transform, add_transform, add_volume, ras_from_ijk, rigid_motion, world_from_node
 from helpers.placed_chest import chest_ct, chest_of_slices, leaning, rotation, true_centres_lps_mm, voxel_places_lps_mm
 from helpers.shared_data import shared_data
@@ -19,6 +18,7 @@ from NLSTSegLib.scene.fixes import convert_copy, harden_copy, is_without_interce
 from NLSTSegLib.scene.volume_check import check_volume
 from NLSTSegLib.scene.volumes import ct_from_volume_node
 from NLSTSegLib.volume.ct import CtVolume
+from slicer_stand_in.mrml_host import MrmlTestCase
 
 OBLIQUE = rotation((0.1, -0.2, 0.15))
 

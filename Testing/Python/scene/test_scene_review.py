@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.example_results import oblique_direction
-from helpers.mrml_host import MrmlTestCase, mrml_scene
 from helpers.mrml_nodes import add_transform, add_volume, rigid_motion
 from helpers.review_scene import FAINT, LARGE, ReviewTestCase, begin, ct_with_balls, soft_result, tags_of, voxels_of, world_ras_mm
 from NLSTSegLib.errors import InputError
@@ -36,6 +35,7 @@ from NLSTSegLib.scene.segmentation_file import write_segmentation_node
 from NLSTSegLib.scene.segmentations import segmentation_from_result
 from NLSTSegLib.scene.threshold import ThresholdDrag
 from NLSTSegLib.scene.voxels import volume_of
+from slicer_stand_in.mrml_host import MrmlTestCase, mrml_scene
 
 texts = st.text(st.characters(exclude_characters=":|", include_characters=" ", categories=["L", "N", "P", "S"]), max_size=12).map(
     str.strip

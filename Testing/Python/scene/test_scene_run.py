@@ -10,7 +10,6 @@ import numpy as np
 
 from helpers.child_processes import own_temporary_folder, wait_until
 from helpers.example_results import ct_with_spheres, result_for
-from helpers.mrml_host import MrmlTestCase
 from helpers.mrml_nodes import add_transform, add_volume, rigid_motion
 from helpers.placed_chest import AXES, chest_ct, leaning, rotation
 from helpers.review_scene import voxels_of
@@ -22,6 +21,7 @@ from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.scene.review import card_of, probability_of, proposals_of, reviews_of, run_threshold
 from NLSTSegLib.scene.run import SceneRun, run_and_wait
 from NLSTSegLib.scene.segmentations import segmentation_from_result
+from slicer_stand_in.mrml_host import MrmlTestCase
 
 GRIDS = {
     "left-handed and oblique": rotation((0.1, -0.2, 0.3)) @ next(axes for axes in AXES if np.linalg.det(axes) < 0),

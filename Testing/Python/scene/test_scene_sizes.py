@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from helpers.example_results import ct_with_spheres, oblique_direction, result_for
-from helpers.mrml_host import MrmlTestCase
 from helpers.mrml_nodes import add_transform, add_volume, rigid_motion, world_centroid_ras_mm, world_from_node
 from helpers.review_scene import FAINT, ReviewTestCase, begin, ct_with_balls, lesion_of, soft_result
 from NLSTSegLib.errors import InputError
@@ -24,6 +23,7 @@ from NLSTSegLib.scene.views import hide_rulers, jump_to_lesion, show_rulers
 from NLSTSegLib.scene.voxels import segment_region
 from NLSTSegLib.volume.ct import CtVolume
 from NLSTSegLib.volume.regions import Region
+from slicer_stand_in.mrml_host import MrmlTestCase
 
 LINES = "vtkMRMLMarkupsLineNode"
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from helpers.dicom_files import change, write_enhanced, write_series
 from helpers.marks import real_data
-from helpers.mrml_host import MrmlTestCase
 from helpers.mrml_nodes import (
     add_grid_transform,
     add_transform,
@@ -47,6 +46,7 @@ from NLSTSegLib.results.folder import LABELS_FILE, write_result
 from NLSTSegLib.scene.segmentations import segmentation_from_result
 from NLSTSegLib.scene.volumes import ct_from_volume_node
 from NLSTSegLib.volume.ct import CtVolume
+from slicer_stand_in.mrml_host import MrmlTestCase
 
 ROTATIONS = [axes for axes in AXES if np.linalg.det(axes) > 0]
 """The 24 of :data:`placed_chest.AXES` whose k runs along i x j, as that of DICOM does."""

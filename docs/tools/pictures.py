@@ -1,6 +1,6 @@
 """Makes the pictures of the docs: the module with the bundled model, in the bench, on the phantom and a real chest.
 
-python Testing/slicer_stand_in/pictures.py [FOLDER [phantom|real]]
+python docs/tools/pictures.py [FOLDER [phantom|real]]
 """
 
 import sys
