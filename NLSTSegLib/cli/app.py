@@ -68,25 +68,22 @@ def follow_up(
     debug: Debug = False,
 ) -> None:
     """Find the lesions of one patient again in later CTs, and measure their growth with its error."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cli.follow_up import FollowUpJob, run_follow_up
+    from NLSTSegLib.followup.compare import Options
+    from NLSTSegLib.pipeline import SegmentOptions
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.follow_up import FollowUpJob, run_follow_up
-        from NLSTSegLib.followup.compare import Options
-        from NLSTSegLib.pipeline import SegmentOptions
-
-        job = FollowUpJob(
-            inputs=inputs,
-            output=output,
-            days=days or (),
-            dates=dates or (),
-            results=result or (),
-            pairs=pairs,
-            model=model,
-            segment_options=SegmentOptions(device=device, threads=threads),
-            options=Options(gate_mm=gate_mm, cv=cv, register=not no_registration),
-        )
-        run_follow_up(job, as_json=json_progress, quiet=quiet)
+    job = FollowUpJob(
+        inputs=inputs,
+        output=output,
+        days=days or (),
+        dates=dates or (),
+        results=result or (),
+        pairs=pairs,
+        model=model,
+        segment_options=SegmentOptions(device=device, threads=threads),
+        options=Options(gate_mm=gate_mm, cv=cv, register=not no_registration),
+    )
+    run_follow_up(job, as_json=json_progress, quiet=quiet)
 
 
 def check(
@@ -97,12 +94,9 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Look at CTs before they are segmented and print what was found; exit code 2 when one would be refused."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cli.batch import check_inputs
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.batch import check_inputs
-
-        check_inputs(inputs, series, skip_unreadable=skip_unreadable, quiet=quiet, debug=debug)
+    check_inputs(inputs, series, skip_unreadable=skip_unreadable, quiet=quiet, debug=debug)
 
 
 def dicom(
@@ -118,12 +112,9 @@ def dicom(
     debug: Debug = False,
 ) -> None:
     """Write lesions.seg.dcm and measurements.sr.dcm of a result into its folder; these two carry the patient's identity."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cli.dicom import write_dicom_of
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.dicom import write_dicom_of
-
-        write_dicom_of(result, ct, series, seg_type, reader, skip_unreadable=skip_unreadable, force=force)
+    write_dicom_of(result, ct, series, seg_type, reader, skip_unreadable=skip_unreadable, force=force)
 
 
 def labels(
@@ -136,12 +127,9 @@ def labels(
     debug: Debug = False,
 ) -> None:
     """Write the segments of a DICOM SEG as a label map on the voxels of its CT, and print which label is which."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cli.dicom import write_labels_of
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.dicom import write_labels_of
-
-        write_labels_of(seg, ct, series, output, skip_unreadable=skip_unreadable, force=force)
+    write_labels_of(seg, ct, series, output, skip_unreadable=skip_unreadable, force=force)
 
 
 def time(
@@ -152,37 +140,28 @@ def time(
     debug: Debug = False,
 ) -> None:
     """Measure how long a run takes here: prints seconds to start, and per slice of 512 x 512, as JSON."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.inference.devices import DeviceRequest
+    from NLSTSegLib.jobs.learned_duration import measure_run_time
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.inference.devices import DeviceRequest
-        from NLSTSegLib.jobs.learned_duration import measure_run_time
-
-        typer.echo(measure_run_time(model, DeviceRequest(device, threads), everywhere=everywhere).as_text())
+    typer.echo(measure_run_time(model, DeviceRequest(device, threads), everywhere=everywhere).as_text())
 
 
 def models(as_json: AsJson = False, debug: Debug = False) -> None:
     """List the bundled and installed models with card, licence, size and what was measured."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cli.show import print_models, show_models
+    from NLSTSegLib.models.bundle import broken_models, list_models
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.show import print_models, show_models
-        from NLSTSegLib.models.bundle import broken_models, list_models
-
-        (print_models if as_json else show_models)(list_models(), broken_models())
+    (print_models if as_json else show_models)(list_models(), broken_models())
 
 
 def devices(as_json: AsJson = False, debug: Debug = False) -> None:
     """List where the network can run on this computer, for --device."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    import json
 
-    with exit_on_errors(debug):
-        import json
+    from NLSTSegLib.inference.devices import device_notes
 
-        from NLSTSegLib.inference.devices import device_notes
-
-        notes = device_notes()
-        typer.echo(json.dumps(notes) if as_json else "\n".join(f"{choice}: {note}" for choice, note in notes.items()))
+    notes = device_notes()
+    typer.echo(json.dumps(notes) if as_json else "\n".join(f"{choice}: {note}" for choice, note in notes.items()))
 
 
 def phantom(
@@ -198,21 +177,18 @@ def phantom(
     debug: Debug = False,
 ) -> None:
     """Write a synthetic chest CT with six lesions of known size."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cli.show import show_place
+    from NLSTSegLib.phantom.folder import check_phantom_folder, write_follow_up, write_phantom
+    from NLSTSegLib.phantom.make import make_phantom
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.show import show_place
-        from NLSTSegLib.phantom.folder import check_phantom_folder, write_follow_up, write_phantom
-        from NLSTSegLib.phantom.make import make_phantom
+    check_phantom_folder(out)
+    if follow_up:
+        from NLSTSegLib.phantom.second import make_follow_up
 
-        check_phantom_folder(out)
-        if follow_up:
-            from NLSTSegLib.phantom.second import make_follow_up
-
-            write_follow_up(make_phantom(seed), make_follow_up(seed), out)
-        else:
-            write_phantom(make_phantom(seed), out)
-        show_place(out, f"phantom with seed {seed} written to")
+        write_follow_up(make_phantom(seed), make_follow_up(seed), out)
+    else:
+        write_phantom(make_phantom(seed), out)
+    show_place(out, f"phantom with seed {seed} written to")
 
 
 def demo(
@@ -221,12 +197,9 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Make a chest phantom, segment it with the bundled model and compare with what was put in."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cli.demo import run_demo
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.demo import run_demo
-
-        run_demo(output, seed)
+    run_demo(output, seed)
 
 
 def _print_version(wanted: bool) -> None:

@@ -74,40 +74,37 @@ def cohort(
     debug: Debug = False,
 ) -> None:
     """Segment thousands of CTs on many workers: catalogue first, every case a result folder, a table and a report."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cohort.case import Settings
+    from NLSTSegLib.cohort.clusters import Workers, size_here
+    from NLSTSegLib.cohort.places import is_address, plain_place
+    from NLSTSegLib.errors import InputError
+    from NLSTSegLib.models.bundle import find_model
+    from NLSTSegLib.pipeline import SegmentOptions
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cohort.case import Settings
-        from NLSTSegLib.cohort.clusters import Workers, size_here
-        from NLSTSegLib.cohort.places import is_address, plain_place
-        from NLSTSegLib.errors import InputError
-        from NLSTSegLib.models.bundle import find_model
-        from NLSTSegLib.pipeline import SegmentOptions
-
-        results = plain_place(output)
-        if table is None and is_address(results):
-            raise InputError(
-                "the table of a cohort is a file of this computer; beside an address, name a folder for it with --table"
-            )
-        asked = Workers(workers, scheduler, slurm, None if memory is None else int(memory * 1e9), threads)
-        if not scheduler and not slurm:
-            threads = size_here(asked).threads
-        SegmentOptions(threshold, min_volume, device=device, threads=threads)
-        settings = Settings(
-            model=str(Path(model).resolve()) if Path(model).exists() else model,
-            weights_sha256=find_model(model).card.weights_sha256,
-            results=results,
-            threshold=threshold,
-            min_volume_mm3=min_volume,
-            device=device,
-            threads=threads,
-            save_probability=save_probability,
-            dicom_seg=dicom_seg,
-            keep_identity=keep_identity,
-            time_limit_s=time_limit,
-            force=retry == Retry.all,
+    results = plain_place(output)
+    if table is None and is_address(results):
+        raise InputError(
+            "the table of a cohort is a file of this computer; beside an address, name a folder for it with --table"
         )
-        _run(plain_place(source), table or Path(results), asked, settings, retry, limit, dry_run=dry_run, quiet=quiet)
+    asked = Workers(workers, scheduler, slurm, None if memory is None else int(memory * 1e9), threads)
+    if not scheduler and not slurm:
+        threads = size_here(asked).threads
+    SegmentOptions(threshold, min_volume, device=device, threads=threads)
+    settings = Settings(
+        model=str(Path(model).resolve()) if Path(model).exists() else model,
+        weights_sha256=find_model(model).card.weights_sha256,
+        results=results,
+        threshold=threshold,
+        min_volume_mm3=min_volume,
+        device=device,
+        threads=threads,
+        save_probability=save_probability,
+        dicom_seg=dicom_seg,
+        keep_identity=keep_identity,
+        time_limit_s=time_limit,
+        force=retry == Retry.all,
+    )
+    _run(plain_place(source), table or Path(results), asked, settings, retry, limit, dry_run=dry_run, quiet=quiet)
 
 
 def _run(

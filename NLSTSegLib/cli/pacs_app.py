@@ -23,12 +23,9 @@ StudyUid = Annotated[str, typer.Option("--study", help="StudyInstanceUID.", show
 
 def echo(server: ServerName, debug: Debug = False) -> None:
     """Ask a PACS whether it answers, by C-ECHO or a query."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.pacs.connect import archive_at
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.pacs.connect import archive_at
-
-        typer.echo(archive_at(server).echo())
+    typer.echo(archive_at(server).echo())
 
 
 def find(
@@ -43,12 +40,9 @@ def find(
     debug: Debug = False,
 ) -> None:
     """List studies with CT: UID, date, description, accession number, patient's ID and name."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cli.pacs import query, show_studies
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.pacs import query, show_studies
-
-        show_studies(server, query(patient_id, patient_name, date, accession, study), with_series=series, as_json=as_json)
+    show_studies(server, query(patient_id, patient_name, date, accession, study), with_series=series, as_json=as_json)
 
 
 def pull(
@@ -63,12 +57,9 @@ def pull(
     debug: Debug = False,
 ) -> None:
     """Fetch the CT series of a study, or one series, into a folder."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cli.pacs import pull_study
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.pacs import pull_study
-
-        pull_study(server, study, series, output, as_json=json_progress, quiet=quiet)
+    pull_study(server, study, series, output, as_json=json_progress, quiet=quiet)
 
 
 def push(
@@ -79,12 +70,9 @@ def push(
     debug: Debug = False,
 ) -> None:
     """Store DICOM files, images before SEG before SR, and ask whether all are there; it may be repeated."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cli.pacs import push_files
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.pacs import push_files
-
-        push_files(server, files, as_json=json_progress, quiet=quiet)
+    push_files(server, files, as_json=json_progress, quiet=quiet)
 
 
 def run(
@@ -112,18 +100,15 @@ def run(
 
     A study that fails does not keep the others from being done. Run it again, it goes on where it was.
     """
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cli.batch import SegmentJob, Telling
+    from NLSTSegLib.cli.pacs import query
+    from NLSTSegLib.cli.pacs_run import run_worklist
+    from NLSTSegLib.pipeline import SegmentOptions
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.batch import SegmentJob, Telling
-        from NLSTSegLib.cli.pacs import query
-        from NLSTSegLib.cli.pacs_run import run_worklist
-        from NLSTSegLib.pipeline import SegmentOptions
-
-        options = SegmentOptions(device=device, threads=threads)
-        job = SegmentJob(output=output, model=model, options=options, seg_type=seg_type)
-        asked = query(patient_id, patient_name, date, accession, study)
-        run_worklist(server, asked, job, Telling(json_progress, quiet, debug=debug), dry_run=dry_run, limit=limit)
+    options = SegmentOptions(device=device, threads=threads)
+    job = SegmentJob(output=output, model=model, options=options, seg_type=seg_type)
+    asked = query(patient_id, patient_name, date, accession, study)
+    run_worklist(server, asked, job, Telling(json_progress, quiet, debug=debug), dry_run=dry_run, limit=limit)
 
 
 def _group() -> None:

@@ -85,30 +85,27 @@ def segment(
     debug: Debug = False,
 ) -> None:
     """Segment the lung nodules and masses of one or more CTs, and write masks, sizes, a preview and a report."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from NLSTSegLib.cli.batch import SegmentJob, Telling, run_jobs
+    from NLSTSegLib.errors import InputError
+    from NLSTSegLib.pipeline import SegmentOptions
 
-    with exit_on_errors(debug):
-        from NLSTSegLib.cli.batch import SegmentJob, Telling, run_jobs
-        from NLSTSegLib.errors import InputError
-        from NLSTSegLib.pipeline import SegmentOptions
-
-        place = output or labels_only
-        if place is None or (output and labels_only):
-            raise InputError("name either a folder for the result with --output, or one file with --labels-only")
-        job = SegmentJob(
-            output=place,
-            model=model,
-            options=SegmentOptions(threshold, min_volume, device=device, threads=threads, accept_holes=skip_unreadable),
-            lung_field=lung_field,
-            series=series,
-            all_series=all_series,
-            skip_unreadable=skip_unreadable,
-            save_probability=save_probability,
-            image_format=format.value,
-            labels_only=labels_only is not None,
-            force=force,
-            skip_existing=skip_existing,
-            keep_identity=keep_identity,
-            seg_type=seg_type if dicom_seg else None,
-        )
-        run_jobs(inputs, job, Telling(json_progress, quiet, verbose, debug))
+    place = output or labels_only
+    if place is None or (output and labels_only):
+        raise InputError("name either a folder for the result with --output, or one file with --labels-only")
+    job = SegmentJob(
+        output=place,
+        model=model,
+        options=SegmentOptions(threshold, min_volume, device=device, threads=threads, accept_holes=skip_unreadable),
+        lung_field=lung_field,
+        series=series,
+        all_series=all_series,
+        skip_unreadable=skip_unreadable,
+        save_probability=save_probability,
+        image_format=format.value,
+        labels_only=labels_only is not None,
+        force=force,
+        skip_existing=skip_existing,
+        keep_identity=keep_identity,
+        seg_type=seg_type if dicom_seg else None,
+    )
+    run_jobs(inputs, job, Telling(json_progress, quiet, verbose, debug))

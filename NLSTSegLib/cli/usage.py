@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import typer
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 OWN_WORDS = (
     (r".*(?:valid number|valid float).*", "it must be a number"),
@@ -33,10 +32,21 @@ def new_app(help: str) -> typer.Typer:
     )
 
 
-def add_command(app: typer.Typer, function: Command) -> Command:
-    """``function`` as a command; the list of commands shows the first sentence of its docstring whole."""
+def add_command(app: typer.Typer, function: Callable[..., None], program: str = "nlstseg") -> None:
+    """``function`` as a command of ``program``, whose errors end it as :func:`.run.exit_on_errors` does.
+
+    Its argument ``debug`` shows their traceback. The list of commands shows the first sentence of its docstring whole.
+    """
+
+    @functools.wraps(function)
+    def command(**arguments: Any) -> None:
+        from NLSTSegLib.cli.run import exit_on_errors
+
+        with exit_on_errors(arguments["debug"], program):
+            function(**arguments)
+
     first_paragraph = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
-    return app.command(short_help=first_paragraph)(function)
+    app.command(short_help=first_paragraph)(command)
 
 
 def run_app(app: typer.Typer, name: str) -> None:

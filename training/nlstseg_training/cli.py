@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from nlstseg_training.commands.common import PROGRAM
 from nlstseg_training.commands.data import plan, prepare, recipe, split
 from nlstseg_training.commands.evaluation import evaluate, pool
 from nlstseg_training.commands.fit import export, finetune, fit, reproduce
@@ -18,7 +19,7 @@ def make_app() -> typer.Typer:
     data = (prepare, split, plan, recipe, nnunet)
     models = (fit, evaluate, pool, export, ensemble, convert, refinement, shipped, finetune, reproduce)
     for command in (*data, *models):
-        add_command(app, command)
+        add_command(app, command, PROGRAM)
     return app
 
 
@@ -27,4 +28,4 @@ def main() -> None:
     from NLSTSegLib.cli.terminal import use_unfailing_streams
 
     use_unfailing_streams()
-    run_app(make_app(), "nlstseg-train")
+    run_app(make_app(), PROGRAM)

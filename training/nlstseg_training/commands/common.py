@@ -85,22 +85,20 @@ def bars() -> Iterator[Progress]:
 
 
 @contextlib.contextmanager
-def going_on(debug: bool, folder: Path) -> Iterator[None]:
-    """Errors as one line and an exit code; whoever stops the command is told how it goes on (exit code 130)."""
+def going_on(folder: Path) -> Iterator[None]:
+    """Whoever stops the command is told how it goes on (exit code 130)."""
     from nlstseg_training.fitting.machine import is_first_process
-    from NLSTSegLib.cli.run import exit_on_errors
     from NLSTSegLib.errors import STOPPED
 
-    with exit_on_errors(debug, PROGRAM):
-        try:
-            yield
-        except KeyboardInterrupt:
-            if is_first_process():
-                print(f"{PROGRAM}: stopped; what is done is in '{folder}', the same command goes on from there", file=sys.stderr)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            # A network's thread may be inside a long call, and Python would wait for it.
-            os._exit(STOPPED)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_first_process():
+            print(f"{PROGRAM}: stopped; what is done is in '{folder}', the same command goes on from there", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A network's thread may be inside a long call, and Python would wait for it.
+        os._exit(STOPPED)
 
 
 def measuring_on(accelerator: Accelerator, threads: int | None) -> DeviceRequest:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nlstseg_training.commands.common import PROGRAM, Debug
+from nlstseg_training.commands.common import Debug
 
 if TYPE_CHECKING:
     from nlstseg_training.data.cache import Manifest, Split
@@ -39,37 +39,32 @@ def prepare(
 
     What is wrong with a case is listed at the end and in CACHE/manifest.json, and the other cases go on.
     """
-    from NLSTSegLib.cli.run import exit_on_errors
+    from nlstseg_training.data.readers.lidc import find_lidc
+    from nlstseg_training.data.readers.marked_chests import find_marked_chests
+    from nlstseg_training.data.readers.nlstseg import find_corrected, find_nlstseg
+    from nlstseg_training.data.readers.pairs import find_pairs
+    from nlstseg_training.data.readers.png_slices import find_png_slices
+    from nlstseg_training.data.readers.source import Found
+    from NLSTSegLib.errors import InputError
 
-    with exit_on_errors(debug, PROGRAM):
-        from nlstseg_training.data.readers.lidc import find_lidc
-        from nlstseg_training.data.readers.marked_chests import find_marked_chests
-        from nlstseg_training.data.readers.nlstseg import find_corrected, find_nlstseg
-        from nlstseg_training.data.readers.pairs import find_pairs
-        from nlstseg_training.data.readers.png_slices import find_png_slices
-        from nlstseg_training.data.readers.source import Found
-        from NLSTSegLib.errors import InputError
-
-        found = Found(())
-        readers = (
-            (nlstseg, find_nlstseg),
-            (corrected, find_corrected),
-            (lidc, find_lidc),
-            (marked_chests, find_marked_chests),
-            (pairs, find_pairs),
-        )
-        for folders, find in readers:
-            for folder in folders:
-                found += find(folder)
-        for folder in png:
-            found += find_png_slices(folder, png_spacing)
-        if not found.sources and not found.refused:
-            raise InputError(
-                "there is no case to prepare; name a folder that holds some with --nlstseg, --pairs or another option"
-            )
-        manifest = prepare_with_bar(found, cache, spacing_kji_mm=spacing, workers=workers)
-        show_manifest(manifest, cache)
-        stop_on_broken_archives(found)
+    found = Found(())
+    readers = (
+        (nlstseg, find_nlstseg),
+        (corrected, find_corrected),
+        (lidc, find_lidc),
+        (marked_chests, find_marked_chests),
+        (pairs, find_pairs),
+    )
+    for folders, find in readers:
+        for folder in folders:
+            found += find(folder)
+    for folder in png:
+        found += find_png_slices(folder, png_spacing)
+    if not found.sources and not found.refused:
+        raise InputError("there is no case to prepare; name a folder that holds some with --nlstseg, --pairs or another option")
+    manifest = prepare_with_bar(found, cache, spacing_kji_mm=spacing, workers=workers)
+    show_manifest(manifest, cache)
+    stop_on_broken_archives(found)
 
 
 def split(
@@ -88,25 +83,22 @@ def split(
     debug: Debug = False,
 ) -> None:
     """Divide the patients of CACHE into training, validation and test, with lesions of all sizes in each."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from nlstseg_training.data.cache import read_manifest, write_json
+    from nlstseg_training.data.shipped_split import shipped_split
+    from nlstseg_training.data.split import make_folds, make_split
+    from NLSTSegLib.errors import InputError
 
-    with exit_on_errors(debug, PROGRAM):
-        from nlstseg_training.data.cache import read_manifest, write_json
-        from nlstseg_training.data.shipped_split import shipped_split
-        from nlstseg_training.data.split import make_folds, make_split
-        from NLSTSegLib.errors import InputError
-
-        if out.exists():
-            raise InputError(f"'{out}' is there already, and what was trained with it belongs to it; choose another name")
-        manifest = read_manifest(cache)
-        if shipped:
-            made = shipped_split(manifest, left_out)
-        elif folds:
-            made = make_folds(manifest, folds, test=test, seed=seed)
-        else:
-            made = make_split(manifest, validation=validation, test=test, seed=seed)
-        write_json(out, made)
-        show_split(manifest, made)
+    if out.exists():
+        raise InputError(f"'{out}' is there already, and what was trained with it belongs to it; choose another name")
+    manifest = read_manifest(cache)
+    if shipped:
+        made = shipped_split(manifest, left_out)
+    elif folds:
+        made = make_folds(manifest, folds, test=test, seed=seed)
+    else:
+        made = make_split(manifest, validation=validation, test=test, seed=seed)
+    write_json(out, made)
+    show_split(manifest, made)
 
 
 def recipe(
@@ -114,12 +106,9 @@ def recipe(
     debug: Debug = False,
 ) -> None:
     """Print a recipe, to begin one of your own with; without a name, the names of those that ship."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from nlstseg_training.recipe import recipe_names, recipe_text
 
-    with exit_on_errors(debug, PROGRAM):
-        from nlstseg_training.recipe import recipe_names, recipe_text
-
-        print(recipe_text(name).rstrip() if name else "\n".join(recipe_names()))
+    print(recipe_text(name).rstrip() if name else "\n".join(recipe_names()))
 
 
 def plan(
@@ -131,23 +120,20 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Write a 2.5D and a 3D recipe for the cases of CACHE and this machine, with the reasons beside the values."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from nlstseg_training.data.cache import read_manifest
+    from nlstseg_training.data.fingerprint import fingerprint
+    from nlstseg_training.workflows.plan import machine_memory, plan_3d, plan_25d
+    from NLSTSegLib.disk.atomic_file import write_text
+    from NLSTSegLib.errors import InputError
 
-    with exit_on_errors(debug, PROGRAM):
-        from nlstseg_training.data.cache import read_manifest
-        from nlstseg_training.data.fingerprint import fingerprint
-        from nlstseg_training.workflows.plan import machine_memory, plan_3d, plan_25d
-        from NLSTSegLib.disk.atomic_file import write_text
-        from NLSTSegLib.errors import InputError
-
-        found = fingerprint(cache, read_manifest(cache))
-        memory, of = machine_memory() if memory_gb is None else (memory_gb * 1e9, f"{memory_gb:g} GB")
-        for made in (plan_25d(found, memory, of), plan_3d(found, memory, of)):
-            path = out / f"{made.name}.toml"
-            if path.exists():
-                raise InputError(f"'{path}' is there already and may have been changed; choose another folder")
-            write_text(path, made.toml)
-            print(f"recipe: {path}" + (f" (of a cache prepared with {made.prepare_with})" if made.prepare_with else ""))
+    found = fingerprint(cache, read_manifest(cache))
+    memory, of = machine_memory() if memory_gb is None else (memory_gb * 1e9, f"{memory_gb:g} GB")
+    for made in (plan_25d(found, memory, of), plan_3d(found, memory, of)):
+        path = out / f"{made.name}.toml"
+        if path.exists():
+            raise InputError(f"'{path}' is there already and may have been changed; choose another folder")
+        write_text(path, made.toml)
+        print(f"recipe: {path}" + (f" (of a cache prepared with {made.prepare_with})" if made.prepare_with else ""))
 
 
 def prepare_with_bar(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nlstseg_training.commands.common import PROGRAM, Cache, Debug, SplitFile, show_alarms
+from nlstseg_training.commands.common import Cache, Debug, SplitFile, show_alarms
 from NLSTSegLib.cli.options import Device
 
 
@@ -37,34 +37,31 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a model, or the masks of another tool, on a part of the split and write OUT/report.html and OUT/evaluation.json."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from nlstseg_training.evaluation.evaluate import REPORT_FILE, evaluate_masks
+    from nlstseg_training.evaluation.evaluate import evaluate as evaluate_part
+    from NLSTSegLib.cli.show import progress_display
+    from NLSTSegLib.errors import InputError
+    from NLSTSegLib.inference.devices import DeviceRequest
+    from NLSTSegLib.models.bundle import find_model, load_model
 
-    with exit_on_errors(debug, PROGRAM):
-        from nlstseg_training.evaluation.evaluate import REPORT_FILE, evaluate_masks
-        from nlstseg_training.evaluation.evaluate import evaluate as evaluate_part
-        from NLSTSegLib.cli.show import progress_display
-        from NLSTSegLib.errors import InputError
-        from NLSTSegLib.inference.devices import DeviceRequest
-        from NLSTSegLib.models.bundle import find_model, load_model
-
-        if bool(bundle) == (predictions is not None):
-            raise InputError("name either a model (--bundle) or a folder of masks (--predictions)")
-        with progress_display("", (0, 1), as_json=False) as progress:
-            if predictions is not None:
-                content = evaluate_masks(predictions, cache, split, part.value, out, progress=progress)
-            else:
-                content = evaluate_part(
-                    load_model(find_model(bundle)),
-                    cache,
-                    split,
-                    part.value,
-                    out,
-                    threshold=threshold,
-                    device=DeviceRequest(device, threads),
-                    progress=progress,
-                )
-        _show(content)
-        print(f"report: {out / REPORT_FILE}")
+    if bool(bundle) == (predictions is not None):
+        raise InputError("name either a model (--bundle) or a folder of masks (--predictions)")
+    with progress_display("", (0, 1), as_json=False) as progress:
+        if predictions is not None:
+            content = evaluate_masks(predictions, cache, split, part.value, out, progress=progress)
+        else:
+            content = evaluate_part(
+                load_model(find_model(bundle)),
+                cache,
+                split,
+                part.value,
+                out,
+                threshold=threshold,
+                device=DeviceRequest(device, threads),
+                progress=progress,
+            )
+    _show(content)
+    print(f"report: {out / REPORT_FILE}")
 
 
 def pool(
@@ -73,14 +70,11 @@ def pool(
     debug: Debug = False,
 ) -> None:
     """Pool the folds of a cross-validation: every case by the model that was not trained on it."""
-    from NLSTSegLib.cli.run import exit_on_errors
+    from nlstseg_training.evaluation.evaluate import REPORT_FILE
+    from nlstseg_training.evaluation.folds import pool_folds
 
-    with exit_on_errors(debug, PROGRAM):
-        from nlstseg_training.evaluation.evaluate import REPORT_FILE
-        from nlstseg_training.evaluation.folds import pool_folds
-
-        _show(pool_folds(runs, out))
-        print(f"report: {out / REPORT_FILE}")
+    _show(pool_folds(runs, out))
+    print(f"report: {out / REPORT_FILE}")
 
 
 def _show(content: dict[str, Any]) -> None:

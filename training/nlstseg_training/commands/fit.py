@@ -63,7 +63,7 @@ def fit(
 
     The test part is not looked at: that is for 'export', when the model is final.
     """
-    with going_on(debug, out):
+    with going_on(out):
         from nlstseg_training.data.cache import fold_of, read_split
         from nlstseg_training.export.card import Texts
         from nlstseg_training.export.export import export as export_run
@@ -111,7 +111,7 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Measure a finished training on the validation and the test part and write its bundle, with these figures in its card."""
-    with going_on(debug, run):
+    with going_on(run):
         from nlstseg_training.export.card import Texts
         from nlstseg_training.export.export import export as export_run
 
@@ -152,7 +152,7 @@ def finetune(
     debug: Debug = False,
 ) -> None:
     """Train a model further on a handful of corrected cases, show what that changed on the held-out ones, write OUT/bundle."""
-    with going_on(debug, out):
+    with going_on(out):
         from nlstseg_training.export.card import Texts
         from nlstseg_training.fitting.machine import Machine
         from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER
@@ -195,7 +195,7 @@ def reproduce(
     debug: Debug = False,
 ) -> None:
     """Prepare NLSTseg, split, train, measure, and print the figures beside the published ones."""
-    with going_on(debug, out):
+    with going_on(out):
         from nlstseg_training.commands.data import prepare_with_bar, show_manifest, show_split, stop_on_broken_archives
         from nlstseg_training.data.readers.nlstseg import find_nlstseg
         from nlstseg_training.evaluation.evaluate import make_folder

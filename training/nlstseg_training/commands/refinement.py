@@ -48,7 +48,7 @@ def refinement(
     debug: Debug = False,
 ) -> None:
     """Train a 3D network that judges and outlines what a model finds, and write both as OUT/bundle."""
-    with going_on(debug, out):
+    with going_on(out):
         from nlstseg_training.export.card import Texts
         from nlstseg_training.fitting.machine import Machine
         from nlstseg_training.fitting.run_folder import BUNDLE_FOLDER
@@ -82,7 +82,7 @@ def shipped(
     debug: Debug = False,
 ) -> None:
     """Make the bundled model again, from its data, with its split and seeds; what is done already is not done again."""
-    with going_on(debug, out):
+    with going_on(out):
         from nlstseg_training.commands.data import prepare_with_bar
         from nlstseg_training.data.readers.lidc import find_lidc
         from nlstseg_training.data.readers.marked_chests import find_marked_chests
