@@ -25,8 +25,9 @@ from helpers.placed_chest import AXES, chest_ct, leaning
 from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.jobs.child_process import ChildProcess, Priority
+from NLSTSegLib.jobs.command_job import error_sentence
 from NLSTSegLib.jobs.options import RunOptions
-from NLSTSegLib.jobs.segment_job import ChildRun, error_sentence
+from NLSTSegLib.jobs.segment_job import ChildRun
 from NLSTSegLib.models.bundle import find_model, load_model
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.results.saved import read_result
