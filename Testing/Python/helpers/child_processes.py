@@ -40,15 +40,20 @@ def living_processes(group: int) -> list[int]:
     return [number for number, _, group_of_it in _processes() if group_of_it == group]
 
 
-def child_with(command: str) -> int:
-    """Number of the process that this one has started for ``nlstseg COMMAND``; it leads a group, which has the same number."""
-    (child,) = (
+def children_with(command: str) -> list[int]:
+    """Numbers of the processes that this one has started for ``nlstseg COMMAND``; each leads a group of the same number."""
+    return [
         number
         for number, parent, group in _processes()
         if parent == os.getpid()
         and number == group
         and command.encode() in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
-    )
+    ]
+
+
+def child_with(command: str) -> int:
+    """The only one of :func:`children_with`."""
+    (child,) = children_with(command)
     return child
 
 

@@ -8,15 +8,18 @@ import tempfile
 import unittest
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 from helpers.child_processes import (
     as_urgent_as_the_tests,
     child_with,
+    children_with,
     living_processes,
     long_ct,
     own_temporary_folder,
+    wait_until,
 )
 from helpers.placed_chest import chest_ct
 from helpers.threshold_model import write_threshold_bundle
@@ -102,7 +105,7 @@ class RunTestCase(ModuleTestCase):
             return 0
         group = child_with("segment")
         if until == "begun":
-            self.wait(lambda: not self.panel.is_running or self.panel._run.child.stage != "start")
+            self.wait(lambda: not self.panel.is_running or self.ui.stageLabel.text != "Starting")
             self.assertTrue(self.panel.is_running, self.ui.statusLabel.text)
         elif until == "end":
             self.wait(lambda: not self.panel.is_running)
@@ -116,7 +119,6 @@ class RunTestCase(ModuleTestCase):
 
     def assert_nothing_left(self, group: int):
         self.assertFalse(self.panel.is_running)
-        self.assertFalse(self.panel._timer.active)
         self.wait(lambda: not living_processes(group))
         self.assertEqual(os.listdir(self.temporary), [])
 
@@ -160,6 +162,8 @@ class TestRun(RunTestCase):
         self.assertTrue(self.ui.applyButton.enabled)
 
     def test_bundled_model_finds_lesions_of_the_phantom_and_the_time_is_learnt(self):
+        from NLSTSegLib.widgets.run_times import RunTimes
+
         phantom = make_phantom(0, spacing_ijk_mm=(0.98, 0.98, 4.0))
         self.volume_node = self.add_ct(phantom.ct)
         self.options = RunOptions()
@@ -167,7 +171,7 @@ class TestRun(RunTestCase):
         self.apply()
         (node,) = self.results
         self.assertGreaterEqual(node.GetSegmentation().GetNumberOfSegments(), len(phantom.lesions))
-        learnt = self.panel._times.of(self.options)
+        learnt = RunTimes(lambda: None).of(self.options)
         self.assertGreater(learnt.start_s, 0)
         time = duration_text(learnt.estimate_s(phantom.ct.hu.shape))
         self.assertEqual(self.ui.estimateLabel.text, f"about {time} on this computer")
@@ -229,9 +233,8 @@ class TestStop(RunTestCase):
 
     def test_scene_closed_when_the_result_is_there_already(self):
         group = self.apply(until="started")
-        child = self.panel._run.child
-        while child._process.exit_code is None:
-            pass
+        # The panel looks at nothing meanwhile.
+        wait_until(lambda: not living_processes(group), "the child has ended")
         self.scene.Clear()
         before = self.nodes()
         self.wait(lambda: not self.panel.is_running)
@@ -330,6 +333,10 @@ class TestFailure(RunTestCase):
 
 
 class TestTime(RunTestCase):
+    def setUp(self):
+        super().setUp()
+        self.enterContext(mock.patch("NLSTSegLib.widgets.run_times.WAIT_MS", 0))
+
     def test_nothing_is_said_before_anything_is_known_and_measuring_changes_that(self):
         self.assertEqual((self.ui.estimateLabel.text, self.ui.estimateLabel.visible), ("", False))
         self.panel.refresh()
@@ -341,20 +348,20 @@ class TestTime(RunTestCase):
 
     def test_a_run_ends_the_measuring(self):
         self.panel.refresh()
-        self.wait(lambda: self.panel._times._child is not None)
+        self.wait(lambda: children_with("time"))
         group = child_with("time")
         self.apply(until="started")
-        self.assertIsNone(self.panel._times._child)
         self.wait(lambda: not living_processes(group))
 
     def test_what_cannot_be_measured_is_tried_once_and_says_nothing(self):
         self.options = replace(self.options, model=str(self.bundle / "missing"))
         self.panel.refresh()
-        self.wait(lambda: self.panel._times._child is not None)
-        self.wait(lambda: self.panel._times._child is None)
+        self.wait(lambda: children_with("time"))
+        self.wait(lambda: not os.listdir(self.temporary))
         self.assertEqual(self.ui.estimateLabel.text, "")
         self.panel.refresh()
-        self.assertIsNone(self.panel._times._wanted)
+        host.process_events()
+        self.assertEqual(children_with("time"), [])
 
 
 class TestWholeModule(ModuleTestCase):
