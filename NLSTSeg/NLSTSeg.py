@@ -88,8 +88,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addSection(_("Export"), self.export.widget)
         self.addSection(_("Follow-up"), self.followUp.widget).collapsed = True
         self.addSection(_("DICOM SEG and SR"), self.dicom.widget).collapsed = True
-        self.pacsSection = self.addSection(_("PACS"), self.pacs.widget)
-        self.pacsSection.collapsed = True
+        self.addSection(_("PACS"), self.pacs.widget).collapsed = True
         self.addSection(_("Cohort"), self.cohort.widget).collapsed = True
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)

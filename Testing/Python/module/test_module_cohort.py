@@ -153,7 +153,7 @@ class TestCohortPanel(ModuleTestCase):
         self.open_cohort()
         (self.cts / "broken.nrrd").unlink()
         host.click(self.ui.nextButton)
-        self.assertIn("there is no file or folder", self.ui.resultLabel.text)
+        self.assertIn("There is no file or folder", self.ui.resultLabel.text)
         self.assertEqual(self.volumes(), [])
 
 

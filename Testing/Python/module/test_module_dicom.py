@@ -212,6 +212,7 @@ class TestInTheModule(DicomTestCase):
     def test_a_seg_is_opened_and_exported_by_clicks_in_the_module(self):
         widget = self.open_module(ROOT / "NLSTSeg" / "NLSTSeg.py")
         ui = widget.dicom.ui
+        widget.dicom.widget.parent().collapsed = False
         self.assertFalse(ui.folderButton.enabled)
         widget.segmentations.widget.setCurrentNode(self.node)
         self.talk.answer(True, str(self.folder))

@@ -136,7 +136,7 @@ class TestExportPanel(ModuleTestCase):
         voxels = voxels_of(self.node, self.ct.hu.shape)
         np.testing.assert_array_equal(ct, self.ct.hu)
         np.testing.assert_array_equal(mask, voxels["Lesion_01"] + 2 * voxels["Lesion_03"])
-        self.assertIn("there is a training case", self.export_training_case("100012", str(self.folder)))
+        self.assertIn("There is a training case", self.export_training_case("100012", str(self.folder)))
 
     def test_faults_of_a_training_case_are_told_before_a_folder_is_asked_for(self):
         self.panel.show(self.node)

@@ -53,7 +53,7 @@ class TestPacsPanel(ModuleTestCase):
         self.database = self.enterContext(dicom_database(self.folder / "database"))
         self.widget = self.open_module(ROOT / "NLSTSeg" / "NLSTSeg.py")
         self.panel, self.ui = self.widget.pacs, self.widget.pacs.ui
-        self.widget.pacsSection.collapsed = False
+        self.widget.pacs.widget.parent().collapsed = False
         self.widget.enter()
 
     def click(self, button: str, *answers: object) -> str:
