@@ -12,6 +12,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from NLSTSegLib.scene.editor import UNDO_STEPS
+from NLSTSegLib.widgets.fitting import MARGINS_PX, PANEL_WIDTH_PX
 
 SINGLETON_TAG = "NLSTSeg"
 """Tag of the editor's parameters; Slicer's module for editing segments has its own."""
@@ -37,7 +38,6 @@ class EmbeddedSegmentEditor:
         self.widget.setMRMLScene(slicer.mrmlScene)
         self.widget.setEffectNameOrder(list(EFFECTS))
         self.widget.unorderedEffectsVisible = False
-        self.widget.setEffectColumnCount(4)
         self.widget.setSegmentationNodeSelectorVisible(False)
         self.widget.setSourceVolumeNodeSelectorVisible(False)
         self.widget.setSwitchToSegmentationsButtonVisible(False)
@@ -46,6 +46,8 @@ class EmbeddedSegmentEditor:
         self.widget.setSpecifyGeometryButtonVisible(False)
         # The overwrite mode is in there.
         self.widget.setMaskingSectionVisible(False)
+        if self.widget.minimumSizeHint.width() > PANEL_WIDTH_PX - MARGINS_PX:
+            self.widget.setEffectColumnCount(1)
         self.widget.setReadOnly(True)
         self._undo_button, self._redo_button = self._part("UndoButton"), self._part("RedoButton")
         for part in (self._undo_button, self._redo_button, self._part(SEGMENTS_TABLE)):
