@@ -83,9 +83,7 @@ def cohort(
 
     results = plain_place(output)
     if table is None and is_address(results):
-        raise InputError(
-            "the table of a cohort is a file of this computer; beside an address, name a folder for it with --table"
-        )
+        raise InputError("the table of a cohort is a file of this computer; beside an address, name a folder for it with --table")
     asked = Workers(workers, scheduler, slurm, None if memory is None else int(memory * 1e9), threads)
     if not scheduler and not slurm:
         threads = size_here(asked).threads

@@ -9,7 +9,6 @@ another slice, and never reaches a wanted pixel.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +19,7 @@ from torch import nn
 
 from NLSTSegLib.networks.network import Network
 from NLSTSegLib.networks.published_blocks import Down, ResidualBlock, Up
+from NLSTSegLib.networks.rectangles import Rectangle, grown, halved, rectangles
 
 if TYPE_CHECKING:
     from NLSTSegLib.networks.published import PublishedUNet
@@ -27,14 +27,6 @@ if TYPE_CHECKING:
 REACH = 2
 """Pixels that a residual block looks around; so wide is the border of every array, the zeros of the layers' padding."""
 
-BLOCK_PX = 4
-"""Rectangles start and end at multiples of this: a region halved twice."""
-
-RECTANGLE_PX = 1000
-"""Another rectangle costs about as much as so many more pixels."""
-
-Rectangle = tuple[int, int, int, int]
-"""First row, row after the last, first column, column after the last."""
 
 Weights = tuple[torch.Tensor, torch.Tensor]
 """Kernel and biases of a convolution."""
@@ -68,7 +60,7 @@ class SparsePublishedUNet(Network):
         What it holds elsewhere means nothing, and the next call in the same thread overwrites it.
         """
         arrays = self._arrays(x.shape[2], x.shape[3])
-        regions = [_grown(wanted, 1)]
+        regions = [grown(wanted, 1)]
         for step in reversed(self._steps):
             regions.insert(0, step.looks_at(regions[0]))
 
@@ -161,7 +153,7 @@ class _Block:
         self.outgoing, self.incoming = self.first[0].shape[:2]
 
     def looks_at(self, region: np.ndarray) -> np.ndarray:
-        return _grown(region, 2)
+        return grown(region, 2)
 
     def grid(self, region: np.ndarray) -> np.ndarray:
         return region
@@ -188,7 +180,7 @@ class _Down:
         self.outgoing, self.incoming = self.weights[0].shape[:2]
 
     def looks_at(self, region: np.ndarray) -> np.ndarray:
-        return _grown(region.repeat(2, 0).repeat(2, 1), 1)
+        return grown(region.repeat(2, 0).repeat(2, 1), 1)
 
     def grid(self, region: np.ndarray) -> np.ndarray:
         return region
@@ -218,10 +210,10 @@ class _Up:
         self.outgoing, self.incoming = w.shape[:2]
 
     def looks_at(self, region: np.ndarray) -> np.ndarray:
-        return _grown(self.grid(region), 1)
+        return grown(self.grid(region), 1)
 
     def grid(self, region: np.ndarray) -> np.ndarray:
-        return _halved(region)
+        return halved(region)
 
     def compute(self, source: torch.Tensor, target: torch.Tensor, rectangle: Rectangle) -> None:
         x = _inside(source, rectangle, around=1)
@@ -249,74 +241,3 @@ def _inside(array: torch.Tensor, rectangle: Rectangle, around: int = 0) -> torch
     j, j_end, i, i_end = rectangle
     low, high = REACH - around, REACH + around
     return array[:, :, j + low : j_end + high, i + low : i_end + high]
-
-
-def _grown(region: np.ndarray, pixels: int) -> np.ndarray:
-    """The region, larger by so many pixels on every side, corners too."""
-    for axis in (0, 1):
-        for _ in range(pixels):
-            narrow = np.moveaxis(region, axis, 0)
-            region = region.copy()
-            wide = np.moveaxis(region, axis, 0)
-            wide[1:] |= narrow[:-1]
-            wide[:-1] |= narrow[1:]
-    return region
-
-
-def _halved(region: np.ndarray) -> np.ndarray:
-    """Where any of 2x2 pixels is in ``region``; a side that is odd is as if it went on by one."""
-    region = np.pad(region, [(0, side % 2) for side in region.shape])
-    rows = region[::2] | region[1::2]
-    return rows[:, ::2] | rows[:, 1::2]
-
-
-def rectangles(region: np.ndarray) -> Iterator[Rectangle]:
-    """Rectangles that cover ``region`` (bool ``[j, i]``) and do not overlap."""
-    for rectangle in _cut(_halved(_halved(region)), 0, 0)[1]:
-        j, j_end, i, i_end = (n * BLOCK_PX for n in rectangle)
-        yield j, min(j_end, region.shape[0]), i, min(i_end, region.shape[1])
-
-
-def _cut(blocks: np.ndarray, row: int, column: int) -> tuple[float, list[Rectangle]]:
-    """The box around the blocks, or that of both sides of its best cut where these cost less, and so on."""
-    rows, columns = np.flatnonzero(blocks.any(1)), np.flatnonzero(blocks.any(0))
-    if not len(rows):
-        return 0.0, []
-    blocks = blocks[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    row, column = row + int(rows[0]), column + int(columns[0])
-    height, width = blocks.shape
-    whole = float(_cost(height, width)), [(row, row + height, column, column + width)]
-    if blocks.all():
-        return whole
-    cost_j, at_j = _best_cut(blocks)
-    cost_i, at_i = _best_cut(blocks.T)
-    if min(cost_j, cost_i) >= whole[0]:
-        return whole
-    if cost_j <= cost_i:
-        parts = _cut(blocks[:at_j], row, column), _cut(blocks[at_j:], row + at_j, column)
-    else:
-        parts = _cut(blocks[:, :at_i], row, column), _cut(blocks[:, at_i:], row, column + at_i)
-    return parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]
-
-
-def _best_cut(blocks: np.ndarray) -> tuple[float, int]:
-    """The cheapest place to part the rows, and the cost of the boxes of both parts."""
-    height, width = blocks.shape
-    if height < 2:
-        return np.inf, 0
-    some = blocks.any(1)
-    first = np.where(some, blocks.argmax(1), width)
-    end = np.where(some, width - blocks[:, ::-1].argmax(1), 0)
-    n = np.arange(height)
-    above_height = np.maximum.accumulate(np.where(some, n + 1, 0))[:-1]
-    above_width = (np.maximum.accumulate(end) - np.minimum.accumulate(first))[:-1]
-    below_height = height - np.minimum.accumulate(np.where(some, n, height)[::-1])[::-1][1:]
-    below_width = (np.maximum.accumulate(end[::-1]) - np.minimum.accumulate(first[::-1]))[::-1][1:]
-    costs = _cost(above_height, above_width) + _cost(below_height, below_width)
-    at = int(costs.argmin())
-    return float(costs[at]), at + 1
-
-
-def _cost(height: np.ndarray | int, width: np.ndarray | int) -> np.ndarray:
-    """Pixels to compute, half of them with one around, and what a rectangle costs by itself."""
-    return np.asarray((height * BLOCK_PX + 1) * (width * BLOCK_PX + 1) + RECTANGLE_PX)

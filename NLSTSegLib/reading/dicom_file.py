@@ -17,7 +17,6 @@ from NLSTSegLib.errors import InputError
 if TYPE_CHECKING:
     import pydicom
 
-
 DEFLATED = "1.2.840.10008.1.2.1.99"
 """Transfer syntax of files that are compressed from the header on."""
 

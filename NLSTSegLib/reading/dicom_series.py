@@ -176,9 +176,9 @@ def read_series(
     return _volume(series, hu)
 
 
-def series_grid(series: DicomSeries, *, skip_unreadable: bool = False) -> CtVolume:
+def series_grid(series: DicomSeries) -> CtVolume:
     """What :func:`read_series` reads, from the headers alone: all voxels are 0 HU and take no memory; raises as it does."""
-    _check(series, skip_unreadable)
+    _check(series, skip_unreadable=False)
     return _volume(series, np.broadcast_to(np.zeros((), _dtype(series)), _shape(series)))
 
 

@@ -13,7 +13,8 @@ from NLSTSegLib.lesions.find import SCORE_PERCENTILE
 from NLSTSegLib.lesions.growing import GROWTH_RADIUS_MM, distance_mm, grow_from, nearest, uphill
 from NLSTSegLib.review.state import FIRST_RUN, LesionState, Origin, Status
 from NLSTSegLib.scene.editor import LesionEditor
-from NLSTSegLib.scene.review import card_of, lesion_state, probability_of, run_threshold
+from NLSTSegLib.scene.lesion_state import lesion_state
+from NLSTSegLib.scene.review import card_of, probability_of, run_threshold
 from NLSTSegLib.scene.threshold import LEAST_PROBABILITY
 from NLSTSegLib.scene.voxels import cut_out, other_voxels, segment_regions, volume_of, world_from_ras
 from NLSTSegLib.volume.components import touching

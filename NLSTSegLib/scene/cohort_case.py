@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.results.saved import PROBABILITY_FILE, read_result
-from NLSTSegLib.scene.review import lesion_state, resume_review, start_review
+from NLSTSegLib.scene.lesion_state import lesion_state
+from NLSTSegLib.scene.review import resume_review, start_review
 from NLSTSegLib.scene.segmentations import join_study, segmentation_from_result
 from NLSTSegLib.scene.volumes import volume_node_of_ct
 from NLSTSegLib.scene.voxels import segment_regions

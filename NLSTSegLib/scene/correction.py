@@ -9,7 +9,7 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.growing import cut_in_two
 from NLSTSegLib.review.state import Status
 from NLSTSegLib.scene.editor import LesionEditor
-from NLSTSegLib.scene.review import lesion_state
+from NLSTSegLib.scene.lesion_state import lesion_state
 from NLSTSegLib.scene.voxels import segment_region, segment_regions, volume_of
 from NLSTSegLib.volume.components import components_by_size
 from NLSTSegLib.volume.regions import Region

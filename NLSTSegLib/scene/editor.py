@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from NLSTSegLib.lesions.coding import TERMINOLOGY, TERMINOLOGY_TAG, segment_color
 from NLSTSegLib.review.state import FIRST_RUN, LesionState, Status
-from NLSTSegLib.scene.review import PROPOSAL_ROLE, lesion_state, show_by_status, write_state
+from NLSTSegLib.scene.lesion_state import lesion_state, show_by_status, write_state
+from NLSTSegLib.scene.review import PROPOSAL_ROLE
 from NLSTSegLib.scene.voxels import own_layer, region_image, segment_region, segment_regions, volume_of
 from NLSTSegLib.volume.regions import Region
 
@@ -36,7 +37,8 @@ class LesionEditor:
 
     Without ``widget`` the steps to undo are the logic's own. With the embedded segment editor they go to that widget, so
     that painting and these changes are undone in one order, also by the widget's own buttons; after those, call
-    :func:`NLSTSegLib.scene.review.show_by_status`. Keep one editor for each segmentation under review, and :meth:`close` it.
+    :func:`NLSTSegLib.scene.lesion_state.show_by_status`. Keep one editor for each segmentation under review, and
+    :meth:`close` it.
     """
 
     def __init__(self, segmentation_node: vtkMRMLSegmentationNode, widget: UndoWidget | None = None) -> None:

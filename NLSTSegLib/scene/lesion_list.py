@@ -11,7 +11,7 @@ import numpy as np
 from NLSTSegLib.lesions.measure import Measurements
 from NLSTSegLib.review.case import ReviewedLesion, review_row
 from NLSTSegLib.review.worklist import Row
-from NLSTSegLib.scene.review import lesion_state
+from NLSTSegLib.scene.lesion_state import lesion_state
 from NLSTSegLib.scene.sizes import lesion_now, measure_region
 from NLSTSegLib.scene.voxels import segment_regions, volume_of, voxels_stamp
 from NLSTSegLib.volume.regions import Region

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.review.state import FIRST_RUN, LesionState, Status
 from NLSTSegLib.scene.editor import LesionEditor
-from NLSTSegLib.scene.review import PROBABILITY_ROLE, PROPOSAL_ROLE, is_touched, lesion_state, reviews_of
+from NLSTSegLib.scene.lesion_state import lesion_state
+from NLSTSegLib.scene.review import PROBABILITY_ROLE, PROPOSAL_ROLE, is_touched, reviews_of
 from NLSTSegLib.scene.voxels import drop_layers, segment_regions, volume_of
 from NLSTSegLib.volume.regions import Region
 

@@ -1,9 +1,9 @@
-"""The review of a segmentation, kept in the scene: where it begins, each lesion's state, the run's map and proposals."""
+"""The review of a segmentation, kept in the scene: where it begins, the run's facts, map and proposals."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.place import LungExtent
 from NLSTSegLib.models.card import ModelCard, ModelIdentity
-from NLSTSegLib.review.state import FIRST_RUN, STATE_TAGS, LesionState, Origin, Status, state_of_tags, tags_of_state
-from NLSTSegLib.scene.voxels import check_grid, segment_region, segment_regions, share_layers
+from NLSTSegLib.review.state import FIRST_RUN, LesionState, Origin, Status
+from NLSTSegLib.scene.lesion_state import lesion_state, show_by_status, tag_state, write_state
+from NLSTSegLib.scene.voxels import check_grid, segment_regions, share_layers
 from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
@@ -39,13 +40,6 @@ RUN_MIN_VOLUME_ATTRIBUTE = "NLSTSeg.MinVolume"
 
 LUNGS_ATTRIBUTE = "NLSTSeg.Lungs"
 """Node attribute with the :class:`NLSTSegLib.place.LungExtent` of the CT."""
-
-HIDDEN_ATTRIBUTE = "NLSTSeg.Hidden"
-"""Attribute of the display node: the segments that were hidden because they were rejected, and by nobody's wish."""
-
-SECONDS_ATTRIBUTE = "NLSTSeg.Seconds."
-"""Node attribute, with a segment's identifier, of its seconds in focus. Undo brings back a segment's tags, but must not
-take back time that was spent."""
 
 
 def start_review(
@@ -87,7 +81,7 @@ def start_review(
             status=Status.NEW,
             origin=Origin.MODEL,
             voxels=region.fingerprint,
-            score=_tag_state(segmentation_node, segment_id).score,
+            score=tag_state(segmentation_node, segment_id).score,
             threshold=threshold,
             model=f"{card.name} {card.version}",
             weights_sha256=card.weights_sha256,
@@ -187,74 +181,6 @@ def proposals_of(
     return Region.union(regions) if regions else None
 
 
-def lesion_state(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, region: Region | None = None) -> LesionState:
-    """The state of a lesion; ``region``, its voxels, spares reading them again.
-
-    A new or accepted lesion whose voxels have changed since is edited, whoever changed them: so painting counts, and undoing
-    it counts too.
-    """
-    state = _tag_state(segmentation_node, segment_id)
-    region = region or segment_region(segmentation_node, segment_id)
-    changed = state.voxels not in ("", region.fingerprint)
-    return replace(
-        state,
-        status=Status.EDITED if changed and state.status in (Status.NEW, Status.ACCEPTED) else state.status,
-        seconds=_seconds(segmentation_node, segment_id, state),
-    )
-
-
-def _seconds(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, state: LesionState) -> float:
-    """Seconds in focus until now; ``state`` is what the tags say."""
-    return max(state.seconds, float(segmentation_node.GetAttribute(SECONDS_ATTRIBUTE + segment_id) or 0))
-
-
-def write_state(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, state: LesionState) -> None:
-    """Set the tags of a lesion; see :class:`NLSTSegLib.scene.editor.LesionEditor` for changes that can be undone."""
-    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
-    for tag, value in tags_of_state(state).items():
-        if value:
-            segment.SetTag(tag, value)
-        elif segment.HasTag(tag):
-            segment.RemoveTag(tag)
-    segmentation_node.SetAttribute(SECONDS_ATTRIBUTE + segment_id, f"{state.seconds:.1f}")
-
-
-def add_seconds_in_focus(segmentation_node: vtkMRMLSegmentationNode, segment_id: str, seconds: float) -> None:
-    """Count time that a reader has spent on a lesion; it goes into the segment's tag with the next decision on it."""
-    spent = _seconds(segmentation_node, segment_id, _tag_state(segmentation_node, segment_id)) + seconds
-    segmentation_node.SetAttribute(SECONDS_ATTRIBUTE + segment_id, f"{spent:.1f}")
-
-
-def show_by_status(segmentation_node: vtkMRMLSegmentationNode) -> None:
-    """Hide the rejected lesions in all views and show those that are no longer rejected; leave the others as they are."""
-    display = segmentation_node.GetDisplayNode()
-    if display is None:
-        return
-    hidden = set((display.GetAttribute(HIDDEN_ATTRIBUTE) or "").split())
-    ids = segmentation_node.GetSegmentation().GetSegmentIDs()
-    rejected = [each for each in ids if _tag_state(segmentation_node, each).status == Status.REJECTED]
-    for segment_id in ids:
-        if segment_id in rejected:
-            display.SetSegmentVisibility(segment_id, False)
-        elif segment_id in hidden:
-            display.SetSegmentVisibility(segment_id, True)
-    display.SetAttribute(HIDDEN_ATTRIBUTE, " ".join(rejected))
-
-
-def _tag_state(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> LesionState:
-    import vtk
-
-    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
-    if segment is None:
-        raise InputError(f"the segmentation '{segmentation_node.GetName()}' has no segment '{segment_id}' any more")
-    tags = {}
-    for tag in STATE_TAGS:
-        value = vtk.mutable("")
-        if segment.GetTag(tag, value):
-            tags[tag] = str(value)
-    return state_of_tags(tags, segment.GetName())
-
-
 def _add_hidden(node: vtkMRMLNode, name: str, volume_node: vtkMRMLScalarVolumeNode) -> vtkMatrix4x4:
     """Add ``node`` to the scene, unseen, in the place of the volume; returns the volume's RAS from IJK."""
     import vtk
@@ -294,7 +220,7 @@ def keep_proposals(
         segment.SetColor(lesion.GetColor())
         name = (names or {}).get(segment_id, segment_id)
         node.GetSegmentation().AddSegment(segment, name)
-        write_state(node, name, _tag_state(segmentation_node, segment_id))
+        write_state(node, name, tag_state(segmentation_node, segment_id))
     segmentation_node.SetNodeReferenceID(PROPOSAL_ROLE + FIRST_RUN, node.GetID())
 
 

@@ -13,7 +13,8 @@ from NLSTSegLib.lesions.coding import TERMINOLOGY_TAG, segment_id
 from NLSTSegLib.models.card import ModelIdentity
 from NLSTSegLib.results.saved import SavedLesion, SavedResult
 from NLSTSegLib.review.state import FIRST_RUN, LesionState, Origin, Status
-from NLSTSegLib.scene.review import keep_proposals, resume_review, write_state
+from NLSTSegLib.scene.lesion_state import write_state
+from NLSTSegLib.scene.review import keep_proposals, resume_review
 from NLSTSegLib.scene.segmentations import segmentation_from_result
 from NLSTSegLib.scene.volumes import grid_lps_mm
 from NLSTSegLib.scene.voxels import segment_region

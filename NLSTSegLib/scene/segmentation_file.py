@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.scene.review import lesion_state, write_state
+from NLSTSegLib.scene.lesion_state import lesion_state, write_state
 from NLSTSegLib.scene.voxels import drop_layers, segment_regions, share_layers, volume_of
 
 if TYPE_CHECKING:

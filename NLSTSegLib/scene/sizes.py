@@ -12,7 +12,8 @@ from NLSTSegLib.lesions.measure import Measurements, measure
 from NLSTSegLib.progress import Progress, silent
 from NLSTSegLib.review.case import LostProposal, ReviewedCase, ReviewedLesion
 from NLSTSegLib.review.state import FIRST_RUN
-from NLSTSegLib.scene.review import PROPOSAL_ROLE, lesion_state, lung_extent_of, proposals_of
+from NLSTSegLib.scene.lesion_state import lesion_state
+from NLSTSegLib.scene.review import PROPOSAL_ROLE, lung_extent_of, proposals_of
 from NLSTSegLib.scene.volumes import LPS_FROM_RAS, ct_from_volume_node
 from NLSTSegLib.scene.voxels import cut_out, segment_regions, volume_of
 from NLSTSegLib.volume.ct import to_canonical

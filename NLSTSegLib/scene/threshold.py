@@ -10,7 +10,8 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.lesions.find import BOX_MARGIN_MM
 from NLSTSegLib.review.state import THRESHOLD_TAG, threshold_text
 from NLSTSegLib.scene.editor import LesionEditor
-from NLSTSegLib.scene.review import lesion_state, probability_of, proposals_of, run_threshold
+from NLSTSegLib.scene.lesion_state import lesion_state
+from NLSTSegLib.scene.review import probability_of, proposals_of, run_threshold
 from NLSTSegLib.scene.voxels import own_layer, segment_region, segment_regions, volume_of
 from NLSTSegLib.volume.components import touching
 from NLSTSegLib.volume.probability import lowest_level

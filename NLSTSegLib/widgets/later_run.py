@@ -12,8 +12,8 @@ from NLSTSegLib.review.lesion_text import diameter_text, place_text, score_text,
 from NLSTSegLib.review.worklist import Row
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.lesion_list import LesionList
+from NLSTSegLib.scene.lesion_state import lesion_state
 from NLSTSegLib.scene.rerun import RunChanges, compare_runs, remove_run, take_over
-from NLSTSegLib.scene.review import lesion_state
 from NLSTSegLib.scene.views import jump_to_lesion
 from NLSTSegLib.widgets.fitting import lay_out
 

@@ -15,7 +15,7 @@ from NLSTSegLib.review.lesion_text import report_line
 from NLSTSegLib.review.worklist import Row
 from NLSTSegLib.scene.editor import LesionEditor
 from NLSTSegLib.scene.lesion_list import LesionList
-from NLSTSegLib.scene.review import add_seconds_in_focus, show_by_status
+from NLSTSegLib.scene.lesion_state import add_seconds_in_focus, show_by_status
 from NLSTSegLib.scene.views import hide_lesions, show_on_its_ct
 from NLSTSegLib.scene.voxels import volume_of
 from NLSTSegLib.widgets.adding import AddButton

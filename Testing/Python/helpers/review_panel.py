@@ -144,7 +144,7 @@ class PanelTestCase(ModuleTestCase):
         return world_ras_mm(self.volume_node, self.ct, ijk)
 
     def status(self, segment_id: str, node=None) -> str:
-        from NLSTSegLib.scene.review import lesion_state
+        from NLSTSegLib.scene.lesion_state import lesion_state
 
         return str(lesion_state(node or self.node, segment_id).status)
 

@@ -138,7 +138,7 @@ class ReviewTestCase(MrmlTestCase):
         return world_ras_mm(self.volume_node, self.ct, ijk)
 
     def status(self, segment_id: str) -> str:
-        from NLSTSegLib.scene.review import lesion_state
+        from NLSTSegLib.scene.lesion_state import lesion_state
 
         return str(lesion_state(self.node, segment_id).status)
 

@@ -15,7 +15,8 @@ from NLSTSegLib.lesions.find import find_lesions, label_map
 from NLSTSegLib.models.bundle import Model
 from NLSTSegLib.models.card import published_card
 from NLSTSegLib.networks.published import PublishedUNet
-from NLSTSegLib.networks.published_sparse import SparsePublishedUNet, rectangles
+from NLSTSegLib.networks.published_sparse import SparsePublishedUNet
+from NLSTSegLib.networks.rectangles import rectangles
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.volume.ct import CtVolume
 

@@ -147,7 +147,7 @@ class TestAdding(CorrectionTestCase):
         self.assert_others_untouched(before)
 
     def test_where_the_model_sees_nothing_it_asks_and_marks_the_lesion_as_manual(self):
-        from NLSTSegLib.scene.review import lesion_state
+        from NLSTSegLib.scene.lesion_state import lesion_state
 
         self.talk.answer(False, True)
         self.click_at_voxel(UNSEEN.centre_ijk)

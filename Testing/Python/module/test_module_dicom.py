@@ -17,7 +17,7 @@ from NLSTSegLib.dicom.sr import read_numbers
 from NLSTSegLib.reading.dicom_folder import list_series
 from NLSTSegLib.review.state import Origin, Status
 from NLSTSegLib.scene.editor import LesionEditor
-from NLSTSegLib.scene.review import lesion_state
+from NLSTSegLib.scene.lesion_state import lesion_state
 from NLSTSegLib.volume.ct import CtVolume
 from slicer_stand_in import host
 from slicer_stand_in.case import ModuleTestCase

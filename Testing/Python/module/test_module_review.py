@@ -168,7 +168,7 @@ class TestDecisions(PanelTestCase):
         self.assertEqual(self.statuses(), ["accepted", "new", "new"])
 
     def test_reader_is_noted_and_kept_in_the_settings(self):
-        from NLSTSegLib.scene.review import lesion_state
+        from NLSTSegLib.scene.lesion_state import lesion_state
         from NLSTSegLib.widgets.lesion_panel import LesionPanel
 
         host.click(self.ui.settingsButton)
@@ -299,7 +299,7 @@ class TestShown(PanelTestCase):
         self.assertFalse(segmentation.ContainsRepresentation("Closed surface"))
 
     def test_seconds_in_focus_count_for_the_lesion_while_the_panel_is_used(self):
-        from NLSTSegLib.scene.review import lesion_state
+        from NLSTSegLib.scene.lesion_state import lesion_state
 
         def seconds(segment_id: str) -> float:
             return lesion_state(self.node, segment_id).seconds

@@ -22,7 +22,8 @@ from NLSTSegLib.review.training_case import write_training_case
 from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
 from NLSTSegLib.scene.correction import delete_lesion, merge_lesions
 from NLSTSegLib.scene.editor import LesionEditor
-from NLSTSegLib.scene.review import add_seconds_in_focus, lesion_state, resume_review
+from NLSTSegLib.scene.lesion_state import add_seconds_in_focus, lesion_state
+from NLSTSegLib.scene.review import resume_review
 from NLSTSegLib.scene.segmentation_file import write_segmentation_node
 from NLSTSegLib.scene.sizes import reviewed_case
 from NLSTSegLib.scene.threshold import ThresholdDrag

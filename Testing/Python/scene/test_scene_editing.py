@@ -26,7 +26,8 @@ from NLSTSegLib.lesions.find import BOX_MARGIN_MM
 from NLSTSegLib.review.state import Origin, Status
 from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
 from NLSTSegLib.scene.correction import delete_lesion, merge_lesions, split_lesion
-from NLSTSegLib.scene.review import add_seconds_in_focus, lesion_state, probability_of
+from NLSTSegLib.scene.lesion_state import add_seconds_in_focus, lesion_state
+from NLSTSegLib.scene.review import probability_of
 from NLSTSegLib.scene.threshold import LEAST_PROBABILITY, ThresholdDrag
 from NLSTSegLib.scene.voxels import own_layer, segment_regions, share_layers
 from NLSTSegLib.volume.components import components_by_size

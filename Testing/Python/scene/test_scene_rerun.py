@@ -23,8 +23,9 @@ from NLSTSegLib.errors import InputError
 from NLSTSegLib.review.state import Origin, Status
 from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
 from NLSTSegLib.scene.correction import delete_lesion
+from NLSTSegLib.scene.lesion_state import lesion_state
 from NLSTSegLib.scene.rerun import compare_runs, remove_run, take_over
-from NLSTSegLib.scene.review import lesion_state, probability_of, proposals_of, reviews_of
+from NLSTSegLib.scene.review import probability_of, proposals_of, reviews_of
 from NLSTSegLib.scene.sizes import reviewed_case
 from NLSTSegLib.scene.threshold import ThresholdDrag
 from NLSTSegLib.volume.regions import Region

@@ -17,18 +17,16 @@ from NLSTSegLib.review.state import STATE_TAGS, LesionState, Origin, Status, sta
 from NLSTSegLib.scene.adding import add_lesion, find_lesion_at
 from NLSTSegLib.scene.correction import delete_lesion
 from NLSTSegLib.scene.editor import LesionEditor
+from NLSTSegLib.scene.lesion_state import add_seconds_in_focus, lesion_state, show_by_status
 from NLSTSegLib.scene.review import (
     PROBABILITY_ROLE,
     PROPOSAL_ROLE,
-    add_seconds_in_focus,
     card_of,
-    lesion_state,
     probability_of,
     proposals_of,
     resume_review,
     reviews_of,
     run_threshold,
-    show_by_status,
     start_review,
 )
 from NLSTSegLib.scene.segmentation_file import write_segmentation_node
