@@ -2,9 +2,15 @@
 
 import re
 import runpy
+import shlex
 import unittest
+from collections.abc import Iterator
 from pathlib import Path
 
+import typer
+
+from nlstseg_training.cli import make_app as make_training_app
+from NLSTSegLib.cli.app import make_app
 from NLSTSegLib.cohort.report import COLUMNS as COHORT_COLUMNS
 from NLSTSegLib.errors import OWNER_GONE, STOPPED, UNEXPECTED, InputError, ModelError, PacsError
 from NLSTSegLib.followup.table import COLUMNS as PAIR_COLUMNS
@@ -22,6 +28,37 @@ def tables_of(page: Path) -> list[list[str]]:
     for table in re.findall(r"(?m)^\| (?:column|code) \|.*\n\|[-|]+\n((?:\|.*\n?)+)", page.read_text(encoding="utf-8")):
         found.append([row.split("|")[1].strip().strip("`") for row in table.splitlines()])
     return found
+
+
+def commands_in(page: Path) -> Iterator[list[str]]:
+    """The words of every command of this program that stands in a block of code, but for forms with [options]."""
+    for block in re.findall(r"(?ms)^ *```[a-z]*\n(.*?)^ *```", page.read_text(encoding="utf-8")):
+        for line in re.findall(r"(?m)^ *(nlstseg(?:-train)? [^\[\n]+)$", block):
+            yield shlex.split(line, comments=True)
+
+
+class TestCommands(unittest.TestCase):
+    def test_every_command_in_the_docs_is_one_that_the_program_takes(self):
+        programs = {"nlstseg": make_app(), "nlstseg-train": make_training_app()}
+        count = 0
+        for page in (ROOT / "README.md", *DOCS.rglob("*.md")):
+            for program, *words in commands_in(page):
+                with self.subTest(page=page.name, command=" ".join([program, *words])):
+                    self.parse(typer.main.get_command(programs[program]), words)
+                    count += 1
+        self.assertGreater(count, 50)
+
+    def parse(self, command, words):
+        """As the program does before it runs the command; that files of an example are not there is no fault."""
+        context = command.make_context(command.name, list(words))
+        while hasattr(command, "resolve_command"):
+            _, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+            try:
+                context = command.make_context(command.name, list(words), parent=context)
+            except Exception as error:
+                if "does not exist" in str(error):
+                    return
+                raise
 
 
 class TestReference(unittest.TestCase):
