@@ -62,7 +62,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from NLSTSegLib.widgets.follow_up_panel import FollowUpPanel
         from NLSTSegLib.widgets.input_panel import InputPanel
         from NLSTSegLib.widgets.lesion_panel import LesionPanel
-        from NLSTSegLib.widgets.node_selector import NodeSelector, segmentation_combo_box
+        from NLSTSegLib.widgets.node_selector import NodeSelector, node_combo_box
         from NLSTSegLib.widgets.pacs_panel import PacsPanel
         from NLSTSegLib.widgets.requirements import ensure_requirements
         from NLSTSegLib.widgets.run_panel import RunPanel
@@ -73,11 +73,13 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.run.ui.modelsOwnButton.connect("clicked()", self.input.take_models_own)
         self.lesions = LesionPanel()
         self.export = ExportPanel()
-        self.followUp = FollowUpPanel()
+        self.followUp = FollowUpPanel(self.input.options, ensure_requirements, self.reviewOf, self.onFollowUpResult)
         self.dicom = DicomPanel(lambda: self.input.volume_node, self.onOpened)
         self.cohort = CohortPanel(self.onCase)
         self.pacs = PacsPanel(self.dicom.prepare, self.onLoaded)
-        self.segmentations = NodeSelector(segmentation_combo_box(_("No segmentation")), self.onSegmentationChanged)
+        self.segmentations = NodeSelector(
+            node_combo_box("vtkMRMLSegmentationNode", _("No segmentation")), self.onSegmentationChanged
+        )
         self.segmentations.widget.toolTip = _("The segmentation whose lesions are reviewed")
         asides = (self.export, self.followUp, self.dicom, self.pacs, self.cohort)
         self.panels = (self.input, self.run, self.lesions, *asides, self.segmentations)
@@ -156,6 +158,12 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.lesions.offer_run(later_run)
         return review
 
+    def reviewOf(self, volume):
+        """The review of a CT that a comparison takes, or None."""
+        from NLSTSegLib.scene.rerun import review_and_later_run
+
+        return review_and_later_run(volume, self.lesions.segmentation_node)[0]
+
     def onSegmentationChanged(self, segmentation):
         from NLSTSegLib.errors import NLSTSegError
 
@@ -178,6 +186,7 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onResult(self, segmentation, volume):
         from NLSTSegLib.scene.views import hide_lesions
 
+        self.followUp.refresh()
         self.cohort.take(volume, segmentation)
         if volume is not self.input.volume_node:
             # Another CT is read just now: its views stay as they are.
@@ -187,6 +196,14 @@ class NLSTSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         slicer.util.setSliceViewerLayers(background=volume)
         if self.openReview(volume) is segmentation:
             self.lesions.arrive()
+
+    def onFollowUpResult(self, segmentation, volume):
+        from NLSTSegLib.scene.views import hide_lesions
+
+        if volume is self.input.volume_node:
+            self.openReview(volume)
+        else:
+            hide_lesions(segmentation)
 
     def onOpened(self, segmentation):
         self.segmentations.select(segmentation)

@@ -10,29 +10,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from NLSTSegLib.checks.preflight import Finding
-from NLSTSegLib.volume.ct import PADDING_HU, CtVolume, to_canonical
+from NLSTSegLib.volume.ct import CtVolume
+from NLSTSegLib.volume.scan_hash import scan_sha256
 
 if TYPE_CHECKING:
     from NLSTSegLib.models.card import ModelCard
 
 CODE = "trained_on"
 """Code of the finding (a warning), in ``report.json`` and on the command line."""
-
-
-def scan_sha256(ct: CtVolume) -> str:
-    """Hash of the voxels that is the same for the same scan in another format, with other axes or other padding.
-
-    It is taken of whole HU, not below :data:`PADDING_HU`, on the canonical axes as little-endian int16.
-    """
-    hu = to_canonical(ct).hu
-    whole = np.rint(hu) if hu.dtype.kind == "f" else hu
-    voxels = np.ascontiguousarray(np.clip(whole, PADDING_HU, np.iinfo(np.int16).max), "<i2")
-    digest = hashlib.sha256(repr(voxels.shape).encode())
-    digest.update(voxels.data)
-    return digest.hexdigest()
 
 
 def salted(salt: str, digest: str) -> str:

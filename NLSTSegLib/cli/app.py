@@ -86,6 +86,22 @@ def follow_up(
     run_follow_up(job, as_json=json_progress, quiet=quiet)
 
 
+def register(
+    baseline: Annotated[Path, typer.Argument(help="The earlier CT, as for segment.", show_default=False)],
+    followup: Annotated[Path, typer.Argument(help="The later CT of the same patient.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="New folder for registration.json and, if accepted, the transform.")
+    ],
+    json_progress: JsonProgress = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Find where the places of a CT lie in a later one of the same patient; no lesion is looked for."""
+    from NLSTSegLib.cli.follow_up import run_register
+
+    run_register(baseline, followup, output, as_json=json_progress, quiet=quiet)
+
+
 def check(
     inputs: Inputs,
     series: Series = None,
@@ -222,7 +238,7 @@ def make_app() -> typer.Typer:
     """All commands."""
     made = new_app(_options.__doc__ or "")
     made.callback()(_options)
-    for command in (segment, follow_up, cohort, check, dicom, labels, models, devices, time, phantom, demo):
+    for command in (segment, follow_up, register, cohort, check, dicom, labels, models, devices, time, phantom, demo):
         add_command(made, command)
     made.add_typer(make_pacs_app(), name="pacs", short_help="Find, fetch and store studies in a PACS.")
     return made

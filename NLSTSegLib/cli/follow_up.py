@@ -9,13 +9,17 @@ from pathlib import Path
 from NLSTSegLib.cli.inputs import Case, load_case, stem
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.followup.compare import FollowUp, Options, days_of, follow_up
-from NLSTSegLib.followup.folder import PICTURE_FILE, check_new, write_follow_up
+from NLSTSegLib.followup.folder import PICTURE_FILE, write_follow_up
 from NLSTSegLib.followup.inputs import read_pairs, read_point
+from NLSTSegLib.followup.registration import register
+from NLSTSegLib.followup.registration_files import check_place, write_registration
 from NLSTSegLib.followup.table import growth_text
 from NLSTSegLib.followup.time_point import TimePoint, of_result
 from NLSTSegLib.pipeline import SegmentationResult, SegmentOptions, segment
 from NLSTSegLib.progress import Progress
 from NLSTSegLib.results.report import voxels_sha256
+from NLSTSegLib.volume.ct import to_canonical
+from NLSTSegLib.volume.regular_grid import slice_stack, to_regular
 
 NO_RESULT = "-"
 """Stands in the place of a result: the CT is to be segmented."""
@@ -47,7 +51,7 @@ def run_follow_up(job: FollowUpJob, *, as_json: bool, quiet: bool) -> None:
         raise InputError(f"there are {count} CTs and {len(job.results)} --result; give one for each, '-' for a CT to segment")
     if job.days and job.dates:
         raise InputError("give either --days or --dates")
-    check_new(job.output)
+    check_place(job.output)
     given_days = _days(job, count)
     with progress_display("", (0, 1), as_json=as_json, quiet=quiet) as progress:
         points, results, hashes, dates = _points(job, progress)
@@ -61,6 +65,26 @@ def run_follow_up(job: FollowUpJob, *, as_json: bool, quiet: bool) -> None:
             _show_tracks(compared)
         show_place(job.output)
         show_place(job.output / PICTURE_FILE, "look at")
+
+
+def run_register(baseline: Path, followup: Path, output: Path, *, as_json: bool, quiet: bool) -> None:
+    """``nlstseg register``: two CTs, and the transform of places of the one to the other, or why there is none."""
+    from NLSTSegLib.checks.preflight import check_ct, stop_on_errors
+    from NLSTSegLib.cli.show import progress_display, show_place
+
+    check_place(output)
+    with progress_display("", (0, 1), as_json=as_json, quiet=quiet) as progress:
+        cts = []
+        for n, path in enumerate((baseline, followup)):
+            progress(0.1 * n, f"read CT {n + 1}")
+            ct, _series = load_case(Case(path, stem(path)))
+            stop_on_errors(check_ct(ct))
+            cts.append(to_canonical(to_regular(ct, slice_stack(ct))))
+        found = register(*cts, lambda done, stage: progress(0.2 + 0.8 * done, stage))
+        write_registration(found, output)
+    if not as_json:
+        show_place(output)
+        print(f"not registered: {found.refusal}" if found.refusal else f"registered, correlation {found.correlation:.2f}")
 
 
 def _days(job: FollowUpJob, count: int) -> list[float] | None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from NLSTSegLib import __version__
-from NLSTSegLib.disk.atomic_folder import atomic_folder, held, prepare_place
+from NLSTSegLib.disk.atomic_folder import atomic_folder, held
 from NLSTSegLib.disk.csv_table import write_table
-from NLSTSegLib.errors import InputError
 from NLSTSegLib.followup.compare import FollowUp
 from NLSTSegLib.followup.page import html_of
 from NLSTSegLib.followup.picture import page_of
+from NLSTSegLib.followup.registration_files import RegistrationFacts, check_place
 from NLSTSegLib.followup.table import COLUMNS, rows
 from NLSTSegLib.followup.volume_error import source_text
 from NLSTSegLib.pipeline import SegmentationResult
@@ -33,12 +33,6 @@ def folder_names(count: int) -> list[str]:
     return ["baseline", "followup", *(f"followup-{n}" for n in range(2, count))]
 
 
-def check_new(folder: Path) -> None:
-    """Raise :class:`InputError` unless a follow-up can go to ``folder``: new or empty."""
-    if prepare_place(folder):
-        raise InputError(f"the output folder '{folder}' is there already and not empty; choose another name")
-
-
 def write_follow_up(
     follow_up: FollowUp,
     folder: Path,
@@ -55,7 +49,7 @@ def write_follow_up(
 
     names = folder_names(len(follow_up.points))
     with held(folder):
-        check_new(folder)
+        check_place(folder)
         with atomic_folder(folder) as partial:
             for done, (n, result) in enumerate(results.items()):
                 progress(0.6 * done / len(results), "write results")
@@ -87,21 +81,7 @@ def report_of(follow_up: FollowUp, hashes: Sequence[str]) -> dict[str, Any]:
         }
         for point, sha256 in zip(follow_up.points, hashes, strict=True)
     ]
-    registrations = [
-        None
-        if one is None
-        else {
-            "method": "shift by correlation of all overlaps, affine and B-spline by mutual information",
-            "accepted": one.is_accepted,
-            "refusal": one.refusal,
-            "correlation": round(one.correlation, 4),
-            "seen_share": round(one.seen_share, 4),
-            "seen_share_back": round(one.seen_share_back, 4),
-            "folded_share": round(one.folded_share, 6),
-            "lungs_ml": [round(ml) for ml in one.lungs_ml],
-        }
-        for one in follow_up.registrations
-    ]
+    registrations = [None if one is None else asdict(RegistrationFacts.of(one)) for one in follow_up.registrations]
     recist = [follow_up.recist(t) for t in range(1, len(follow_up.points))]
     return {
         "schema": SCHEMA,

@@ -12,8 +12,10 @@ from NLSTSegLib.followup.time_point import TimePoint, of_labels
 from NLSTSegLib.reading.read import read_labels
 from NLSTSegLib.results.folder import TABLE_FILE
 from NLSTSegLib.results.report import voxels_sha256
-from NLSTSegLib.results.saved import LABELS_FILE, LABELS_NIFTI, REPORT_FILE, read_summary
+from NLSTSegLib.results.saved import LABELS_FILE, LABELS_NIFTI, PROBABILITY_FILE, PROBABILITY_NIFTI, REPORT_FILE, read_summary
+from NLSTSegLib.review.folder import AUDIT_FILE
 from NLSTSegLib.volume.ct import CtVolume
+from NLSTSegLib.volume.scan_hash import scan_sha256
 
 PAIR_COLUMNS = ("ct", "earlier", "later")
 """Columns of a file of pairs: the number of the earlier CT (from 1), and names of lesions of it and of the next, several joined
@@ -23,9 +25,10 @@ by +."""
 def read_point(folder: Path, ct: CtVolume) -> TimePoint:
     """The lesions of a finished result in ``folder``, as ``nlstseg segment`` or the export of a review wrote it.
 
-    A result must be of the voxels of ``ct``, by their hash; a reviewed folder has none, so its label map must lie on the voxels.
+    Both must be of the voxels of ``ct``, by a hash (reviews that were exported before there was one: by the grid alone).
     Raises :class:`InputError` where they do not belong together, or the folder is no result.
     """
+    probability = None
     labels_file = next((folder / name for name in (LABELS_FILE, LABELS_NIFTI) if (folder / name).is_file()), None)
     if labels_file is None:
         raise InputError(f"'{folder}' holds no result (no {LABELS_FILE} or {LABELS_NIFTI}); give the folder of one")
@@ -36,12 +39,19 @@ def read_point(folder: Path, ct: CtVolume) -> TimePoint:
                 f"the result in '{folder}' is of other voxels than the CT that it is given for; name them in one order"
             )
         by = f"{summary.card.name} {summary.card.version}"
+        files = (folder / name for name in (PROBABILITY_FILE, PROBABILITY_NIFTI))
+        probability = next((read_labels(file, ct) for file in files if file.is_file()), None)
         rows: dict[int, Mapping[str, str | int | float]] = dict(enumerate(summary.rows, start=1))
     else:
         by, rows = "reader", dict(_reviewed_rows(folder / TABLE_FILE))
+        hashes = _ct_hashes(folder / AUDIT_FILE)
+        if hashes and hashes != {scan_sha256(ct)}:
+            raise InputError(
+                f"the review in '{folder}' is of other voxels than the CT that it is given for; name them in one order"
+            )
     names = {label: str(row["lesion"]) for label, row in rows.items()}
     scores = {label: float(row["score"]) if row["score"] != "" else None for label, row in rows.items()}
-    return of_labels(ct, read_labels(labels_file, ct), by, names, scores)
+    return of_labels(ct, read_labels(labels_file, ct), by, names, scores, probability)
 
 
 def _reviewed_rows(table: Path) -> dict[int, dict[str, str]]:
@@ -51,6 +61,14 @@ def _reviewed_rows(table: Path) -> dict[int, dict[str, str]]:
     except (OSError, ValueError, KeyError) as error:
         what = f"the folder has neither a report of a run nor a table of a review ({table.name})"
         raise InputError(f"'{table.parent}' cannot be used: {what}; give a result as it was written") from error
+
+
+def _ct_hashes(audit: Path) -> set[str]:
+    """Of the CT that was reviewed: one; none where no lesion or an older program wrote the table."""
+    if not audit.is_file():
+        return set()
+    with open(audit, encoding="utf-8", newline="") as file:
+        return {row.get("ct_sha256") or "" for row in csv.DictReader(file)} - {""}
 
 
 def read_pairs(path: Path, points: Sequence[TimePoint]) -> list[list[ByHand]]:

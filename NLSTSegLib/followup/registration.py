@@ -26,13 +26,16 @@ SEARCH_MM, COARSE_MM = 8.0, 3.0
 RANGE_HU = (-1000.0, 200.0)
 """Beyond it HU count as its ends: contrast and bone say little of where the lungs are."""
 
+HIGHEST_HU = 400
+"""Of what is registered: brighter bone and metal count as this."""
+
 LEAST_OVERLAP = 0.25
 """Share of the smaller CT that a shift leaves in the other."""
 
 MARGIN_MM = 12.0
 """Distance around the lungs within which voxels count; the grid of the spline is larger by it."""
 
-AFFINE_SAMPLES, SPLINE_SAMPLES = 15_000, 20_000
+AFFINE_SAMPLES, SPLINE_SAMPLES = 15_000, 10_000
 """About so many voxels around the lungs are compared in every step."""
 
 MESH_MM = 50.0
@@ -167,10 +170,18 @@ def _coarse(ct: CtVolume) -> sitk.Image:
     shrink = [
         min(max(1, int(COARSE_MM / step + 0.3)), size) for step, size in zip(ct.spacing_ijk_mm, ct.hu.shape[::-1], strict=True)
     ]
-    image = ct.to_image()
-    # In slabs: the mean of whole numbers in the filter is a copy in double.
-    coarse = sitk.BinShrink(image, shrink) if max(shrink) > 1 else image
-    return sitk.Clamp(sitk.Cast(coarse, sitk.sitkFloat32), sitk.sitkFloat32, PADDING_HU, 400)
+    i, j, k = shrink
+    depth, height, width = (n // step for n, step in zip(ct.hu.shape, (k, j, i), strict=True))
+    coarse = np.empty((depth, height, width), np.float32)
+    for n in range(depth):
+        # Slab by slab: SimpleITK's filter would copy the CT, and once more in double.
+        slab = ct.hu[n * k : (n + 1) * k, : height * j, : width * i].reshape(k, height, j, width, i)
+        coarse[n] = slab.mean(axis=(0, 2, 4), dtype=np.float32)
+    image = sitk.GetImageFromArray(coarse.clip(PADDING_HU, HIGHEST_HU))
+    image.SetSpacing(np.multiply(ct.spacing_ijk_mm, shrink).tolist())
+    image.SetOrigin(ct.lps_from_ijk_mm((np.array(shrink) - 1) / 2).tolist())
+    image.SetDirection(ct.direction_lps)
+    return image
 
 
 def _lungs(coarse: sitk.Image) -> sitk.Image | None:

@@ -104,7 +104,7 @@ def _change_row(change: Change) -> Row:
 def growth_text(grown: Growth) -> str:
     """The change with its interval and what follows of it, in one line."""
     low, high = (_percent(end) for end in (grown.change.low, grown.change.high))
-    text = f"{_percent(grown.change.value):+g} % ({low:+g} to {high:+g}): {grown.verdict}"
+    text = f"{_percent(grown.change.value):+.1f} % ({low:+.1f} to {high:+.1f}): {grown.verdict}"
     if grown.doubling_days:
         return f"{text}, doubling in {_interval(grown.doubling_days.value, grown.doubling_days.low, grown.doubling_days.high)}"
     if grown.halving_days:

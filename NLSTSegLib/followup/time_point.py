@@ -89,14 +89,21 @@ def of_result(result: SegmentationResult) -> TimePoint:
 
 
 def of_labels(
-    ct: CtVolume, labels: np.ndarray, by: str, names: Mapping[int, str], scores: Mapping[int, float | None]
+    ct: CtVolume,
+    labels: np.ndarray,
+    by: str,
+    names: Mapping[int, str],
+    scores: Mapping[int, float | None],
+    probability: np.ndarray | None = None,
 ) -> TimePoint:
     """The time point of a label map (``[k, j, i]`` on the voxels of ``ct``, n in lesion n), measured anew.
 
-    ``names`` and ``scores`` are by label. Raises :class:`InputError` for labels of another shape.
+    ``names`` and ``scores`` are by label; ``probability`` (uint8) lies on the same voxels. Raises :class:`InputError` for arrays
+    of another shape.
     """
-    if labels.shape != ct.hu.shape:
-        raise InputError(f"the lesions of shape {labels.shape} do not lie on the voxels of the CT, {ct.hu.shape}")
+    for array in (labels, *([] if probability is None else [probability])):
+        if array.shape != ct.hu.shape:
+            raise InputError(f"the lesions of shape {array.shape} do not lie on the voxels of the CT, {ct.hu.shape}")
     stack = slice_stack(ct)
     canonical = to_canonical(to_regular(ct, stack))
     lesions = []
@@ -112,4 +119,7 @@ def of_labels(
             sizes = measure(mask[box], canonical, (k.start, j.start, i.start))
             name = names.get(label, f"Lesion {label:02d}")
             lesions.append(FoundLesion(label, name, scores.get(label), Region(box, mask[box].copy()), sizes))
-    return TimePoint(canonical, tuple(lesions), None, by)
+    if probability is not None:
+        on_grid = to_canonical(to_regular(replace(ct, hu=probability.astype(np.int16)), stack)).hu
+        probability = np.clip(on_grid, 0, 255).astype(np.uint8)
+    return TimePoint(canonical, tuple(lesions), probability, by)

@@ -25,7 +25,7 @@ class ChildRun(CommandJob):
         self._remaining = RemainingTime()
         try:
             file = self.folder / CT_FILE
-            _write_ct(ct, file)
+            write_ct(ct, file)
             arguments = ["segment", str(file), "-o", str(self.result_folder), "--save-probability", "--json-progress"]
             self.start([*arguments, *options.arguments()], python)
         except BaseException:
@@ -50,7 +50,8 @@ class ChildRun(CommandJob):
             self._remaining.add(self.fraction, self.elapsed_s)
 
 
-def _write_ct(ct: CtVolume, file: Path) -> None:
+def write_ct(ct: CtVolume, file: Path) -> None:
+    """Write the CT for a child to read. Raises :class:`InputError` where the disk does not take it."""
     import SimpleITK as sitk
 
     try:

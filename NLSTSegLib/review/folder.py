@@ -13,6 +13,7 @@ from NLSTSegLib.progress import Progress, silent
 from NLSTSegLib.reading.write import check_written, write_image
 from NLSTSegLib.review.case import ReviewedCase, review_row
 from NLSTSegLib.review.state import Status
+from NLSTSegLib.volume.scan_hash import scan_sha256
 
 SEGMENTATION_FILE = "segmentation.seg.nrrd"
 TABLE_FILE = "lesions.csv"
@@ -27,9 +28,9 @@ TABLE_COLUMNS = (
 
 AUDIT_COLUMNS = (
     *("lesion", "segment", "status", "origin", "reader", "seconds", "dice", "proposed_mm3", "volume_mm3"),
-    *("volume_change_percent", "threshold", "score", "model", "weights_sha256", "proposals"),
+    *("volume_change_percent", "threshold", "score", "model", "weights_sha256", "proposals", "ct_sha256"),
 )
-"""Columns of ``audit.csv``; sizes count voxels. What has no proposal has no ``dice`` and no change."""
+"""Columns of ``audit.csv``; sizes count voxels. What has no proposal has no ``dice`` and no change; ``ct_sha256``: the CT."""
 
 
 def labels_file(case: ReviewedCase) -> str:
@@ -95,7 +96,7 @@ def audit_rows(case: ReviewedCase) -> list[dict[str, str | int | float]]:
     A lesion that was split or merged is compared with all that it came from. Then come the proposals that are no longer
     there: ``deleted``, or ``replaced`` by a lesion of a later run.
     """
-    voxel_mm3 = case.ct.voxel_volume_mm3
+    voxel_mm3, ct_sha256 = case.ct.voxel_volume_mm3, scan_sha256(case.ct)
     rows: list[dict[str, str | int | float]] = []
     for lesion in case.lesions:
         state, proposal = lesion.state, lesion.proposal
@@ -117,6 +118,7 @@ def audit_rows(case: ReviewedCase) -> list[dict[str, str | int | float]]:
                 "model": state.model,
                 "weights_sha256": state.weights_sha256,
                 "proposals": " ".join(state.proposals),
+                "ct_sha256": ct_sha256,
             }
         )
     for lost in case.lost:
@@ -135,6 +137,7 @@ def audit_rows(case: ReviewedCase) -> list[dict[str, str | int | float]]:
                 "model": lost.state.model,
                 "weights_sha256": lost.state.weights_sha256,
                 "proposals": " ".join(lost.state.proposals),
+                "ct_sha256": ct_sha256,
             }
         )
     return rows

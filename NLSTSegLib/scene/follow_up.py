@@ -12,19 +12,18 @@ import numpy as np
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.followup.growth import Growth, growth
 from NLSTSegLib.followup.matching import Kind
-from NLSTSegLib.followup.registration import register
+from NLSTSegLib.followup.registration import Registration
 from NLSTSegLib.followup.table import growth_text
 from NLSTSegLib.followup.time_point import FoundLesion, TimePoint
 from NLSTSegLib.followup.tracks import follow
 from NLSTSegLib.followup.volume_error import volume_cv
 from NLSTSegLib.lesions.coding import segment_color
 from NLSTSegLib.lesions.measure import sphere_diameter_mm
-from NLSTSegLib.progress import Progress, silent
 from NLSTSegLib.scene.lesion_list import LesionList
+from NLSTSegLib.scene.lesion_state import lesion_state
+from NLSTSegLib.scene.review import probability_of
 from NLSTSegLib.scene.volumes import LPS_FROM_RAS, ct_from_volume_node
 from NLSTSegLib.scene.voxels import volume_of
-from NLSTSegLib.volume.ct import to_canonical
-from NLSTSegLib.volume.regular_grid import slice_stack, to_regular
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScene, vtkMRMLScriptedModuleNode, vtkMRMLSegmentationNode
@@ -53,8 +52,10 @@ class TrackRow:
     names: tuple[str, str]
     volumes_mm3: tuple[float | None, float | None]
     growth: Growth | None
+    probability: float | None
+    """The model's largest one around the place in the CT that lacks it, as the CTs were registered."""
     told: str
-    """The change with its interval, in words; empty where nothing can be compared."""
+    """The change with its interval, in words; of a lesion that one CT lacks, how sure the model was of it, and is there."""
 
 
 class SceneFollowUp:
@@ -97,12 +98,10 @@ class SceneFollowUp:
         for lesions in self._lists:
             lesions.update()
 
-    def compare(self, progress: Progress = silent) -> None:
-        """Register the CTs and match the lesions; pairs that were made by hand stay. ``progress`` may raise to stop it."""
+    def compare(self, registration: Registration) -> None:
+        """Match the lesions by a registration of the two CTs; pairs that were made by hand stay."""
         self.update()
         points = [self._point(n) for n in (0, 1)]
-        canonical = [to_canonical(to_regular(point.ct, slice_stack(point.ct))) for point in points]
-        registration = register(canonical[0], canonical[1], progress)
         ids = [list(lesions.regions) for lesions in self._lists]
         hand = [
             (tuple(ids[0].index(one) for one in row["earlier"]), tuple(ids[1].index(one) for one in row["later"]))
@@ -116,7 +115,9 @@ class SceneFollowUp:
             step = track.steps[0]
             assert step is not None, "there is one step"
             earlier, later = ([ids[n][m] for m in track.members[n]] for n in (0, 1))
-            rows.append({"kind": str(step.kind), "by": "hand" if step.by_hand else "", "earlier": earlier, "later": later})
+            by = "hand" if step.by_hand else ""
+            row = {"kind": str(step.kind), "by": by, "earlier": earlier, "later": later, "probability": step.probability}
+            rows.append(row)
             if registration.is_accepted:
                 for n, own, move in ((0, earlier, registration.forward), (1, later, registration.backward)):
                     for segment_id in own:
@@ -130,16 +131,16 @@ class SceneFollowUp:
     def rows(self) -> list[TrackRow]:
         """The tracks, with the sizes of the last :meth:`update`. Lesions that were added since stand alone."""
         there = [set(lesions.regions) for lesions in self._lists]
-        made: list[tuple[list[str], list[str], str, bool]] = []
+        made: list[tuple[list[str], list[str], str, bool, float | None]] = []
         seen: list[set[str]] = [set(), set()]
         for row in self._tracks():
             earlier, later = ([one for one in row[side] if one in there[n]] for n, side in enumerate(("earlier", "later")))
             seen[0] |= set(earlier)
             seen[1] |= set(later)
             if earlier or later:
-                made.append((earlier, later, row["kind"], row["by"] == "hand"))
-        made += [([one], [], str(Kind.NOT_COMPARED), False) for one in self._lists[0].regions if one not in seen[0]]
-        made += [([], [one], str(Kind.NOT_COMPARED), False) for one in self._lists[1].regions if one not in seen[1]]
+                made.append((earlier, later, row["kind"], row["by"] == "hand", row.get("probability")))
+        made += [([one], [], str(Kind.NOT_COMPARED), False, None) for one in self._lists[0].regions if one not in seen[0]]
+        made += [([], [one], str(Kind.NOT_COMPARED), False, None) for one in self._lists[1].regions if one not in seen[1]]
         return [self._row(number, *each) for number, each in enumerate(made, start=1)]
 
     def pair(self, rows: Sequence[TrackRow]) -> None:
@@ -209,7 +210,9 @@ class SceneFollowUp:
                     segment.SetColor(*map(float, str(text).split()))
                     segment.RemoveTag(COLOR_TAG)
 
-    def _row(self, number: int, earlier: list[str], later: list[str], kind: str, by_hand: bool) -> TrackRow:
+    def _row(
+        self, number: int, earlier: list[str], later: list[str], kind: str, by_hand: bool, probability: float | None
+    ) -> TrackRow:
         volumes = [self._volume_mm3(0, earlier), self._volume_mm3(1, later)]
         names = [
             " + ".join(node.GetSegmentation().GetSegment(one).GetName() for one in ids)
@@ -220,10 +223,22 @@ class SceneFollowUp:
             slices = [max(volume_of(node).GetSpacing()) for node in self.nodes]
             cvs = [volume_cv(sphere_diameter_mm(volumes[n] or 0), slices[n], slices[1 - n]) for n in (0, 1)]
             grown = growth(volumes[0], volumes[1], self.days, cvs[0], cvs[1])
-        told = growth_text(grown) if grown else ""
-        return TrackRow(
-            number, kind, by_hand, tuple(earlier), tuple(later), (names[0], names[1]), (volumes[0], volumes[1]), grown, told
-        )
+        told = growth_text(grown) if grown else self._told_of_one(earlier, later, probability)
+        sides = tuple(earlier), tuple(later), (names[0], names[1]), (volumes[0], volumes[1])
+        return TrackRow(number, kind, by_hand, *sides, grown, probability, told)
+
+    def _told_of_one(self, earlier: list[str], later: list[str], probability: float | None) -> str:
+        """Of a lesion that one CT lacks: the score that it has, and what the model gave at its place in the other."""
+        scores = [
+            lesion_state(self.nodes[n], one, self._lists[n].regions[one]).score
+            for n, ids in enumerate((earlier, later))
+            for one in ids
+        ]
+        known = [score for score in scores if score is not None]
+        told = [f"score {max(known):.2f}"] if known else []
+        if probability is not None:
+            told.append(f"probability at its place {probability:.2f}")
+        return "; ".join(told)
 
     def _volume_mm3(self, n: int, ids: list[str]) -> float | None:
         sizes = [self._lists[n].sizes(one) for one in ids]
@@ -239,7 +254,7 @@ class SceneFollowUp:
                 name = node.GetSegmentation().GetSegment(segment_id).GetName()
                 raise InputError(f"'{name}' of '{node.GetName()}' has no voxels; delete it, or undo")
             found.append(FoundLesion(label, segment_id, None, region, sizes))
-        return TimePoint(ct, tuple(found), None, "review")
+        return TimePoint(ct, tuple(found), probability_of(node), "review")
 
     def _tracks(self) -> list[dict[str, Any]]:
         return list(json.loads(self._node.GetParameter(TRACKS_PARAMETER) or "[]"))
@@ -249,7 +264,9 @@ class SceneFollowUp:
 
 
 def _as_dict(row: TrackRow) -> dict[str, Any]:
-    return {"kind": row.kind, "by": "hand" if row.by_hand else "", "earlier": list(row.earlier), "later": list(row.later)}
+    by = "hand" if row.by_hand else ""
+    sides = {"earlier": list(row.earlier), "later": list(row.later)}
+    return {"kind": row.kind, "by": by, **sides, "probability": row.probability}
 
 
 def _node_of(baseline: vtkMRMLSegmentationNode, followup: vtkMRMLSegmentationNode) -> vtkMRMLScriptedModuleNode:

@@ -51,7 +51,7 @@ class FollowUpViews:
         # Before the layout: the lower row is made by it, and what was shown must come back.
         self._shown = {view.GetName(): _state(view) for view in self._views()}
         self._restricted = {
-            node.GetID(): list(node.GetDisplayNode().GetViewNodeIDs())
+            node.GetID(): (list(node.GetDisplayNode().GetViewNodeIDs()), node.GetDisplayNode().GetVisibility())
             for _, node in (baseline, followup)
             if node.GetDisplayNode()
         }
@@ -134,9 +134,11 @@ class FollowUpViews:
         for _, node in (self._baseline, self._followup):
             display = node.GetDisplayNode() if node.GetScene() is not None else None
             if display is not None:
+                view_ids, is_visible = self._restricted.get(node.GetID(), ([], True))
                 display.RemoveAllViewNodeIDs()
-                for view_id in self._restricted.get(node.GetID(), []):
+                for view_id in view_ids:
                     display.AddViewNodeID(view_id)
+                display.SetVisibility(is_visible)
         for view in self._views():
             if view.GetName() in self._shown:
                 _give_back(view, self._shown[view.GetName()])

@@ -9,12 +9,14 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from NLSTSegLib.errors import NLSTSegError
+from NLSTSegLib.errors import NLSTSegError, as_sentence
+from NLSTSegLib.followup.registration import Registration
+from NLSTSegLib.jobs.options import RunOptions
 from NLSTSegLib.scene.follow_up import BASELINE_ROLE, FOLLOWUP_ROLE, SceneFollowUp, TrackRow, follow_up_nodes
 from NLSTSegLib.scene.follow_up_views import FollowUpViews
 from NLSTSegLib.scene.voxels import volume_of
 from NLSTSegLib.widgets.fitting import lay_out
-from NLSTSegLib.widgets.node_selector import NodeSelector, segmentation_combo_box
+from NLSTSegLib.widgets.follow_up_start import FollowUpStart
 from NLSTSegLib.widgets.panel import Panel
 
 GATHER_MS = 150
@@ -42,24 +44,33 @@ class TableKeys(qt.QObject):
 
 
 class FollowUpPanel(Panel):
-    """Choose two segmentations and compare them; leave, and the views are as before."""
+    """Choose two CTs and compare their lesions; leave, and the views are as before.
 
-    def __init__(self) -> None:
+    A CT without a review is segmented first: ``options`` are those of the run, ``prepare`` comes before it and may ask the user,
+    ``on_result`` gets its segmentation and CT. ``review_of`` gives the review of a CT, or None.
+    """
+
+    def __init__(
+        self,
+        options: Callable[[], RunOptions],
+        prepare: Callable[[], None],
+        review_of: Callable[[Any], Any],
+        on_result: Callable[[Any, Any], None],
+    ) -> None:
         super().__init__("FollowUpPanel")
         self._compared: SceneFollowUp | None = None
         self._views: FollowUpViews | None = None
         self._rows: list[TrackRow] = []
         self._observed, self._observed_scene = slicer.util.VTKObservationMixin(), slicer.util.VTKObservationMixin()
-        self.baseline = NodeSelector(segmentation_combo_box(_("No baseline")), lambda node: self._chosen())
-        self.followup = NodeSelector(segmentation_combo_box(_("No follow-up")), lambda node: self._chosen())
-        self.ui.baselineLayout.addWidget(self.baseline.widget)
-        self.ui.followupLayout.addWidget(self.followup.widget)
+        self._say("")
+        self.start = FollowUpStart(
+            *(self.ui, options, prepare, review_of, on_result), say=self._say, on_chosen=self._chosen, on_found=self.take
+        )
         self._gather = qt.QTimer()
         self._gather.setSingleShot(True)
         self._gather.setInterval(GATHER_MS)
         self._gather.connect("timeout()", self._follow_edits)
         for button, action in (
-            (self.ui.compareButton, self._compare),
             (self.ui.pairButton, self._pair),
             (self.ui.unpairButton, self._unpair),
             (self.ui.alignButton, self._align),
@@ -68,28 +79,25 @@ class FollowUpPanel(Panel):
             button.connect("clicked()", action)
         self.ui.daysSpinBox.connect("valueChanged(int)", lambda days: self._days_chosen())
         self.ui.trackTable.connect("currentCellChanged(int,int,int,int)", lambda row, column, old, old_column: self._go_to(row))
-        self.ui.trackTable.connect("itemSelectionChanged()", self._refresh)
+        self.ui.trackTable.connect("itemSelectionChanged()", self.refresh)
         self._keys = TableKeys({qt.Qt.Key_N: lambda: self.step(1), qt.Qt.Key_P: lambda: self.step(-1)})
         self.ui.trackTable.installEventFilter(self._keys)
         self.ui.previousButton.connect("clicked()", lambda: self.step(-1))
         self.ui.nextButton.connect("clicked()", lambda: self.step(1))
-        self.ui.progressBar.visible = False
-        lay_out(self.ui.daysLayout, [self.ui.compareButton, self.ui.leaveButton], most_columns=2)
+        lay_out(self.ui.daysLayout, [self.ui.compareButton, self.ui.cancelButton, self.ui.leaveButton], most_columns=3)
         buttons = [self.ui.previousButton, self.ui.nextButton, self.ui.pairButton, self.ui.unpairButton, self.ui.alignButton]
         lay_out(self.ui.buttonLayout, buttons, most_columns=3)
         scene = slicer.mrmlScene
         self._observed_scene.addObserver(scene, scene.StartCloseEvent, lambda caller, event: self._scene_closes())
         self._observed_scene.addObserver(scene, scene.EndImportEvent, lambda caller, event: self._take_up())
-        self._say("")
-        self._refresh()
+        self.refresh()
 
     def close(self) -> None:
         """Let go of everything, and leave the views."""
+        self.start.close()
         self.leave()
         self._observed_scene.removeObservers()
         self.ui.trackTable.removeEventFilter(self._keys)
-        self.baseline.close()
-        self.followup.close()
 
     def leave(self) -> None:
         """Show what was shown before the comparison."""
@@ -109,29 +117,21 @@ class FollowUpPanel(Panel):
             self.ui.trackTable.setCurrentCell((row + by) % len(self._rows) if row >= 0 else 0, 0)
 
     def _chosen(self) -> None:
-        if self._compared is not None and (self.baseline.node, self.followup.node) != self._compared.nodes:
+        if self._compared is not None and tuple(map(volume_of, self._compared.nodes)) != self.start.volumes:
             self.leave()
-        self._refresh()
+        self.refresh()
 
-    def _compare(self) -> None:
-        self._say("")
-        try:
-            if self._compared is None:
-                self._begin(SceneFollowUp(self.baseline.node, self.followup.node))
-            assert self._compared is not None
-            self.widget.enabled = False
-            self.ui.progressBar.visible = True
-            try:
-                with slicer.util.WaitCursor():
-                    self._compared.days = self.ui.daysSpinBox.value or None
-                    self._compared.compare(self._progress)
-            finally:
-                self.ui.progressBar.visible = False
-                self.widget.enabled = True
-            if self._views is not None:
-                self._views.link(self._compared.is_registered)
-        except NLSTSegError as error:
-            self._say(str(error))
+    def take(self, nodes: tuple[Any, Any], registration: Registration) -> None:
+        """Show what was found, with the outlines and pairs as they are by now."""
+        if self._compared is not None and self._compared.nodes != nodes:
+            self.leave()
+        if self._compared is None:
+            self._begin(SceneFollowUp(*nodes))
+        assert self._compared is not None, "it has begun"
+        assert self._views is not None, "it has begun"
+        self._compared.days = self.ui.daysSpinBox.value or None
+        self._compared.compare(registration)
+        self._views.link(self._compared.is_registered)
         self._show()
         if self._rows:
             self.ui.trackTable.setCurrentCell(0, 0)
@@ -146,11 +146,6 @@ class FollowUpPanel(Panel):
             segmentation = node.GetSegmentation()
             for event in (segmentation.SegmentAdded, segmentation.SegmentRemoved, segmentation.SourceRepresentationModified):
                 self._observed.addObserver(segmentation, event, lambda caller, event: self._gather.start())
-
-    def _progress(self, fraction: float, stage: str) -> None:
-        self.ui.progressBar.value = round(100 * fraction)
-        # At once, and without letting anything else happen meanwhile.
-        self.ui.progressBar.repaint()
 
     def _follow_edits(self) -> None:
         if self._compared is None:
@@ -181,10 +176,10 @@ class FollowUpPanel(Panel):
         table.blockSignals(False)
         if self._compared is not None:
             self._compared.color()
-        self._refresh()
+        self.refresh()
 
     def _go_to(self, number: int) -> None:
-        self._refresh()
+        self.refresh()
         if self._compared is None or self._views is None or not 0 <= number < len(self._rows):
             return
         upper, lower = self._compared.places_ras_mm(self._rows[number])
@@ -220,13 +215,13 @@ class FollowUpPanel(Panel):
             self._show()
 
     def _take_up(self) -> None:
-        """The comparison that a scene brought is chosen, and is shown with the next click on Compare or Show."""
+        """Choose and show the comparison that a scene brought."""
         nodes = follow_up_nodes(slicer.mrmlScene)
         if nodes and self._compared is None:
-            self.baseline.select(nodes[-1].GetNodeReference(BASELINE_ROLE))
-            self.followup.select(nodes[-1].GetNodeReference(FOLLOWUP_ROLE))
+            reviews = [nodes[-1].GetNodeReference(role) for role in (BASELINE_ROLE, FOLLOWUP_ROLE)]
             try:
-                compared = SceneFollowUp(self.baseline.node, self.followup.node)
+                compared = SceneFollowUp(*reviews)
+                self.start.choose(*map(volume_of, reviews))
                 self.ui.daysSpinBox.value = int(compared.days or 0)
                 self._begin(compared)
                 self._show()
@@ -234,22 +229,19 @@ class FollowUpPanel(Panel):
                 self._say(str(error))
 
     def _scene_closes(self) -> None:
+        self.start.stop()
         self.leave()
-        self.baseline.select(None)
-        self.followup.select(None)
+        self.start.choose(None, None)
 
     def _say(self, sentence: str) -> None:
-        self.ui.messageLabel.text = sentence
+        self.ui.messageLabel.text = as_sentence(sentence) if sentence else ""
         self.ui.messageLabel.visible = bool(sentence)
 
-    def _refresh(self) -> None:
-        both = self.baseline.node is not None and self.followup.node is not None
+    def refresh(self) -> None:
+        """Say what can be done now, and what is under way."""
+        self.start.refresh()
         rows = self._chosen_rows() if self._rows else []
         shown = self._compared is not None
-        self.ui.compareButton.enabled = both
-        self.ui.compareButton.toolTip = (
-            _("Register the two CTs and find the lesions of one in the other") if both else _("First choose both segmentations.")
-        )
         self.ui.leaveButton.enabled = self.ui.alignButton.enabled = shown
         self.ui.previousButton.enabled = self.ui.nextButton.enabled = bool(self._rows)
         self.ui.pairButton.enabled = len(rows) > 1

@@ -13,10 +13,10 @@ SIGNALS = ("currentNodeChanged(vtkMRMLNode*)", "nodeActivated(vtkMRMLNode*)")
 """Signals of the widget; the second one comes also where the entry that is chosen has the name of the one before."""
 
 
-def segmentation_combo_box(nothing: str) -> Any:
-    """A ``qMRMLNodeComboBox`` of segmentations, whose entry for no node reads ``nothing``."""
+def node_combo_box(node_class: str, nothing: str) -> Any:
+    """A ``qMRMLNodeComboBox`` of nodes of a class, whose entry for no node reads ``nothing``."""
     box = slicer.qMRMLNodeComboBox()
-    box.nodeTypes = ["vtkMRMLSegmentationNode"]
+    box.nodeTypes = [node_class]
     box.noneEnabled, box.addEnabled, box.removeEnabled = True, False, False
     box.noneDisplay = nothing
     # A long name must not widen the panel.

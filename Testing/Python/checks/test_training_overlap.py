@@ -16,12 +16,13 @@ from helpers.shared_data import shared_data
 from helpers.small_nlstseg import as_int32_with_padding, labelled_chest
 from helpers.threshold_model import CARD, threshold_model, write_threshold_bundle
 from helpers.whole_command import WholeCommandTest
-from NLSTSegLib.checks.training_overlap import check_trained_on, salted, scan_sha256
+from NLSTSegLib.checks.training_overlap import check_trained_on, salted
 from NLSTSegLib.errors import ModelError
 from NLSTSegLib.models.card import TrainingCases, read_card
 from NLSTSegLib.pipeline import SegmentOptions, segment
 from NLSTSegLib.reading.read import read_ct
 from NLSTSegLib.volume.ct import Acquisition, CtVolume
+from NLSTSegLib.volume.scan_hash import scan_sha256
 
 SALT = "5a1t"
 

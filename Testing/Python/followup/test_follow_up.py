@@ -27,6 +27,7 @@ from NLSTSegLib.phantom.second import GONE, GROWN, NEW, make_follow_up
 from NLSTSegLib.pipeline import SegmentOptions
 from NLSTSegLib.reading.write import write_image
 from NLSTSegLib.volume.components import component_labels
+from NLSTSegLib.volume.scan_hash import scan_sha256
 
 
 def shift_by(*shift_mm):
@@ -284,6 +285,14 @@ class TestCommand(unittest.TestCase):
             with self.subTest(sentence), self.assertRaisesRegex(InputError, sentence):
                 self.run_job(**other)
             self.assertFalse((self.folder / "out").exists())
+
+    def test_a_review_of_another_ct_on_the_same_grid_is_refused_by_its_hash(self):
+        audit = self.folder / "result-b" / "audit.csv"
+        audit.write_text(f"lesion,ct_sha256\nnodule 1,{scan_sha256(chest_ct(np.eye(3)))}\nnodule 2,\n")
+        self.run_job()
+        audit.write_text("lesion,ct_sha256\nnodule 1,ab12\n")
+        with self.assertRaisesRegex(InputError, "'.*result-b' is of other voxels"):
+            self.run_job(output=self.folder / "other")
 
     def test_dates_give_days_and_stand_nowhere(self):
         table = self.run_job(days=[], dates=["2024-01-01", "2024-03-01"])

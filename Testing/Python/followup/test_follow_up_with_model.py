@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from helpers.placed_chest import LESIONS, chest_ct
 from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.cli.app import make_app
+from NLSTSegLib.followup.registration_files import read_registration
 from NLSTSegLib.reading.write import write_image
 
 
@@ -52,6 +53,15 @@ class TestWithModel(unittest.TestCase):
         done = self.call("-o", self.folder / "third", "--days", 90, *swapped)
         self.assertEqual(done.exit_code, 2)
         self.assertFalse((self.folder / "third").exists())
+
+    def test_two_cts_are_registered_or_it_is_said_why_not(self):
+        cts, out = [str(self.folder / f"{name}.nrrd") for name in ("old", "new")], self.folder / "registration"
+        done = CliRunner().invoke(make_app(), ["register", *cts, "-o", str(out), "--json-progress"])
+        self.assertEqual(done.exit_code, 0, done.output)
+        self.assertEqual(json.loads(done.output.splitlines()[-1]), {"stage": "done", "fraction": 1.0})
+        found = read_registration(out)
+        self.assertEqual(found.is_accepted, (out / "baseline-to-followup.h5").exists())
+        self.assertEqual(CliRunner().invoke(make_app(), ["register", *cts, "-o", str(out)]).exit_code, 2)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from NLSTSegLib.scene.segmentation_file import write_segmentation_node
 from NLSTSegLib.scene.sizes import reviewed_case
 from NLSTSegLib.scene.threshold import ThresholdDrag
 from NLSTSegLib.volume.ct import CtVolume
+from NLSTSegLib.volume.scan_hash import scan_sha256
 
 
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -197,6 +198,7 @@ class AuditTest(ExportTestCase):
         self.assertAlmostEqual(float(edited["proposed_mm3"]), before.sum() * self.ct.voxel_volume_mm3, delta=0.05)
         self.assertEqual((edited["status"], edited["seconds"], edited["threshold"]), ("edited", "41", "0.3"))
         self.assertEqual(rows["Lesion 02"]["status"], "rejected")
+        self.assertEqual({row["ct_sha256"] for row in rows.values()}, {scan_sha256(self.ct)})
         self.assertEqual({rows[f"Lesion 0{n}"]["weights_sha256"] for n in (1, 2, 3, 4)}, {"ab" * 32})
 
     def test_added_lesions_have_nothing_to_be_compared_with(self):

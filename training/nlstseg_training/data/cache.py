@@ -71,7 +71,7 @@ class CaseEntry:
     voxels_sha256: str
     """Hash of the CT as it was read, as in a result's ``report.json``."""
     scan_sha256: str
-    """Hash of the CT whatever its format and axes, see :func:`NLSTSegLib.checks.training_overlap.scan_sha256`."""
+    """Hash of the CT whatever its format and axes, see :func:`NLSTSegLib.volume.scan_hash.scan_sha256`."""
     series_uid_sha256: str
     """Hash of the UID of the DICOM series, by which two cases of one scan are found; empty where it is not known. Not in a
     card."""

@@ -11,7 +11,6 @@ import numpy as np
 from nlstseg_training.data.cache import CaseEntry, LesionEntry
 from nlstseg_training.data.readers.source import RawCase, Source
 from NLSTSegLib.checks.preflight import check_ct, stop_on_errors
-from NLSTSegLib.checks.training_overlap import scan_sha256
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.inference.lung_field import MARGIN_MM, lung_field
 from NLSTSegLib.lesions.measure import sphere_diameter_mm
@@ -19,6 +18,7 @@ from NLSTSegLib.results.report import voxels_sha256
 from NLSTSegLib.volume.ct import CtVolume, to_canonical
 from NLSTSegLib.volume.regions import bounding_box, grown_box
 from NLSTSegLib.volume.regular_grid import slice_stack, to_regular
+from NLSTSegLib.volume.scan_hash import scan_sha256
 
 LOWEST_HU, HIGHEST_HU = -1200, 3071
 """Padding (-2048, or what int32 holds) ends here before anything is interpolated: the lowest value that a window of the
