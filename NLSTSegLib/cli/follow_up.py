@@ -80,7 +80,7 @@ def run_register(baseline: Path, followup: Path, output: Path, *, as_json: bool,
             ct, _series = load_case(Case(path, stem(path)))
             stop_on_errors(check_ct(ct))
             cts.append(to_canonical(to_regular(ct, slice_stack(ct))))
-        found = register(*cts, lambda done, stage: progress(0.2 + 0.8 * done, stage))
+        found = register(cts[0], cts[1], lambda done, stage: progress(0.2 + 0.8 * done, stage))
         write_registration(found, output)
     if not as_json:
         show_place(output)
