@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/installed
 OHIF := Testing/ohif/node_modules/.package-lock.json
 
-.PHONY: demo test docs bench pictures install clean
+.PHONY: demo test test-slow docs bench pictures install clean
 
 demo: install
 	$(BIN)/nlstseg demo
@@ -19,7 +19,11 @@ test: install $(OHIF)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --package nlstseg_training
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow"
+
+# The few tests that are dear by their nature: whole chests of patients, kills at many moments, processes of torchrun.
+test-slow: install
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m slow
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

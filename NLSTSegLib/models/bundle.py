@@ -165,11 +165,16 @@ def load_model(files: ModelFiles) -> Model:
     if second is not None:
         wanted |= {SECOND_PREFIX + name: tensor for name, tensor in second.state_dict().items()}
     _check_state(wanted, state, files.weights)
+    # Assigned, not copied into empty parameters: making those from shapes alone imports sympy, which takes half a second.
+    state = {
+        name: tensor.detach().to(wanted[name].dtype, copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
     if second is not None:
         part = {name.removeprefix(SECOND_PREFIX): state.pop(name) for name in list(state) if name.startswith(SECOND_PREFIX)}
-        second.to_empty(device="cpu").load_state_dict(part)
+        second.load_state_dict(part, assign=True)
         second.eval()
-    network.to_empty(device="cpu").load_state_dict(state)
+    network.load_state_dict(state, assign=True)
     return Model(card, network.eval(), second)
 
 

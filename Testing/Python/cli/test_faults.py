@@ -27,6 +27,8 @@ from typer.testing import CliRunner
 from helpers.child_processes import WAIT_S, can_be_without_rights, without_overriding_rights
 from helpers.dicom_files import write_series
 from helpers.file_hashes import hashes
+from helpers.forked_command import ForkedCommand
+from helpers.marks import slow
 from helpers.placed_chest import chest_ct
 from helpers.source_tree import LIBRARY, ROOT, library_files, syntax_of
 from helpers.threshold_model import CARD, write_threshold_bundle
@@ -67,6 +69,9 @@ def arguments(output: Path, *options: object) -> tuple[object, ...]:
     return ("segment", DATA / "chest.nrrd", "-o", output, "--model", DATA / "model", "--threads", 1, "--json-progress", *options)
 
 
+Process = ForkedCommand | subprocess.Popen
+
+
 def limit_file_bytes(most: int) -> None:
     """No file of this process may become larger: what a full disk does, to the byte."""
     import resource
@@ -84,26 +89,34 @@ class FaultCase(unittest.TestCase):
         shutil.copytree(DATA / "earlier", self.out)
         self.before = hashes(self.out)
 
-    def start(self, *options: object, before: Callable[[], None] | None = None, **environment: str) -> subprocess.Popen:
+    def start(self, *options: object, before: Callable[[], None] | None = None, **variables: str) -> ForkedCommand:
         """``nlstseg segment`` of the chest with other options than those of the earlier result."""
-        return self.start_command(*arguments(self.out, *NEW, *options), before=before, **environment)
+        return self.start_command(*arguments(self.out, *NEW, *options), before=before, **variables)
 
-    def start_command(self, *command: object, before: Callable[[], None] | None = None, **variables: str) -> subprocess.Popen:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
+    def start_command(self, *command: object, before: Callable[[], None] | None = None, **variables: str) -> ForkedCommand:
+        process = ForkedCommand([str(word) for word in command], DATA, {**os.environ, **variables}, before)
+        self.addCleanup(end, process)
+        return process
+
+    def start_python(self, *words: object, **variables: str) -> subprocess.Popen:
+        """Python itself, for what depends on how it starts."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "NLSTSegLib", *map(str, command)],
+            [sys.executable, *map(str, words)],
             cwd=DATA,
-            env=environment,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            preexec_fn=before,
         )
         self.addCleanup(end, process)
         return process
 
-    def read_to(self, process: subprocess.Popen, stage: str) -> None:
+    def start_program(self, *options: object, **variables: str) -> subprocess.Popen:
+        """As :meth:`start`, by :meth:`start_python`."""
+        return self.start_python("-m", "NLSTSegLib", *arguments(self.out, *NEW, *options), **variables)
+
+    def read_to(self, process: Process, stage: str) -> None:
         """Read what ``process`` says of its progress until it is at ``stage``."""
         for line in process.stdout:
             if json.loads(line)["stage"] == stage:
@@ -129,7 +142,7 @@ class FaultCase(unittest.TestCase):
         self.assertNotEqual(mine.pop("report.json"), expected.pop("report.json"))
         self.assertEqual(mine, expected)
 
-    def assert_one_line(self, process: subprocess.Popen, code: int, pattern: str):
+    def assert_one_line(self, process: Process, code: int, pattern: str):
         """The exit code, and one sentence on stderr beside the findings about the chest."""
         _, stderr = process.communicate(timeout=WAIT_S)
         lines = [line for line in stderr.splitlines() if not line.startswith("warning ")]
@@ -149,7 +162,7 @@ class FaultCase(unittest.TestCase):
         self.before = again
 
 
-def end(process: subprocess.Popen) -> None:
+def end(process: Process) -> None:
     process.kill()
     process.communicate()
 
@@ -166,8 +179,8 @@ class TestKilled(FaultCase):
 
         A third of them are random by the clock, a third random among its lines of progress, a third among those of its writing.
         """
-        start = time.perf_counter()
         with self.start_command(*command) as process:
+            start = time.perf_counter()
             stages = [json.loads(line)["stage"] for line in process.stdout]
         seconds = time.perf_counter() - start
         self.assertEqual(process.returncode, 0)
@@ -186,11 +199,13 @@ class TestKilled(FaultCase):
             self.assert_result_is_whole()
             self.assert_next_run_works()
 
+    @slow
     def test_at_20_random_moments_the_result_is_whole_and_the_next_run_works(self):
         self.kill_at_random(20, arguments(self.out, *NEW, "--force"), random.Random(SEED))
 
     def test_with_the_bundled_model(self):
-        sitk.WriteImage(make_phantom(0, spacing_ijk_mm=(4, 4, 4)).ct.to_image(), str(self.folder.parent / "phantom.nrrd"))
+        ct = make_phantom(0, spacing_ijk_mm=(4, 4, 4)).ct
+        sitk.WriteImage(dataclasses.replace(ct, hu=ct.hu[39:42]).to_image(), str(self.folder.parent / "phantom.nrrd"))
         command = ("segment", self.folder.parent / "phantom.nrrd", "-o", self.out, "--force", "--threads", 1, "--json-progress")
         for moment in ("network", "lesions", "write"):
             with self.start_command(*command) as process:
@@ -233,7 +248,7 @@ class TestStopped(FaultCase):
         self.assert_new()
         self.assert_next_run_works()
         for n in range(6):
-            with self.start("--force", before=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
+            with self.start("--force") as process:
                 for _ in range(1 + choose.randrange(lines - 1)):
                     process.stdout.readline()
                 process.send_signal(signal.SIGTERM if n % 4 else signal.SIGINT)
@@ -296,17 +311,17 @@ class TestTwoRuns(FaultCase):
         guard.mkdir()
         (guard / "sitecustomize.py").write_text(NO_LOCKS)
         paths = os.pathsep.join((str(guard), str(ROOT)))
-        first = self.start("--force", PYTHONPATH=paths)
+        first = self.start_program("--force", PYTHONPATH=paths)
         self.read_to(first, "network")
         first.send_signal(signal.SIGSTOP)
-        second = self.start("--force", PYTHONPATH=paths)
+        second = self.start_program("--force", PYTHONPATH=paths)
         if second.wait() == 99:
             self.skipTest("this kernel takes no filter")
         self.assert_one_line(second, 2, r"^nlstseg: error: '.*\.result\.lock' is there, and its disk has no locks.*remove it")
         end(first)
         self.assertEqual(hashes(self.out), self.before)
         (self.folder / ".result.lock").unlink()
-        third = self.start("--force", PYTHONPATH=paths)
+        third = self.start_program("--force", PYTHONPATH=paths)
         self.assertEqual(third.communicate()[1].count("error"), 0)
         self.assert_new()
 
@@ -343,14 +358,16 @@ class TestDisk(FaultCase):
         code = (
             "import json, os, shutil, subprocess, sys\n"
             f"sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+            "from typer.testing import CliRunner\n"
             "from helpers.file_hashes import Path, hashes\n"
+            "from NLSTSegLib.cli.app import app\n"
             "disk, earlier, command = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[4:]\n"
             "used = sum(-(-path.stat().st_size // 4096) * 4096 for path in earlier.iterdir())\n"
             "for room in map(int, sys.argv[3].split(',')):\n"
             "    subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={used + room}', 'tmpfs', disk], check=True)\n"
             "    shutil.copytree(earlier, disk / 'result')\n"
-            "    done = subprocess.run(command, capture_output=True, text=True)\n"
-            "    print(json.dumps([done.returncode, done.stderr, os.listdir(disk), hashes(disk / 'result')]))\n"
+            "    done = CliRunner().invoke(app, command)\n"
+            "    print(json.dumps([done.exit_code, done.stderr, os.listdir(disk), hashes(disk / 'result')]))\n"
             "    subprocess.run(['umount', disk], check=True)\n"
         )
         try:
@@ -358,7 +375,7 @@ class TestDisk(FaultCase):
         except (OSError, subprocess.CalledProcessError):
             self.skipTest("this system lets nobody mount a disk of his own")
         rooms = (0, 12_000, 40_000, 1_000_000)
-        command = [sys.executable, "-m", "NLSTSegLib", *map(str, arguments(disk / "result", *NEW, "--force"))]
+        command = map(str, arguments(disk / "result", *NEW, "--force"))
         done = subprocess.run(
             ["unshare", "-rm", sys.executable, "-c", code, disk, self.out, ",".join(map(str, rooms)), *command],
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -450,14 +467,7 @@ class TestDisk(FaultCase):
         place = self.folder.parent / "here"
         place.mkdir()
         code = "import os, sys; os.chdir(sys.argv.pop(1)); from NLSTSegLib.cli.app import main; main()"
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, place, *map(str, arguments(Path("result")))],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.addCleanup(end, process)
+        process = self.start_python("-c", code, place, *arguments(Path("result")))
         self.read_to(process, "network")
         shutil.rmtree(place)
         self.assert_one_line(process, 2, "'result' lies in the current folder, which was removed; change to another one$")
@@ -483,7 +493,7 @@ class TestMemory(FaultCase):
         self.ct = self.folder.parent / "large.nrrd"
         sitk.WriteImage(image, str(self.ct))
 
-    def limited_run(self, more_mb: int, stage: str) -> subprocess.Popen:
+    def limited_run(self, more_mb: int, stage: str) -> ForkedCommand:
         import resource
 
         options = ("--lung-field", "none", "--threads", 1, "--json-progress", "--force")
@@ -551,7 +561,7 @@ class TestClock(FaultCase):
         for left in (".result.partial-77", ".result.lock"):
             (self.folder / left).mkdir() if "partial" in left else (self.folder / left).touch()
             os.utime(self.folder / left, (4e9, 4e9))
-        process = self.start("--force", LD_PRELOAD=str(library))
+        process = self.start_program("--force", LD_PRELOAD=str(library))
         stdout, stderr = process.communicate(timeout=WAIT_S)
         self.assertEqual(process.returncode, 0, stderr)
         self.assert_new()

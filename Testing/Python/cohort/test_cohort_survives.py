@@ -10,10 +10,12 @@ import unittest
 from helpers.child_processes import living_processes, wait_until
 from helpers.cohort_case import CohortCase, CohortRun
 from helpers.cohort_faults import EATS_MEMORY_HU, FULL_DISK_HU, GATED_HU, HANGS_HU, OPEN, ROOM, STARTED
+from helpers.marks import slow
 
 
 @unittest.skipUnless(os.path.exists("/dev/full") and sys.platform == "linux", "the faults need Linux")
 class TestCohortSurvives(CohortCase):
+    @slow
     def test_killed_workers_a_hanging_a_greedy_and_a_damaged_case_cost_nothing_but_themselves(self):
         good = [f"good{n}" for n in range(12)]
         for name in good:
@@ -39,6 +41,7 @@ class TestCohortSurvives(CohortCase):
         self.assertNotIn("adamaged", rows["adamaged"]["reason"])
         self.assert_whole()
 
+    @slow
     def test_two_clients_a_killed_one_and_ctrl_c_end_with_the_same_table(self):
         for name in ("one", "two", "three", "zfour"):
             self.write_chest(name)

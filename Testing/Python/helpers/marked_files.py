@@ -1,5 +1,6 @@
 """CT files in which everything that may say whose CT it is holds a mark, so that any of it is found where it came through."""
 
+import functools
 import gzip
 import zlib
 from pathlib import Path
@@ -8,7 +9,8 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.datadict import DicomDictionary
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
 
 from helpers.dicom_files import write_series
 from NLSTSegLib.volume.ct import CtVolume
@@ -39,7 +41,8 @@ def mark_dicom(file: Path) -> int:
     """Mark every text, UID and date of the dictionary in a DICOM file, private ones and nested ones too; returns how many."""
     dataset = pydicom.dcmread(file)
     series = f"{UID_ROOT}.5.{int(dataset.SeriesInstanceUID[-6:].replace('.', ''))}"
-    marked = _mark(dataset)
+    for element in _marked_elements():
+        dataset.add(element)
     dataset.SeriesInstanceUID = series
     # One patient and one study in all files; instances differ.
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{UID_ROOT}.{zlib.crc32(file.name.encode())}"
@@ -56,7 +59,7 @@ def mark_dicom(file: Path) -> int:
     dataset.add_new(0x60004000, "LT", f"{MARK} overlay")
     dataset.add_new(0xFFFCFFFC, "OB", MARK.encode() * 8)
     dataset.save_as(file)
-    return marked + 3 * 3 + 3 + 6
+    return len(_marked_elements()) + 3 * 3 + 3 + 6
 
 
 def _marked_item() -> Dataset:
@@ -65,8 +68,10 @@ def _marked_item() -> Dataset:
     return item
 
 
-def _mark(dataset: FileDataset) -> int:
-    marked = 0
+@functools.cache
+def _marked_elements() -> list[DataElement]:
+    """Of every text, UID and date in the dictionary; the same for all files, since making them takes long."""
+    marked = []
     for tag, (vr, _, _, _, keyword) in DicomDictionary.items():
         if tag >> 16 in (0x0000, 0x0002, 0x0004) or not keyword or keyword in NEEDED:
             continue
@@ -75,11 +80,10 @@ def _mark(dataset: FileDataset) -> int:
         elif vr == "UI":
             value = f"{UID_ROOT}.{tag}"
         elif vr == "DA":
-            value = DATES[marked % len(DATES)]
+            value = DATES[len(marked) % len(DATES)]
         else:
             continue
-        dataset.add_new(tag, vr, value)
-        marked += 1
+        marked.append(DataElement(tag, vr, value))
     return marked
 
 

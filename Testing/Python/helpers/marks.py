@@ -16,7 +16,7 @@ def _mark(name: str) -> Callable[[T], T]:
 
 
 slow = _mark("slow")
-"""Takes longer than ten seconds on a computer that does nothing else."""
+"""Dear by its nature (whole chests, many kills, several trainings), and not the only test of what users meet daily."""
 
 real_data = _mark("real_data")
 """Needs the shared folder with CT of real patients, and is skipped where there is none."""

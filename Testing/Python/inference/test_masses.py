@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from helpers.marks import slow
 from NLSTSegLib.phantom.make import make_phantom
 from NLSTSegLib.volume.ct import to_canonical
 
@@ -48,6 +49,7 @@ class MassTest(unittest.TestCase):
             away = sitk.GetArrayFromImage(reach) == 0
             np.testing.assert_array_equal(hu[away], self.ct.hu[away])
 
+    @slow
     def test_the_script_tells_how_well_one_is_outlined(self):
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         image = sitk.GetImageFromArray(self.ct.hu)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from NLSTSegLib.jobs.options import RunOptions
 from NLSTSegLib.jobs.segment_job import ChildRun
 from NLSTSegLib.models.bundle import find_model, load_model
 from NLSTSegLib.pipeline import SegmentOptions, segment
+from NLSTSegLib.results.folder import write_result
 from NLSTSegLib.results.saved import read_result
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -115,15 +117,16 @@ class TestResult(ChildRunTestCase):
         self.assertEqual(report["model"]["name"], "threshold")
 
     def test_a_result_that_is_not_whole_is_refused(self):
-        run = self.start()
-        wait_until(run.update, "the run ends")
-        labels = run.result_folder / "labels.nrrd"
-        os.replace(run.result_folder / "probability.nrrd", labels)
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory())) / "result"
+        model = load_model(find_model(str(self.bundle)))
+        write_result(segment(self.ct, model, SegmentOptions(device="cpu", threads=1)), folder, save_probability=True)
+        self.assertEqual(len(read_result(folder).lesions), 3)
+        os.replace(folder / "probability.nrrd", folder / "labels.nrrd")
         with self.assertRaisesRegex(InputError, "is not whole .*run it again"):
-            read_result(run.result_folder)
-        (run.result_folder / "probability.nrrd").write_bytes(labels.read_bytes())
+            read_result(folder)
+        shutil.copy(folder / "labels.nrrd", folder / "probability.nrrd")
         with self.assertRaisesRegex(InputError, "do not belong together"):
-            read_result(run.result_folder)
+            read_result(folder)
 
 
 @unittest.skipIf(os.name == "nt", "the system counts its priorities otherwise")

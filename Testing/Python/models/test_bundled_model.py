@@ -1,6 +1,7 @@
 """The bundled model on a made chest and on a real one: what the project promises to a newcomer."""
 
 import unittest
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,17 @@ class BundledModelTest(unittest.TestCase):
         folder = data / "ct" / "LIDC-IDRI-0001"
         votes = sitk.ReadImage(str(folder / "votes.nrrd"))
         truth = sitk.GetArrayFromImage(votes) >= 2
-        ct = read_ct(folder / "dicom")
+        whole = read_ct(folder / "dicom")
+        # The slices of the lesion and a few around it.
+        (with_lesion,) = truth.any(axis=(1, 2)).nonzero()
+        first, end = with_lesion.min() - 6, with_lesion.max() + 7
+        ct = replace(
+            whole,
+            hu=whole.hu[first:end],
+            origin_lps_mm=tuple(whole.lps_from_ijk_mm((0, 0, first)).tolist()),
+            acquisition=replace(whole.acquisition, slice_origins_lps_mm=()),
+        )
+        votes, truth = votes[:, :, int(first) : int(end)], truth[first:end]
         result = segment(ct, self.model)
         grid = ct.image_like(result.labels)
         self.assertEqual(grid.GetSize(), votes.GetSize())

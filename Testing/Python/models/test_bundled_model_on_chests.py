@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from helpers.marks import real_data, slow
 from helpers.shared_data import shared_data
 from NLSTSegLib.inference.in_plane import resized
 from NLSTSegLib.lesions.find import Lesion
@@ -67,6 +68,8 @@ def marks_of(name: str) -> list[Mark]:
     ]
 
 
+@slow
+@real_data
 @unittest.skipIf(shared_data() is None, "no shared data beside the repository")
 class ChestsTest(unittest.TestCase):
     def assert_no_organ(self, *names: str) -> None:

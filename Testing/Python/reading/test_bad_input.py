@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from helpers.dicom_files import change, write_enhanced, write_series
 from helpers.limited_process import can_limit_memory, run_limited
+from helpers.marks import slow
 from helpers.placed_chest import chest_ct
 from helpers.threshold_model import THRESHOLD_HU
 from helpers.whole_command import WholeCommandTest
@@ -335,6 +336,7 @@ class OtherImagesTest(BadInputTest):
 
 
 class SizeTest(BadInputTest):
+    @slow
     def test_three_thousand_thin_slices(self):
         hu = np.full((3000, 16, 16), -1000, np.int16)
         hu[:, 2:14, 2:14] = -850

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from helpers.child_processes import WAIT_S, wait_until
+from helpers.marks import slow
 from helpers.threshold_model import CARD, threshold_model
 from helpers.tiny_cache import TinyCache, ball
 from helpers.tiny_run import ON_CPU, RECIPE, RECIPE_3D, TinyRunTest, environment
@@ -265,6 +266,7 @@ class ProcessesTest(TinyRunTest):
         self.addCleanup(process.kill)
         return process
 
+    @slow
     def test_two_processes_of_torchrun_make_one_model(self):
         out = self.folder / "two"
         launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
@@ -282,6 +284,7 @@ class ProcessesTest(TinyRunTest):
         # They saw twice as many patches.
         self.assertFalse(torch.equal(weights["head.weight"], alone["head.weight"]))
 
+    @slow
     def test_who_stops_all_of_its_processes_is_told_how_it_goes_on(self):
         out, recipe = self.folder / "long", self.write("long.toml", RECIPE.replace("epochs = 3", "epochs = 5000"))
         command = ("-m", "nlstseg_training", "fit", "--recipe", recipe, *self.of_cases, "--out", out, *ON_CPU, "--workers", 1)

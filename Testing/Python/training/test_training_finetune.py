@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.known_refinement import SPEC
-from helpers.marks import slow
 from helpers.small_nlstseg import labelled_chest, write_case
 from helpers.threshold_model import CARD
 from helpers.tiny_run import ON_CPU, TinyRunTest
@@ -47,7 +46,6 @@ THRESHOLD = 0.35
 BEFORE = TrainingCases(SALT, (salted(SALT, "a scan of long ago"),))
 
 
-@slow
 class FineTuneTest(TinyRunTest):
     """Four corrected chests, one of them for testing, and a network that has learnt nothing."""
 

@@ -68,7 +68,6 @@ class FitTest(unittest.TestCase):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0, msg=name)
 
 
-@slow
 class LearningTest(FitTest):
     def test_the_loss_falls_and_an_unseen_lesion_is_found(self):
         phases = (Phase("only", 3, 1e-2, Sampling(batch=8, side_px=32, lesions=0.3, crops=0.5)),)
@@ -140,7 +139,6 @@ class LearningTest(FitTest):
         self.assertLess(epochs, 10)
 
 
-@slow
 class InterruptionTest(FitTest):
     def test_a_training_stopped_within_an_epoch_ends_with_the_same_weights(self):
         recipe = short_recipe(epochs=3, steps=7)

@@ -1,0 +1,119 @@
+"""The command line in processes of their own that need not import torch: they are forked from a server that has imported it.
+
+Where many runs are killed, stopped or starved, importing is most of what they would do. What depends on how Python starts
+(``PYTHONPATH``, ``LD_PRELOAD``, limits before the first line) needs :class:`subprocess.Popen`.
+"""
+
+import atexit
+import functools
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.forkserver import ForkServer
+from pathlib import Path
+from unittest import mock
+
+PRELOADED = (
+    *("torch", "SimpleITK", "pydicom", "PIL.Image", "pydantic", "rich.progress", "safetensors.torch"),
+    *("NLSTSegLib.cli.app", "NLSTSegLib.cli.batch", "NLSTSegLib.cli.run", "NLSTSegLib.pipeline", "NLSTSegLib.results.folder"),
+)
+
+
+class ForkedCommand:
+    """``nlstseg`` with some arguments, started now: as much of :class:`subprocess.Popen` with pipes for text as tests use.
+
+    ``before`` is called in the process first; it must be a function that can be pickled.
+    """
+
+    def __init__(
+        self, arguments: list[str], cwd: Path, environment: Mapping[str, str], before: Callable[[], None] | None = None
+    ) -> None:
+        context = multiprocessing.get_context("forkserver")
+        (stdout, out), (stderr, err) = context.Pipe(duplex=False), context.Pipe(duplex=False)
+        self._process = context.Process(target=_run, args=(arguments, str(cwd), dict(environment), before, out, err))
+        with mock.patch("multiprocessing.forkserver.connect_to_new_process", _server().connect_to_new_process):
+            self._process.start()
+        out.close()
+        err.close()
+        self.stdout, self.stderr = (os.fdopen(os.dup(pipe.fileno()), encoding="utf-8") for pipe in (stdout, stderr))
+        stdout.close()
+        stderr.close()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    poll = returncode.fget
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        self._process.join(timeout)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What is still to be read of stdout and stderr, after the end."""
+        told = tuple("" if pipe.closed else pipe.read() for pipe in (self.stdout, self.stderr))
+        self.__exit__()
+        return told
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def __enter__(self) -> "ForkedCommand":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stdout.close()
+        self.stderr.close()
+        self.wait()
+
+
+@functools.cache
+def _server() -> ForkServer:
+    """Not that of :mod:`multiprocessing` itself, which the loading of training data uses."""
+    server = ForkServer()
+    server.set_forkserver_preload(list(PRELOADED))
+    return server
+
+
+def _run(
+    arguments: list[str],
+    cwd: str,
+    environment: dict[str, str],
+    before: Callable[[], None] | None,
+    stdout: Connection,
+    stderr: Connection,
+) -> None:
+    """In the forked process, which ends as one of Python's own would."""
+    for number, pipe in ((1, stdout), (2, stderr)):
+        os.dup2(pipe.fileno(), number)
+        pipe.close()
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, encoding="utf-8")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    tempfile.tempdir = None
+    if before:
+        before()
+    from NLSTSegLib.cli.app import main
+
+    sys.argv = ["nlstseg", *arguments]
+    code = 1
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code or 0
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
