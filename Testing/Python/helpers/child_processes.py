@@ -97,10 +97,11 @@ def without_overriding_rights() -> None:
         libc, drop_from_bounding_set, override_rights, override_reading = ctypes.CDLL(None), 24, 1, 2
         for capability in (override_rights, override_reading):
             libc.prctl(drop_from_bounding_set, capability, 0, 0, 0)
-        # Version 3 of the call, for this process; first come those in effect.
+        # Version 3 of the call, for this process; first come those in effect, then those that it may have.
         header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
         libc.capget(header, sets)
-        sets[0] &= ~(1 << override_rights | 1 << override_reading)
+        for number in (0, 1):
+            sets[number] &= ~(1 << override_rights | 1 << override_reading)
         libc.capset(header, sets)
 
 
