@@ -82,10 +82,14 @@ def _mlflow(part: RunPart) -> Logger:
     kept = part.folder / LOG_FOLDER / "mlflow_run"
     folder = part.folder.absolute()
     server = os.environ.get("MLFLOW_TRACKING_URI")
-    own = {"tracking_uri": f"sqlite:///{(folder / 'mlflow.db').as_posix()}", "artifact_location": (folder / "mlflow").as_uri()}
-    run_id = kept.read_text(encoding="utf-8").strip() if kept.exists() else None
-    logger = MLFlowLogger("nlstseg", run_name=part.folder.name, run_id=run_id, **({"tracking_uri": server} if server else own))
-    if run_id is None:
+    logger = MLFlowLogger(
+        "nlstseg",
+        run_name=part.folder.name,
+        run_id=kept.read_text(encoding="utf-8").strip() if kept.exists() else None,
+        tracking_uri=server or f"sqlite:///{(folder / 'mlflow.db').as_posix()}",
+        artifact_location=None if server else (folder / "mlflow").as_uri(),
+    )
+    if not kept.exists():
         write_text(kept, str(logger.run_id))
     return logger
 
