@@ -11,7 +11,7 @@ from NLSTSegLib.lesions.coding import TERMINOLOGY, TERMINOLOGY_TAG, segment_colo
 from NLSTSegLib.review.state import FIRST_RUN, LesionState, Status
 from NLSTSegLib.scene.lesion_state import lesion_state, show_by_status, write_state
 from NLSTSegLib.scene.review import PROPOSAL_ROLE
-from NLSTSegLib.scene.voxels import own_layer, region_image, segment_region, segment_regions, volume_of
+from NLSTSegLib.scene.voxels import KnownRegions, own_layer, region_image, volume_of
 from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class LesionEditor:
         import slicer
 
         self.segmentation_node = segmentation_node
+        self.known = KnownRegions(segmentation_node)
+        """The voxels of its lesions."""
         self._widget = widget
         # Not the parameters of the embedded editor, whose masks would hold for changes from here too.
         self._parameters = slicer.vtkMRMLSegmentEditorNode()
@@ -99,7 +101,7 @@ class LesionEditor:
 
         ``reader`` is noted with them; without one an earlier reader stays.
         """
-        regions = segment_regions(self.segmentation_node, segment_ids)
+        regions = self.known.of(segment_ids)
         states = {each: lesion_state(self.segmentation_node, each, region) for each, region in regions.items()}
         self.save_state()
         for segment_id, state in states.items():
@@ -111,7 +113,7 @@ class LesionEditor:
 
     def write(self, segment_id: str, state: LesionState, region: Region | None = None) -> None:
         """Set the state of a lesion, whose voxels now are what its status holds for; ``region``, if known, are they."""
-        region = region or segment_region(self.segmentation_node, segment_id)
+        region = region or self.known.of([segment_id])[segment_id]
         write_state(self.segmentation_node, segment_id, replace(state, voxels=region.fingerprint))
 
     def set_region(self, segment_id: str, region: Region) -> None:

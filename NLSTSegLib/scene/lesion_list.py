@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from NLSTSegLib.lesions.measure import Measurements
 from NLSTSegLib.review.case import ReviewedLesion, review_row
 from NLSTSegLib.review.worklist import Row
 from NLSTSegLib.scene.lesion_state import lesion_state
 from NLSTSegLib.scene.sizes import lesion_now, measure_region
-from NLSTSegLib.scene.voxels import segment_regions, volume_of, voxels_stamp
+from NLSTSegLib.scene.voxels import KnownRegions, volume_of
 from NLSTSegLib.volume.regions import Region
 
 if TYPE_CHECKING:
@@ -23,10 +21,10 @@ if TYPE_CHECKING:
 class LesionList:
     """Rows of :func:`.review.case.review_row`, in the order of the segments; only what has changed is read and measured again."""
 
-    def __init__(self, segmentation_node: vtkMRMLSegmentationNode) -> None:
-        self._node = segmentation_node
+    def __init__(self, segmentation_node: vtkMRMLSegmentationNode, known: KnownRegions | None = None) -> None:
+        """``known`` are those of its :class:`NLSTSegLib.scene.editor.LesionEditor`, where it has one."""
+        self._node, self._known = segmentation_node, known or KnownRegions(segmentation_node)
         self._ct_changed_at = -1
-        self._stamps: dict[str, tuple[int, int]] = {}
         self._lesions: dict[str, ReviewedLesion] = {}
         self.rows: list[Row] = []
         self.regions: dict[str, Region] = {}
@@ -48,20 +46,18 @@ class LesionList:
         self.rows = []
         volume_node, segmentation = volume_of(self._node), self._node.GetSegmentation()
         changed_at = volume_node.GetImageData().GetMTime()
-        known = self._lesions if changed_at == self._ct_changed_at else {}
-        stamps = {each: voxels_stamp(self._node, each) for each in segmentation.GetSegmentIDs()}
-        read = segment_regions(self._node, [each for each in stamps if self._stamps.get(each) != stamps[each]])
+        before = self._lesions if changed_at == self._ct_changed_at else {}
         again: set[str] = set()
         lesions: dict[str, ReviewedLesion] = {}
-        for segment_id in stamps:
-            region, old = read.get(segment_id) or self.regions[segment_id], known.get(segment_id)
-            if old is not None and old.region.box == region.box and np.array_equal(old.region.mask, region.mask):
+        for segment_id, region in self._known.of(segmentation.GetSegmentIDs()).items():
+            old = before.get(segment_id)
+            if old is not None and (old.region.box, old.region.fingerprint) == (region.box, region.fingerprint):
                 name, state = segmentation.GetSegment(segment_id).GetName(), lesion_state(self._node, segment_id, region)
                 lesions[segment_id] = replace(old, name=name, state=state)
             else:
                 lesions[segment_id] = lesion_now(self._node, segment_id, region, measure_region(region, volume_node), volume_node)
                 again.add(segment_id)
-        self._ct_changed_at, self._stamps, self._lesions = changed_at, stamps, lesions
+        self._ct_changed_at, self._lesions = changed_at, lesions
         self.regions = {each: lesion.region for each, lesion in lesions.items()}
         self.rows = [review_row(lesion) for lesion in lesions.values()]
         return again

@@ -241,6 +241,22 @@ def voxels_stamp(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) ->
     return _layer(segmentation_node, segment_id).GetMTime(), label
 
 
+class KnownRegions:
+    """The voxels of the segments of a node; only those that may have changed are read again."""
+
+    def __init__(self, segmentation_node: vtkMRMLSegmentationNode) -> None:
+        self._node = segmentation_node
+        self._known: dict[str, tuple[tuple[int, int], Region]] = {}
+
+    def of(self, segment_ids: Iterable[str]) -> dict[str, Region]:
+        """As :func:`segment_regions`."""
+        stamps = {each: voxels_stamp(self._node, each) for each in segment_ids}
+        changed = [each for each, stamp in stamps.items() if each not in self._known or self._known[each][0] != stamp]
+        for segment_id, region in segment_regions(self._node, changed).items():
+            self._known[segment_id] = stamps[segment_id], region
+        return {each: self._known[each][1] for each in stamps}
+
+
 def _layer(segmentation_node: vtkMRMLSegmentationNode, segment_id: str) -> vtkOrientedImageData:
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
     if segment is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,11 +35,11 @@ class Region:
         box = box_around([part.box for part in parts])
         return cls(box, np.logical_or.reduce([part.within(box) for part in parts]))
 
-    @property
+    @cached_property
     def voxels(self) -> int:
         return int(np.count_nonzero(self.mask))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Equal for regions of the same shape, wherever they lie; else different."""
         packed = np.packbits(self.mask).tobytes()

@@ -107,7 +107,7 @@ class LesionPanel(Panel):
         self.segmentation_node = segmentation_node
         if segmentation_node is not None:
             self._editor = self._actions.editor = LesionEditor(segmentation_node, self._segment_editor.widget)
-            self._lesions = LesionList(segmentation_node)
+            self._lesions = LesionList(segmentation_node, self._editor.known)
             try:
                 volume_node = volume_of(segmentation_node)
                 show_on_its_ct(segmentation_node, volume_node)
