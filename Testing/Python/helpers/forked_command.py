@@ -5,13 +5,16 @@ Where many runs are killed, stopped or starved, importing is most of what they w
 """
 
 import atexit
+import contextlib
 import functools
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.forkserver import ForkServer
 from pathlib import Path
@@ -30,19 +33,28 @@ class ForkedCommand:
     """
 
     def __init__(
-        self, arguments: list[str], cwd: Path, environment: Mapping[str, str], before: Callable[[], None] | None = None
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        environment: Mapping[str, str],
+        before: Callable[[], None] | None = None,
+        files: tuple[int, int] | None = None,
     ) -> None:
+        """With ``files``, stdout and stderr go there, and there is nothing to be read here."""
         context = multiprocessing.get_context("forkserver")
-        (stdout, out), (stderr, err) = context.Pipe(duplex=False), context.Pipe(duplex=False)
-        self._process = context.Process(target=_run, args=(arguments, str(cwd), dict(environment), before, out, err))
+        if files is None:
+            (stdout, out), (stderr, err) = context.Pipe(duplex=False), context.Pipe(duplex=False)
+            self.stdout, self.stderr = (os.fdopen(os.dup(pipe.fileno()), encoding="utf-8") for pipe in (stdout, stderr))
+        else:
+            # Of files too: a connection is a file's number that travels to another process.
+            out, err = (Connection(os.dup(file), readable=False) for file in files)
+        self._process = context.Process(target=_run, args=(list(arguments), str(cwd), dict(environment), before, out, err))
         with mock.patch("multiprocessing.forkserver.connect_to_new_process", _server().connect_to_new_process):
             self._process.start()
-        out.close()
-        err.close()
-        self.stdout, self.stderr = (os.fdopen(os.dup(pipe.fileno()), encoding="utf-8") for pipe in (stdout, stderr))
-        stdout.close()
-        stderr.close()
         self.pid = self._process.pid
+        # What waits for the end of a pipe must be its only owner.
+        for pipe in (out, err):
+            pipe.close()
 
     @property
     def returncode(self) -> int | None:
@@ -50,8 +62,10 @@ class ForkedCommand:
 
     poll = returncode.fget
 
-    def wait(self, timeout: float | None = None) -> int | None:
+    def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("nlstseg", timeout or 0.0)
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
@@ -76,11 +90,37 @@ class ForkedCommand:
         self.wait()
 
 
+@contextlib.contextmanager
+def forked_jobs() -> Iterator[None]:
+    """In this block the children of :mod:`NLSTSegLib.jobs` are forked: for tests of what they give, not of how they start.
+
+    Not on Windows, which cannot fork, and not inside Slicer, whose Python is a launcher.
+    """
+    if sys.platform == "win32" or not Path(sys.executable).name.startswith("python"):
+        yield
+        return
+    with mock.patch("NLSTSegLib.jobs.child_process._start", _start_job):
+        yield
+
+
+def _start_job(command: Sequence[str], environment: Mapping[str, str], output: int, log: int, priority: int) -> ForkedCommand:
+    arguments = command[command.index("NLSTSegLib") + 1 :]
+    child = ForkedCommand(arguments, Path.cwd(), environment, os.setsid, (output, log))
+    # Who kills it kills its group, which is there when a process is started as usual.
+    with contextlib.suppress(ProcessLookupError):
+        while os.getpgid(child.pid) != child.pid:
+            time.sleep(0.001)
+    return child
+
+
 @functools.cache
 def _server() -> ForkServer:
     """Not that of :mod:`multiprocessing` itself, which the loading of training data uses."""
     server = ForkServer()
     server.set_forkserver_preload(list(PRELOADED))
+    # Its socket outlives the folder that the test of now may have for its temporary files.
+    with mock.patch.object(tempfile, "tempdir", None):
+        server.ensure_running()
     return server
 
 

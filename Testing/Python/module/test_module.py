@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 
-from helpers.child_processes import as_urgent_as_the_tests
+from helpers.forked_command import forked_jobs
 from helpers.placed_chest import LESIONS, chest_ct
 from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.resources import MODELS_VARIABLE
@@ -24,7 +24,7 @@ class WholeModuleTestCase(ModuleTestCase):
 
     def setUp(self):
         super().setUp()
-        as_urgent_as_the_tests(self)
+        self.enterContext(forked_jobs())
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         models = self.folder / "models"
         write_threshold_bundle(models / "threshold", min_volume_mm3=30.0)

@@ -13,6 +13,7 @@ from unittest import mock
 import numpy as np
 import SimpleITK as sitk
 
+from helpers.forked_command import forked_jobs
 from slicer_stand_in.case import ModuleTestCase
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,6 +25,7 @@ class TestBatchScript(ModuleTestCase):
 
     def setUp(self):
         super().setUp()
+        self.enterContext(forked_jobs())
         try:
             from helpers.placed_chest import chest_ct
             from helpers.threshold_model import write_threshold_bundle

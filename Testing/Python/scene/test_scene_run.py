@@ -10,6 +10,7 @@ import numpy as np
 
 from helpers.child_processes import own_temporary_folder, wait_until
 from helpers.example_results import ct_with_spheres, result_for
+from helpers.forked_command import forked_jobs
 from helpers.mrml_nodes import add_transform, add_volume, rigid_motion
 from helpers.placed_chest import AXES, chest_ct, leaning, rotation
 from helpers.review_scene import voxels_of
@@ -37,6 +38,7 @@ class SceneRunTestCase(MrmlTestCase):
 
     def setUp(self):
         super().setUp()
+        self.enterContext(forked_jobs())
         self.temporary = own_temporary_folder(self)
         self.options = RunOptions(model=str(self.bundle), device="cpu", threads=1)
 
