@@ -63,6 +63,7 @@ def chests(files: list[str]) -> dict:
         # There and back, so that what changes meanwhile is seen.
         for name in [*commands, *reversed(commands)]:
             found[name].append(_timed(commands[name], len(files)))
+            print(name, found[name][-1], file=sys.stderr, flush=True)
             for written in Path(folder).glob("[!c]*"):
                 shutil.rmtree(written)
         return {"cases": len(files), **found}
@@ -93,6 +94,7 @@ def scheduling(cases: int) -> dict:
             times.append(time.perf_counter())
             if len(times) % max(1, cases // SAMPLES) == 0:
                 memory_mb.append(_memory_mb())
+                print(f"{len(times)} in {times[-1] - times[0]:.1f} s, {memory_mb[-1]} MB", file=sys.stderr, flush=True)
 
         start_cpu = time.process_time()
         run_cases(table, Workers(2), Settings("none", "", folder), limit=None, tell=tell, begin=lambda client, number: None)
