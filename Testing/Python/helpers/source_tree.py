@@ -67,7 +67,7 @@ def _files_of(package: str) -> dict[str, Path]:
         ".".join((package, *(part for part in path.relative_to(folder).with_suffix("").parts if part != "Python"))): path
         for folder in (PACKAGES[package],)
         for path in folder.rglob("*.py")
-        if not path.name.startswith("__")
+        if not path.name.startswith("__") and "node_modules" not in path.parts
     }
 
 
