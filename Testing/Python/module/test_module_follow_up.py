@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from helpers.example_results import result_for
+from helpers.forked_command import forked_jobs
 from helpers.mrml_nodes import add_volume
 from helpers.placed_chest import LESIONS, chest_ct
 from helpers.review_scene import LARGE, NEIGHBOUR, SMALL, begin, ct_with_balls, soft_result
@@ -38,6 +39,7 @@ REFUSED = moved_by(0, 0, 0, refusal="no lungs were found in the baseline")
 class FollowUpTestCase(ModuleTestCase):
     def setUp(self):
         super().setUp()
+        self.enterContext(forked_jobs())
         from NLSTSegLib.scene.rerun import review_and_later_run
         from NLSTSegLib.widgets.follow_up_panel import FollowUpPanel
 

@@ -8,8 +8,8 @@ from unittest import mock
 
 import numpy as np
 
-from helpers.child_processes import as_urgent_as_the_tests
 from helpers.dicom_files import write_series
+from helpers.forked_command import forked_jobs
 from helpers.orthanc import AET, needs_orthanc, start_for
 from helpers.pacs import archive_for, objects_below
 from helpers.review_scene import begin, ct_with_balls, soft_result, voxels_of
@@ -47,7 +47,7 @@ class TestPacsPanel(ModuleTestCase):
 
     def setUp(self):
         super().setUp()
-        as_urgent_as_the_tests(self)
+        self.enterContext(forked_jobs())
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         (self.folder / "database").mkdir()
         self.database = self.enterContext(dicom_database(self.folder / "database"))

@@ -7,6 +7,7 @@ from unittest import mock
 
 import numpy as np
 
+from helpers.forked_command import forked_jobs
 from helpers.mrml_nodes import add_transform, add_volume
 from helpers.review_scene import begin, ct_with_balls, soft_result
 from slicer_stand_in import host
@@ -22,6 +23,7 @@ class SelectorTestCase(ModuleTestCase):
 
     def setUp(self):
         super().setUp()
+        self.enterContext(forked_jobs())
         self.widget = self.open_module(ROOT / "NLSTSeg" / "NLSTSeg.py")
         ct = ct_with_balls()
         result = soft_result(ct)
