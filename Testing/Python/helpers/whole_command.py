@@ -1,19 +1,25 @@
 """Runs the whole command on files, in this process for speed, and looks at what it says and writes."""
 
+import functools
 import json
 import tempfile
 import unittest
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import SimpleITK as sitk
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from helpers.placed_chest import label_centroids_lps_mm, off_voxels, true_centres_lps_mm, voxel_places_lps_mm
 from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.cli.app import app
 from NLSTSegLib.reading.read import read_ct
+
+same_command = functools.cache(get_command)
+"""Of the library, which would make all commands anew for every call."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,8 @@ class WholeCommandTest(unittest.TestCase):
         self.tries = 0
 
     def run_command(self, *arguments: object):
-        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        with mock.patch("typer.testing._get_command", same_command):
+            done = CliRunner().invoke(app, [str(argument) for argument in arguments])
         self.assertNotIn("Traceback", done.stderr)
         return done
 
