@@ -99,7 +99,7 @@ def measure(mask: np.ndarray, ct: CtVolume, offset_kji: tuple[int, int, int]) ->
         long_axis_mm=long_axis_mm,
         short_axis_mm=short_axis_mm,
         mean_diameter_mm=(long_axis_mm + short_axis_mm) / 2,
-        mean_hu=float(voxels_hu.mean()),
+        mean_hu=float(voxels_hu.mean(dtype=np.float64)),
         solid_volume_mm3=float(np.count_nonzero(solid) * ct.voxel_volume_mm3),
         solid_long_axis_mm=_solid_long_axis_mm(solid, frame_mm),
         centroid_lps_mm=to_lps_mm(np.array([axis.mean() for axis in mask.nonzero()[::-1]])),

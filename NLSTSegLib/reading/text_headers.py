@@ -41,6 +41,9 @@ METAIMAGE_MEANINGS = {
 
 METAIMAGE_RESCALE = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}
 
+MIRRORED_SPACES, RIGHT_SIMPLEITK = {"left-anterior-superior", "las"}, (2, 5, 6)
+"""NRRD spaces of which ITK turned the wrong axis, so that left became right, and the version of SimpleITK that is mended."""
+
 SPATIAL_KINDS = {"domain", "space", "none", "???"}
 """Kinds of the axes of a NRRD volume; others, such as time, are no third dimension of a patient."""
 
@@ -80,7 +83,9 @@ def check_text_header(path: Path) -> None:
 
 
 def _check_meaning(fields: dict[str, str]) -> None:
-    """Raise :class:`InputError` for a field that the readers ignore and that means something."""
+    """Raise :class:`InputError` for a field that the readers ignore or mistake, and that means something."""
+    import SimpleITK as sitk
+
     for name, harmless in {**NRRD_MEANINGS, **METAIMAGE_MEANINGS}.items():
         values = re.findall(r'"([^"]*)"', fields.get(name, "")) or [fields.get(name, "")]
         odd = [value for value in values if value.strip().lower() not in harmless | {"", "???", "none"}]
@@ -89,6 +94,10 @@ def _check_meaning(fields: dict[str, str]) -> None:
     for name, harmless_number in METAIMAGE_RESCALE.items():
         if fields.get(name, "") and not _is_number(fields[name], harmless_number):
             raise InputError(f"its {name} is {fields[name][:40]}, so the stored values are no HU; write it again in HU")
+    space, version = fields.get("space", "").lower(), sitk.Version.VersionString()
+    if space in MIRRORED_SPACES and tuple(map(int, re.findall(r"\d+", version)[:3])) < RIGHT_SIMPLEITK:
+        fix = "update it to 2.5.6 or newer, or write the file in left-posterior-superior"
+        raise InputError(f"its space is {space}, which SimpleITK {version} reads mirrored; {fix}")
     kinds = fields.get("kinds", "").lower().split()
     if len(kinds) == 3 and not set(kinds) <= SPATIAL_KINDS:
         raise InputError(f"its kinds are {' '.join(kinds)[:60]}, so it is no volume in space; give the CT itself")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.volume.ct import LUNG_WINDOW_HU, Acquisition, CtVolume, Grid
+from NLSTSegLib.volume.ct import LUNG_WINDOW_HU, Acquisition, CtVolume, Grid, as_int16
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLScene
@@ -108,10 +108,7 @@ def _as_hu_type(voxels: np.ndarray) -> np.ndarray:
     if voxels.dtype.kind == "f":
         with np.errstate(over="ignore"):
             return voxels.astype(np.float32, copy=False)
-    limits = np.iinfo(np.int16)
-    if voxels.dtype != np.int16:
-        voxels = np.clip(voxels, max(limits.min, np.iinfo(voxels.dtype).min), limits.max)
-    return voxels.astype(np.int16, copy=False)
+    return voxels if voxels.dtype == np.int16 else as_int16(voxels)
 
 
 def check_parent_transform(node: vtkMRMLScalarVolumeNode) -> None:

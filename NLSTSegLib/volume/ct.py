@@ -137,8 +137,7 @@ class CtVolume:
                 array[bad] = PADDING_HU
                 acquisition = replace(acquisition, nonfinite_voxels=int(bad.sum()))
         elif array.dtype != np.int16:
-            limits = np.iinfo(np.int16)
-            array = np.clip(array, max(limits.min, np.iinfo(array.dtype).min), limits.max, out=array).astype(np.int16)
+            array = as_int16(array, out=array)
         direction = np.array(image.GetDirection()).reshape(3, 3)
         lengths = np.linalg.norm(direction, axis=0)
         if np.abs(lengths - 1).max() < UNIT_LENGTH:
@@ -197,3 +196,10 @@ def from_canonical(array: np.ndarray, canonical: CtVolume, source: CtVolume) -> 
     unflipped = array[tuple(slice(None, None, -1 if flip else 1) for flip in flips_kji)]
     source_axes = [2 - order_ijk.index(axis) for axis in (2, 1, 0)]
     return np.ascontiguousarray(unflipped.transpose(source_axes))
+
+
+def as_int16(voxels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Whole numbers of any integer type as int16, those beyond its range at its ends; ``out=voxels`` saves a copy."""
+    own, short = np.iinfo(voxels.dtype), np.iinfo(np.int16)
+    # NumPy before 2.1 refuses a limit that the type of the voxels cannot hold.
+    return np.clip(voxels, max(own.min, short.min), min(own.max, short.max), out=out).astype(np.int16, copy=False)

@@ -113,6 +113,9 @@ class NrrdTest(HeaderTest):
         for space, signs in (("RAS", (-1, -1)), ("left-anterior-superior", (1, -1)), ("Left-Posterior-Superior", (1, 1))):
             with self.subTest(space):
                 path = self.text("ct.nrrd", replaced=("left-posterior-superior", space))
+                if space.startswith("left-anterior") and sitk.Version.VersionString() < "2.5.6":
+                    self.assert_refused(path, "reads mirrored")
+                    continue
                 self.assert_read(path, origin=(signs[0] * ORIGIN[0], signs[1] * ORIGIN[1], ORIGIN[2]))
         for space in ("3D-right-handed", "scanner-xyz"):
             path = self.text("ct.nrrd", replaced=("left-posterior-superior", space))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,21 +53,29 @@ def open_array(path: Path) -> blosc2.NDArray:
         raise InputError(f"'{path}' cannot be read; prepare the case again") from error
 
 
-def read_array(path: Path, sha256: str) -> blosc2.NDArray:
-    """The array in ``path``, read whole and in memory; raises :class:`InputError` unless it is what was written."""
+def read_array(path: Path, sha256: str) -> np.ndarray:
+    """The array in ``path``; raises :class:`InputError` unless it is what was written."""
+    with _checked_array(path, sha256) as array:
+        return array[:]
+
+
+def read_ct_array(path: Path, sha256: str) -> CtVolume:
+    """The CT in ``path``, written with its geometry; raises :class:`InputError` unless it is what was written."""
+    with _checked_array(path, sha256) as array:
+        spacing, origin, direction = (tuple(array.schunk.vlmeta[name]) for name in (SPACING, ORIGIN, DIRECTION))
+        return CtVolume(array[:], spacing, origin, direction)
+
+
+@contextmanager
+def _checked_array(path: Path, sha256: str) -> Iterator[blosc2.NDArray]:
+    """The array in memory. It reads from the content of the file, which older versions of Blosc2 do not hold on to."""
     import blosc2
 
     content = read_checked(path, sha256)
     try:
-        return blosc2.ndarray_from_cframe(content)
+        yield blosc2.ndarray_from_cframe(content)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read; prepare the case again") from error
-
-
-def ct_of(array: blosc2.NDArray) -> CtVolume:
-    """The CT in an array that was written with its geometry."""
-    spacing, origin, direction = (tuple(array.schunk.vlmeta[name]) for name in (SPACING, ORIGIN, DIRECTION))
-    return CtVolume(array[:], spacing, origin, direction)
 
 
 def read_checked(path: Path, sha256: str) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from nlstseg_training.data.arrays import ENDING, ct_of, read_array
+from nlstseg_training.data.arrays import ENDING, read_array, read_ct_array
 from NLSTSegLib.checks.training_overlap import salted
 from NLSTSegLib.disk.atomic_file import write_text
 from NLSTSegLib.disk.free_name import is_plain_name
@@ -167,9 +167,9 @@ def load_case(cache: Path, case_id: str) -> Case:
 
     def read(name: str) -> np.ndarray | None:
         sha256 = entry.files_sha256.get(name + ENDING)
-        return None if sha256 is None else read_array(folder / (name + ENDING), sha256)[:]
+        return None if sha256 is None else read_array(folder / (name + ENDING), sha256)
 
-    ct = ct_of(read_array(folder / f"ct{ENDING}", entry.files_sha256[f"ct{ENDING}"]))
+    ct = read_ct_array(folder / f"ct{ENDING}", entry.files_sha256[f"ct{ENDING}"])
     labels, target, lungs = read("labels"), read("target"), read("lungs")
     assert labels is not None
     return Case(entry.id, entry.patient, ct, labels, sure_target(labels) if target is None else target, lungs)
