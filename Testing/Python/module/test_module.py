@@ -1,5 +1,6 @@
 """The whole module as a reader uses it: from a CT to decisions that are saved, through the real window."""
 
+import functools
 import os
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from unittest import mock
 import numpy as np
 
 from helpers.forked_command import forked_jobs
+from helpers.marks import slow
 from helpers.placed_chest import LESIONS, chest_ct
 from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.resources import MODELS_VARIABLE
@@ -74,7 +76,11 @@ class JourneyTest(WholeModuleTestCase):
         self.assertTrue(button.enabled, button.toolTip)
 
     def test_the_sample_ct_is_offered_while_there_is_none(self):
+        from NLSTSegLib.widgets import input_panel
+
         inputs = self.widget.input
+        coarse = functools.partial(input_panel.make_phantom, spacing_ijk_mm=(4.0, 4.0, 4.0))
+        self.enterContext(mock.patch.object(input_panel, "make_phantom", coarse))
         host.click(inputs.ui.phantomButton)
         host.process_events()
         self.assertEqual(inputs.volume_node.GetName(), "Phantom")
@@ -312,6 +318,7 @@ class ScriptTest(WholeModuleTestCase):
             logic.process(ct, options=options, progress=stop)
         self.assertEqual(self.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 2)
 
+    @slow
     def test_the_self_test_of_the_module_passes(self):
         import NLSTSeg
 
