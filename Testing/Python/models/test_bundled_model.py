@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.marks import real_data
+from helpers.marks import real_data, slow
 from helpers.shared_data import shared_data
 from NLSTSegLib.cli.demo import found_lesions
 from NLSTSegLib.models.bundle import DEFAULT_MODEL, find_model, load_model
-from NLSTSegLib.phantom.make import make_phantom
+from NLSTSegLib.phantom.make import Phantom, make_phantom
 from NLSTSegLib.pipeline import segment
 from NLSTSegLib.reading.read import read_ct
 
@@ -24,8 +24,14 @@ class BundledModelTest(unittest.TestCase):
         cls.files = find_model(DEFAULT_MODEL)
         cls.model = load_model(cls.files)
 
+    @slow
     def test_all_six_phantom_lesions_are_found_and_outlined(self):
-        phantom = make_phantom(0)
+        self.assert_found(make_phantom(0))
+
+    def test_all_six_are_found_and_outlined_in_coarser_voxels(self):
+        self.assert_found(make_phantom(0, spacing_ijk_mm=(0.98, 0.98, 4.0)))
+
+    def assert_found(self, phantom: Phantom):
         result = segment(phantom.ct, self.model)
         dice = found_lesions(phantom, result.labels)
         self.assertEqual(len(dice), 6)
