@@ -84,11 +84,6 @@ class FollowUpViews:
         self._shift.GetMatrixTransformToParent(matrix)
         return slicer.util.arrayFromVTKMatrix(matrix)[:3, 3]
 
-    @property
-    def is_linked(self) -> bool:
-        """Whether both rows follow each other."""
-        return all(view.GetViewGroup() == UPPER_GROUP for view in self._row(1))
-
     def link(self, on: bool) -> None:
         """Let both rows follow each other, or only the views within each row."""
         for row in (0, 1):

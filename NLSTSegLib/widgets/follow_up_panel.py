@@ -22,9 +22,6 @@ from NLSTSegLib.widgets.panel import Panel
 GATHER_MS = 150
 """Changes of a segmentation within this time are followed at once."""
 
-TRACK, KIND, EARLIER, LATER, CHANGE = range(5)
-"""Columns of the table."""
-
 
 class TableKeys(qt.QObject):
     """Keys of a widget that has the focus: they come before shortcuts of the main window, which has the review's N and P."""
