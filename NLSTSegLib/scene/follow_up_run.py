@@ -23,40 +23,27 @@ MODEL_SHARE = 2.0
 """A run of the model takes about so many times as long as the registration; for the progress alone."""
 
 
-class RegistrationRun:
-    """``nlstseg register`` on the CTs of two volume nodes. :meth:`update` looks how far it is."""
+class RegistrationRun(CommandJob):
+    """``nlstseg register`` on the CTs of two volume nodes."""
 
     def __init__(self, volume_nodes: Sequence[vtkMRMLScalarVolumeNode]) -> None:
         """Copy the CTs out and start the child. Raises :class:`InputError` where this cannot be done; nothing is left then."""
-        self._job = CommandJob()
+        super().__init__()
         try:
-            files = [self._job.folder / name for name in CT_FILES]
+            files = [self.folder / name for name in CT_FILES]
             for node, file in zip(volume_nodes, files, strict=True):
                 write_ct(ct_from_volume_node(node), file)
-            output = str(self._job.folder / RESULT_FOLDER)
-            self._job.start(["register", *map(str, files), "-o", output, "--json-progress"], program_python())
+            output = str(self.folder / RESULT_FOLDER)
+            self.start(["register", *map(str, files), "-o", output, "--json-progress"], program_python())
         except BaseException:
             self.close()
             raise
 
-    @property
-    def fraction(self) -> float:
-        """0 to 1, at the last :meth:`update`."""
-        return self._job.fraction
-
-    def update(self) -> bool:
-        """Whether it has ended."""
-        return self._job.update()
-
     def finish(self) -> Registration:
         """The registration of the ended run. Raises :class:`InputError` with the child's error."""
-        if self._job.error:
-            raise InputError(self._job.error)
-        return read_registration(self._job.folder / RESULT_FOLDER)
-
-    def close(self) -> None:
-        """End it if it still runs, and remove its files; once more does nothing."""
-        self._job.close()
+        if self.error:
+            raise InputError(self.error)
+        return read_registration(self.folder / RESULT_FOLDER)
 
 
 class FollowUpRun:
