@@ -117,7 +117,7 @@ def module_on(ct: Any, name: str) -> Iterator[tuple[Any, Any]]:
 
 def main() -> None:
     """Write the pictures into the folder that was given, or into the docs; with "phantom" or "real" after it these alone."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures"
+    folder = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "docs" / "pictures"
     with (
         host.application(),
         mock.patch("NLSTSegLib.widgets.run_panel.duration_text", return_value=SHOWN_TIME),
