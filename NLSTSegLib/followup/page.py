@@ -21,21 +21,27 @@ SHOWN = {
     "by": "by",
     "baseline": "earlier",
     "followup": "later",
+    "score_1": "score then",
+    "score_2": "score now",
     "volume_1_mm3": "mm³ then",
     "volume_2_mm3": "mm³ now",
     "change_percent": "change %",
     "change_low": "from",
     "change_high": "to",
-    "diameter_change_mm": "diameter mm",
+    "diameter_change_mm": "diameter change mm",
     "verdict": "measured",
     "vdt_days": "doubling days",
+    "vdt_low": "from",
+    "vdt_high": "to",
     "halving_days": "halving days",
+    "halving_low": "from",
+    "halving_high": "to",
     "not_faster_than_days": "not faster than days",
     "probability_at_place": "probability there",
     "look": "look at",
     "rules": "rules",
 }
-"""Columns of the table, by those of ``pairs.csv``."""
+"""Columns of the table, by those of ``pairs.csv``; one in which nothing stands is left out."""
 
 STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; color: #1c1c1f; background: #fff; }
@@ -56,7 +62,7 @@ def html_of(follow_up: FollowUp) -> str:
         '<p class="notice">Research only; not for clinical use.</p>',
     ]
     parts += [f'<p class="{escape(one.severity)}">{escape(one.message)} {escape(one.fix)}</p>' for one in follow_up.findings]
-    parts.append(f"<p>Intervals: {escape(source_text(follow_up.options.cv))}</p>")
+    parts.append(f"<p>{escape(source_text(follow_up.options.cv))}</p>")
     for t in range(1, count):
         rule = follow_up.recist(t)
         if rule:
@@ -80,11 +86,13 @@ def _changes(follow_up: FollowUp, track: Track) -> list[Change]:
 
 
 def _table(follow_up: FollowUp) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in SHOWN.values())
+    made = rows(follow_up)
+    columns = [column for column in SHOWN if any(row[column] != "" for row in made)]
+    head = "".join(f"<th>{escape(SHOWN[column])}</th>" for column in columns)
     body = []
-    for row in rows(follow_up):
+    for row in made:
         cells = []
-        for column in SHOWN:
+        for column in columns:
             kind = "" if isinstance(row[column], str) else ' class="number"'
             cells.append(f"<td{kind}>{escape(str(row[column]))}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")

@@ -95,6 +95,9 @@ class TestPhantom(unittest.TestCase):
             self.assertTrue(report["registrations"][0]["accepted"])
             page = (place / "follow-up.html").read_text(encoding="utf-8")
             self.assertEqual(page.count("<img"), 7)
+            # What has grown comes with its interval, and a column in which nothing stands is left out.
+            self.assertIn("<th>doubling days</th><th>from</th><th>to</th>", page)
+            self.assertNotIn("halving", page)
             self.assertNotIn("http", page.replace("http://www.w3.org", ""))
             transform = sitk.ReadTransform(str(place / "baseline-to-followup.h5"))
             at = self.points[0].lesions[0].sizes.centroid_lps_mm
