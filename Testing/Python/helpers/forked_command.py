@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import spawn
 from multiprocessing.connection import Connection
 from multiprocessing.forkserver import ForkServer
 from pathlib import Path
@@ -49,7 +50,11 @@ class ForkedCommand:
             # Of files too: a connection is a file's number that travels to another process.
             out, err = (Connection(os.dup(file), readable=False) for file in files)
         self._process = context.Process(target=_run, args=(list(arguments), str(cwd), dict(environment), before, out, err))
-        with mock.patch("multiprocessing.forkserver.connect_to_new_process", _server().connect_to_new_process):
+        with (
+            mock.patch("multiprocessing.forkserver.connect_to_new_process", _server().connect_to_new_process),
+            # What runs the tests is not to be run there too.
+            mock.patch("multiprocessing.spawn.get_preparation_data", _preparation_without_main),
+        ):
             self._process.start()
         self.pid = self._process.pid
         # What waits for the end of a pipe must be its only owner.
@@ -88,6 +93,14 @@ class ForkedCommand:
         self.stdout.close()
         self.stderr.close()
         self.wait()
+
+
+def _preparation_without_main(name: str) -> dict[str, object]:
+    whole = _PREPARATION(name)
+    return {key: value for key, value in whole.items() if not key.startswith("init_main")}
+
+
+_PREPARATION = spawn.get_preparation_data
 
 
 @contextlib.contextmanager

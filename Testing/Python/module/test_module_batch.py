@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from helpers.forked_command import forked_jobs
+from slicer_stand_in import host
 from slicer_stand_in.case import ModuleTestCase
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,6 +27,11 @@ class TestBatchScript(ModuleTestCase):
     def setUp(self):
         super().setUp()
         self.enterContext(forked_jobs())
+        if not host.inside_slicer():
+            from slicer_stand_in.application import load_module
+
+            # As at Slicer's start: the script imports it.
+            load_module(str(ROOT / "NLSTSeg" / "NLSTSeg.py"))
         try:
             from helpers.placed_chest import chest_ct
             from helpers.threshold_model import write_threshold_bundle
