@@ -107,9 +107,11 @@ _PREPARATION = spawn.get_preparation_data
 def forked_jobs() -> Iterator[None]:
     """In this block the children of :mod:`NLSTSegLib.jobs` are forked: for tests of what they give, not of how they start.
 
-    Not on Windows, which cannot fork, and not inside Slicer, whose Python is a launcher.
+    Not on Windows, which cannot fork, not inside Slicer, whose Python is a launcher, and not in a process that may make no
+    socket (:mod:`helpers.no_network`), which a server takes.
     """
-    if sys.platform == "win32" or not Path(sys.executable).name.startswith("python"):
+    is_launcher = not Path(sys.executable).name.startswith("python")
+    if sys.platform == "win32" or is_launcher or "NLSTSEG_TEST_TRIED" in os.environ:
         yield
         return
     with mock.patch("NLSTSegLib.jobs.child_process._start", _start_job):
