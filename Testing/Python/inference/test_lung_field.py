@@ -35,7 +35,7 @@ def box_chest(shape_kji=(40, 130, 170)) -> np.ndarray:
 class PhantomTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        phantom = make_phantom(0)
+        phantom = make_phantom(0, spacing_ijk_mm=(1.0, 1.0, 2.25))
         cls.ct, cls.lesion = phantom.ct, phantom.labels > 0
         k, j, i = (np.arange(n, dtype=np.float32) for n in cls.ct.hu.shape)
         x, y, z = (axis * s + o for axis, s, o in zip((i, j, k), cls.ct.spacing_ijk_mm, cls.ct.origin_lps_mm, strict=True))
@@ -83,32 +83,32 @@ class PhantomTest(unittest.TestCase):
             ("upside down", np.s_[::-1]),
         ):
             with self.subTest(name):
-                lung_mask = field_of(hu[turn], (0.75, 0.75, 4.5))
+                lung_mask = field_of(hu[turn], (1.0, 1.0, 4.5))
                 self.assertTrue(lung_mask[lesion[turn]].all())
                 self.assertAlmostEqual(lung_mask.mean() / self.lung_mask.mean(), 1, delta=0.05)
 
     def test_other_spacings_give_the_same_field(self):
-        for step_k, step_j, step_i in ((2, 1, 1), (1, 3, 3), (3, 2, 4)):
+        for step_k, step_j, step_i in ((2, 1, 1), (1, 3, 3), (3, 1, 2)):
             with self.subTest(step=(step_k, step_j, step_i)):
                 part = np.s_[::step_k, ::step_j, ::step_i]
-                lung_mask = field_of(self.ct.hu[part], (0.75 * step_i, 0.75 * step_j, 2.25 * step_k))
+                lung_mask = field_of(self.ct.hu[part], (1.0 * step_i, 1.0 * step_j, 2.25 * step_k))
                 self.assertTrue(lung_mask[self.lesion[part]].all())
                 both = (lung_mask & self.lung_mask[part]).sum()
                 self.assertGreater(2 * both / (lung_mask.sum() + self.lung_mask[part].sum()), 0.96)
 
     def test_float_voxels_with_any_padding_give_the_same_field(self):
         part = np.s_[::2, ::2, ::2]
-        whole = field_of(self.ct.hu[part], (1.5, 1.5, 4.5))
+        whole = field_of(self.ct.hu[part], (2.0, 2.0, 4.5))
         for padding in (-3024.0, -1e9):
             hu = self.ct.hu[part].astype(np.float32)
-            hu[:, :4] = padding
-            np.testing.assert_array_equal(field_of(hu, (1.5, 1.5, 4.5)), whole)
+            hu[:, :3] = padding
+            np.testing.assert_array_equal(field_of(hu, (2.0, 2.0, 4.5)), whole)
 
     def test_lungs_that_go_on_beyond_the_volume_s_ends_are_not_cut_there(self):
         part = np.s_[45:85]
         lung_mask = field_of(self.ct.hu[part], self.ct.spacing_ijk_mm)
         for k in (0, -1):
-            self.assertGreater(self.lung[part][k].sum(), 10_000)
+            self.assertGreater(self.lung[part][k].sum(), 5_600)
             self.assertGreater(lung_mask[k][self.lung[part][k]].mean(), 0.995)
         self.assertTrue(lung_mask[self.lesion[part]].all())
 
@@ -119,9 +119,9 @@ class PhantomTest(unittest.TestCase):
             self.assertGreater(lung_mask[self.lung[part]].mean(), 0.99)
 
     def test_lungs_cut_by_the_field_of_view_are_found_and_told(self):
-        for sides, part in (("right", np.s_[:, :, 80:]), ("right, left", np.s_[:, :, 80:-80])):
+        for sides, part in (("right", np.s_[:, :, 60:]), ("right, left", np.s_[:, :, 60:-60])):
             with self.subTest(sides):
-                ct = CtVolume(np.ascontiguousarray(self.ct.hu[::2][part]), (0.75, 0.75, 4.5))
+                ct = CtVolume(np.ascontiguousarray(self.ct.hu[::2][part]), (1.0, 1.0, 4.5))
                 lung_mask = lung_field(ct)
                 self.assertGreater(lung_mask[self.lung[::2][part]].mean(), 0.995)
                 self.assertTrue(lung_mask[self.lesion[::2][part]].all())
@@ -133,15 +133,15 @@ class PhantomTest(unittest.TestCase):
         # As after a rotation that fills the corners with 0: a disc of image, with the patient and the room in it.
         x, y, _ = self.axes
         hu = np.where(x**2 + y**2 < 167**2, self.ct.hu, 0)[::2, ::2, ::2]
-        lung_mask = field_of(hu, (1.5, 1.5, 4.5))
-        whole = field_of(self.ct.hu[::2, ::2, ::2], (1.5, 1.5, 4.5))
+        lung_mask = field_of(hu, (2.0, 2.0, 4.5))
+        whole = field_of(self.ct.hu[::2, ::2, ::2], (2.0, 2.0, 4.5))
         np.testing.assert_array_equal(lung_mask, whole)
 
     def test_padding_of_any_value_and_shape_changes_nothing(self):
-        hu, spacing = self.ct.hu[::2, ::2, ::2], (1.5, 1.5, 4.5)
+        hu, spacing = self.ct.hu[::2, ::3, ::3], (3.0, 3.0, 4.5)
         whole = field_of(hu, spacing)
         for value in (0, -1024, -3024, -700, 40, 3071):
-            for name, around in (("all sides", (20, 20)), ("two sides", (20, 0))):
+            for name, around in (("all sides", (10, 10)), ("two sides", (10, 0))):
                 with self.subTest(name, value=value):
                     padded = np.pad(hu, ((0, 0), around, around), constant_values=value)
                     rows, columns = (slice(around[0], around[0] + n) for n in hu.shape[1:])
@@ -150,7 +150,7 @@ class PhantomTest(unittest.TestCase):
                     self.assertGreater(2 * (field[:, rows, columns] & whole).sum() / (field.sum() + whole.sum()), 0.99)
             with self.subTest("empty slices", value=value):
                 field = field_of(np.pad(hu, ((3, 3), (0, 0), (0, 0)), constant_values=value), spacing)
-                self.assertTrue(field[3:-3][self.lung[::2, ::2, ::2]].mean() > 0.998)
+                self.assertGreater(2 * (field[3:-3] & whole).sum() / (field.sum() + whole.sum()), 0.99)
 
     def test_lungs_that_reach_a_round_field_of_view_are_kept(self):
         x, y, _ = self.axes
@@ -158,7 +158,7 @@ class PhantomTest(unittest.TestCase):
             with self.subTest(value=value):
                 hu = np.where(x**2 + y**2 < 125**2, self.ct.hu, value)[::2, ::2, ::2]
                 seen = (self.lung & (x**2 + y**2 < 124**2))[::2, ::2, ::2]
-                self.assertGreater(field_of(hu, (1.5, 1.5, 4.5))[seen].mean(), 0.99)
+                self.assertGreater(field_of(hu, (2.0, 2.0, 4.5))[seen].mean(), 0.99)
 
     def test_what_fluid_leaves_of_a_lung_is_in_the_field(self):
         x, _, z = self.axes
@@ -166,7 +166,7 @@ class PhantomTest(unittest.TestCase):
             with self.subTest(top_mm=top_mm):
                 hu, part = self.ct.hu.copy(), self.lung & (x < -22) & (z >= top_mm)
                 hu[self.lung & (x < -3) & ~part] = 20
-                field = field_of(hu[::2, ::2, ::2], (1.5, 1.5, 4.5))
+                field = field_of(hu[::2, ::2, ::2], (2.0, 2.0, 4.5))
                 self.assertGreater(field[part[::2, ::2, ::2]].mean(), 0.99)
                 self.assertGreater(field[(self.lung & (x > 5))[::2, ::2, ::2]].mean(), 0.998)
 
@@ -175,7 +175,7 @@ class PhantomTest(unittest.TestCase):
         hu = self.ct.hu.copy()
         gas = ((x + 60) / 35) ** 2 + ((y + 14) / 35) ** 2 + ((z + 100) / 18) ** 2 < 1
         hu[gas] = -990
-        field = field_of(hu[::2, ::2, ::2], (1.5, 1.5, 4.5))
+        field = field_of(hu[::2, ::2, ::2], (2.0, 2.0, 4.5))
         self.assertLess(field[gas[::2, ::2, ::2]].mean(), 0.5)
 
     def test_a_table_with_a_light_core_is_no_lung(self):
@@ -184,7 +184,7 @@ class PhantomTest(unittest.TestCase):
         shell = (np.abs(x) < 130) & (np.abs(y - 135) < 20)
         core = (np.abs(x) < 126) & (np.abs(y - 135) < 16)
         hu[np.broadcast_to(shell, hu.shape)], hu[np.broadcast_to(core, hu.shape)] = 100, -900
-        field = field_of(hu[::2, ::2, ::2], (1.5, 1.5, 4.5))
+        field = field_of(hu[::2, ::2, ::2], (2.0, 2.0, 4.5))
         self.assertFalse((field & np.broadcast_to(core, hu.shape)[::2, ::2, ::2]).any())
 
 
