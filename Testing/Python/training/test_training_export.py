@@ -284,6 +284,21 @@ class ProcessesTest(TinyRunTest):
         # They saw twice as many patches.
         self.assertFalse(torch.equal(weights["head.weight"], alone["head.weight"]))
 
+    @unittest.skipUnless(Path("/proc/self/status").exists(), "the system does not tell which signals are blocked")
+    def test_a_signal_to_all_processes_does_not_end_the_server_that_they_are_forked_from(self):
+        code = (
+            "from multiprocessing import forkserver\n"
+            "from nlstseg_training.fitting.interruption import blocked_signals\n"
+            "with blocked_signals():\n"
+            "    forkserver.ensure_running()\n"
+            "print(open(f'/proc/{forkserver._forkserver._forkserver_pid}/status').read())\n"
+        )
+        told, stderr = self.start(sys.executable, "-c", code).communicate(timeout=WAIT_S)
+        self.assertIn("SigBlk:", told, stderr)
+        blocked = int(told.partition("SigBlk:")[2].split()[0], 16)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.assertTrue(blocked >> (number - 1) & 1, number)
+
     @slow
     def test_who_stops_all_of_its_processes_is_told_how_it_goes_on(self):
         out, recipe = self.folder / "long", self.write("long.toml", RECIPE.replace("epochs = 3", "epochs = 5000"))
