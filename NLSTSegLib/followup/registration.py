@@ -35,7 +35,7 @@ LEAST_OVERLAP = 0.25
 MARGIN_MM = 12.0
 """Distance around the lungs within which voxels count; the grid of the spline is larger by it."""
 
-AFFINE_SAMPLES, SPLINE_SAMPLES = 15_000, 10_000
+AFFINE_SAMPLES, SPLINE_SAMPLES = 15_000, 20_000
 """About so many voxels around the lungs are compared in every step."""
 
 MESH_MM = 50.0
