@@ -18,7 +18,6 @@ test: install $(OHIF)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --package nlstseg_training
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow"
 
 # The few tests that are dear by their nature: whole chests of patients, kills at many moments, processes of torchrun.

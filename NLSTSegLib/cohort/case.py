@@ -44,6 +44,8 @@ class Case:
     name: str
     places: tuple[str, ...] = field(repr=False)
     series: str = field(repr=False)
+    voxels: int = 0
+    """By the headers; 0 where they do not tell."""
 
 
 @dataclass(frozen=True)

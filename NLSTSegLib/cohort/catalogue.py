@@ -98,7 +98,7 @@ def _results(client: Client, function: Callable[[Any], Any], waiting: deque[Any]
     """Results of every item of the batches; ``lost(item)`` for one whose worker died, with others and then alone."""
     from distributed import KilledWorker
 
-    for batch, future in each_done(client, lambda items: (_each, function, items), waiting):
+    for batch, future in each_done(client, lambda items, _: (_each, function, items), waiting):
         if future.status == "error" and isinstance(future.exception(), KilledWorker):
             if len(batch) > 1:
                 waiting.extend([item] for item in batch)

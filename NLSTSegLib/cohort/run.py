@@ -71,9 +71,10 @@ def _go_through(
     without_memory: set[str] = set()
     client.subscribe_topic(OUT_OF_MEMORY_TOPIC, lambda event: without_memory.add(event[1]["worker"]))
 
-    def call(case: Case) -> tuple[Any, ...]:
+    def call(case: Case, ahead: Case | None) -> tuple[Any, ...]:
         began_s[case.name] = time.monotonic()
-        return do_case, case, settings
+        # What is tried alone is not to suffer from another.
+        return do_case, case, settings, None if again is None else ahead
 
     full = ""
     for case, future in each_done(client, call, waiting, at_once=None if again is not None else 1):

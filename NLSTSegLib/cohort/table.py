@@ -65,7 +65,7 @@ class Recorded:
 
     @property
     def case(self) -> Case:
-        return Case(self.name, self.places, self.series)
+        return Case(self.name, self.places, self.series, self.slices * self.rows * self.columns)
 
 
 class CohortTable:

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from NLSTSegLib.cohort.ahead import Reading, read_ahead, reading_of
 from NLSTSegLib.cohort.case import Case, Outcome, Settings
 from NLSTSegLib.cohort.places import fetched, is_address, list_folder, put_folder
 from NLSTSegLib.cohort.plain_reason import plain_reason
-from NLSTSegLib.cohort.reading_list import read_case_files
 from NLSTSegLib.dicom.source import source_of
 from NLSTSegLib.dicom.write import dicom_writer
 from NLSTSegLib.disk.atomic_folder import held
@@ -38,9 +38,10 @@ def dask_setup(worker: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def do_case(case: Case, settings: Settings) -> Outcome:
+def do_case(case: Case, settings: Settings, ahead: Case | None = None) -> Outcome:
     """Segment a case, or find its result of an earlier run; whatever goes wrong with it is in the outcome.
 
+    Meanwhile the CT of ``ahead`` is read, which this worker is given next, unless another is free before.
     After ``settings.time_limit_s`` the process ends, whatever it does then; Dask's nanny starts another and the client is told.
     """
     start = time.perf_counter()
@@ -51,8 +52,9 @@ def do_case(case: Case, settings: Settings) -> Outcome:
         model = _model(settings.model)
         if model.card.weights_sha256 != settings.weights_sha256:
             raise ModelError(f"the model {model.card.name} of this worker has other weights than the client's; install the same")
-        with _time_limit(settings.time_limit_s), fetched(_files_of(case)) as files:
-            result = _result(case, files, settings, model)
+        with _time_limit(settings.time_limit_s), reading_of(case) as reading:
+            files = reading.files
+            result = _result(reading, settings, model, ahead)
     except Exception as error:
         status = "busy" if _is_busy(error) else "failed"
         reason = plain_reason(_reason(error), [*map(str, files), *case.places])
@@ -68,12 +70,11 @@ def do_case(case: Case, settings: Settings) -> Outcome:
     )
 
 
-def _files_of(case: Case) -> tuple[str, ...]:
-    return case.places if not case.series else tuple(file for place in case.places for file in list_folder(place).files)
-
-
-def _result(case: Case, files: list[Path], settings: Settings, model: Model) -> SegmentationResult | Summary:
-    ct, series = read_case_files(files, case.series)
+def _result(reading: Reading, settings: Settings, model: Model, ahead: Case | None) -> SegmentationResult | Summary:
+    case = reading.case
+    ct, series = reading.ct_and_series()
+    if ahead is not None:
+        read_ahead(ahead, _memory_limit())
     write_more = dicom_writer(ct, source_of(series, "it")) if settings.dicom_seg else None
     options = SegmentOptions(settings.threshold, settings.min_volume_mm3, device=settings.device, threads=settings.threads)
     with _result_folder(case.name, settings.results) as folder:
@@ -164,11 +165,22 @@ def _forget_peak_memory() -> None:
             file.write("5")
 
 
-def _worker_name() -> str:
-    """Which worker of the cluster this is; names of computers stay in Dask."""
+def _worker() -> Any:
+    """The worker of the cluster that this process is; ``None`` outside of one."""
     from distributed import get_worker
 
     try:
-        return str(get_worker().name)
+        return get_worker()
     except ValueError:
-        return ""
+        return None
+
+
+def _worker_name() -> str:
+    """Which of the cluster's this is; names of computers stay in Dask."""
+    worker = _worker()
+    return "" if worker is None else str(worker.name)
+
+
+def _memory_limit() -> int | None:
+    worker = _worker()
+    return None if worker is None else worker.memory_manager.memory_limit

@@ -1,6 +1,7 @@
 """Times of ``nlstseg cohort``; prints JSON.
 
     python Testing/benchmarks/cohort.py chests CT [CT ...]    # one process against 1 and 2 workers, twice each, cases an hour
+    python Testing/benchmarks/cohort.py fetching CT [CT ...]  # files that come at 20 MB/s, without and with room to read ahead
     python Testing/benchmarks/cohort.py scheduling [CASES]    # cost of a case, and memory, with cases that take no time
     python Testing/benchmarks/cohort.py sleeping              # efficiency of 2 to 16 workers whose cases sleep
     python Testing/benchmarks/cohort.py page [CASES]          # the report of made-up cases, and how soon Chromium shows it
@@ -8,6 +9,7 @@
 ``chests`` copies the CTs, so that each command finds nothing that another has read in memory alone.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -18,18 +20,21 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 from PIL import Image
 
 from NLSTSegLib.cohort.case import Found, Outcome, Settings
-from NLSTSegLib.cohort.clusters import Workers
+from NLSTSegLib.cohort.clusters import CASE_BYTES, Workers
 from NLSTSegLib.cohort.dask_map import each_done
 from NLSTSegLib.cohort.report import COHORT_PAGE, write_reports
 from NLSTSegLib.cohort.run import run_cases
 from NLSTSegLib.cohort.table import open_table
 from NLSTSegLib.lesions.rows import COLUMNS as LESION_COLUMNS
+from NLSTSegLib.models.bundle import DEFAULT_MODEL, find_model, load_model
 from NLSTSegLib.results.folder import PREVIEW_FILE
 
 SLEEP_S, SLEEPS = 1.0, 10
@@ -78,15 +83,55 @@ def _timed(command: list[str], cases: int) -> dict:
     return {"s": round(seconds, 1), "processor_s": round(processor_s, 1), "cases_an_hour": round(3600 * cases / seconds)}
 
 
-def scheduling(cases: int) -> dict:
+def fetching(files: list[str]) -> dict:
+    weights = load_model(find_model(DEFAULT_MODEL)).card.weights_sha256
+    found: dict[str, list] = {"without": [], "with": []}
+    cases = []
+    for file in files:
+        columns, rows, slices = _size(file)
+        cases.append(Found((f"slow://{Path(file).resolve()}",), slices=slices, rows=rows, columns=columns))
+    for name in ("without", "with", "with", "without"):
+        memory_bytes = CASE_BYTES if name == "without" else 2 * CASE_BYTES
+        with tempfile.TemporaryDirectory() as folder, open_table(Path(folder)) as table, _preloaded("cohort_slow_address"):
+            table.add_cases("made-up", cases)
+            settings = Settings(DEFAULT_MODEL, weights, folder, threads=1)
+            ended: list[Outcome] = []
+            began: list[float] = []
+            run_cases(
+                table,
+                Workers(2, memory_bytes=memory_bytes),
+                settings,
+                limit=None,
+                tell=lambda outcome, again, ended=ended: ended.append(outcome),
+                begin=lambda client, number, began=began: began.append(time.perf_counter()),
+            )
+            seconds = time.perf_counter() - began[0]
+            if [outcome.status for outcome in ended] != ["done"] * len(files):
+                raise RuntimeError(f"not all cases were done: {ended}")
+            found[name].append({"s": round(seconds, 1), "cases_an_hour": round(3600 * len(files) / seconds)})
+            print(name, found[name][-1], file=sys.stderr, flush=True)
+    return {"cases": len(files), "mb": round(sum(os.path.getsize(file) for file in files) / 1e6), **found}
+
+
+def _size(file: str) -> tuple[int, int, int]:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(file)
+    reader.ReadImageInformation()
+    return reader.GetSize()
+
+
+@contextlib.contextmanager
+def _preloaded(module: str) -> Iterator[None]:
+    """Workers that are started in the block load a module of this folder."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     import dask
 
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        open_table(Path(folder)) as table,
-        dask.config.set({"distributed.worker.preload": ["cohort_stub"]}),
-    ):
+    with dask.config.set({"distributed.worker.preload": [module]}):
+        yield
+
+
+def scheduling(cases: int) -> dict:
+    with tempfile.TemporaryDirectory() as folder, open_table(Path(folder)) as table, _preloaded("cohort_stub"):
         table.add_cases("made-up", [Found((f"/made-up/{n}",)) for n in range(cases)])
         times, memory_mb = [], []
 
@@ -159,7 +204,7 @@ def sleeping() -> dict:
         with Client(processes=False, n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as client:
             client.wait_for_workers(workers)
             start = time.perf_counter()
-            done = sum(1 for _ in each_done(client, lambda item: (time.sleep, item), deque([SLEEP_S] * workers * SLEEPS)))
+            done = sum(1 for _ in each_done(client, lambda item, _: (time.sleep, item), deque([SLEEP_S] * workers * SLEEPS)))
             shares[workers] = round(done * SLEEP_S / workers / (time.perf_counter() - start), 3)
     return {"efficiency_by_workers": shares}
 
@@ -167,6 +212,8 @@ def sleeping() -> dict:
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["chests"] and arguments[1:]:
         found = chests(arguments[1:])
+    elif arguments[:1] == ["fetching"] and arguments[1:]:
+        found = fetching(arguments[1:])
     elif arguments[:1] == ["scheduling"]:
         found = scheduling(int(*arguments[1:]) if arguments[1:] else 10_000)
     elif arguments[:1] == ["page"]:

@@ -7,7 +7,7 @@ from NLSTSegLib.cohort.case import Case, Outcome, Settings
 def dask_setup(worker: object) -> None:
     """Called by Dask when the worker starts."""
 
-    def do_case(case: Case, settings: Settings) -> Outcome:
+    def do_case(case: Case, settings: Settings, ahead: Case | None) -> Outcome:
         return Outcome(case.name, "done", seconds=0.0, rows=({"lesion": "Lesion 01", "score": 0.9, "mean_diameter_mm": 8.0},))
 
     work.do_case = do_case

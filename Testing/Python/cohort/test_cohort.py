@@ -8,6 +8,7 @@ import tempfile
 import unittest
 from collections import deque
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ class CohortTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.client = cls.enterClassContext(
-            Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0", set_as_default=False)
+            Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", set_as_default=False)
         )
 
     def setUp(self):
@@ -290,12 +291,18 @@ class TestReport(CohortTest):
             self.assertEqual(plain_reason(reason, files), kept)
 
 
+def _worker_and_item(item):
+    from distributed import get_worker
+
+    return get_worker().address, item
+
+
 class TestWorkers(CohortTest):
-    def test_no_more_are_under_way_than_there_are_threads_and_what_is_added_is_done(self):
+    def test_no_more_are_under_way_than_there_are_workers_and_what_is_added_is_done(self):
         running, most = set(), []
         waiting = deque(range(10))
 
-        def call(item):
+        def call(item, ahead):
             running.add(item)
             most.append(len(running))
             return abs, -item
@@ -308,6 +315,23 @@ class TestWorkers(CohortTest):
                 waiting.append(99)
         self.assertEqual(sorted(done), [*range(10), 99])
         self.assertEqual(max(most), 2)
+
+    def test_each_worker_is_given_next_what_it_was_told_is_ahead(self):
+        told, waiting = {}, deque(range(2, 14))
+
+        def call(item, ahead):
+            told[item] = ahead
+            return _worker_and_item, item
+
+        workers: dict[str, list[int]] = {}
+        for _, future in each_done(self.client, call, waiting):
+            worker, item = future.result()
+            workers.setdefault(worker, []).append(item)
+        self.assertEqual(sorted(item for items in workers.values() for item in items), list(range(2, 14)))
+        for items in workers.values():
+            # At the end another that is free takes what waits.
+            for before, after in pairwise(items[:-1]):
+                self.assertEqual(told[before], after)
 
     def test_workers_fit_cores_and_memory(self):
         self.assertEqual(size_here(Workers(1, threads=3)).threads, 3)
