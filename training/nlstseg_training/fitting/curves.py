@@ -127,9 +127,9 @@ class Curves(lightning.Callback):
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_figure(name, figure, step)
             elif self.part.logger == "wandb" and not isinstance(logger, CSVLogger):
-                logger.log_image(name, [figure], step=step)  # type: ignore[attr-defined]
+                logger.log_image(name, [figure], step=step)
             elif self.part.logger == "mlflow" and not isinstance(logger, CSVLogger):
-                logger.experiment.log_figure(logger.run_id, figure, f"{name}-{step:07d}.png")  # type: ignore[attr-defined]
+                logger.experiment.log_figure(logger.run_id, figure, f"{name}-{step:07d}.png")
 
     def step(self, trainer: lightning.Trainer) -> int:
         """Steps since the run began."""
