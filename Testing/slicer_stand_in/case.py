@@ -19,6 +19,7 @@ class ModuleTestCase(unittest.TestCase):
 
     def setUp(self) -> None:
         self.app = self.enterContext(host.application())
+        self.enterContext(host.windows_deleted_after())
         self.slot_errors = self.enterContext(collected_slot_errors())
         self.addCleanup(self._check_slot_errors)
         self.talk = self.enterContext(recorded_messages())

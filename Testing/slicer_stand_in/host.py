@@ -186,6 +186,33 @@ def close_module(widget: Any) -> None:
     QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
 
 
+@contextmanager
+def windows_deleted_after() -> Iterator[None]:
+    """At the end of the block the windows that were made in it are deleted, but slice views; nothing inside Slicer.
+
+    A panel of a test that stays would follow the scenes of all tests to come.
+    """
+    if inside_slicer():
+        yield
+        return
+    import shiboken6
+    from PySide6 import QtCore, QtWidgets
+
+    from slicer_stand_in.slice_views import qMRMLSliceWidget
+
+    def windows() -> dict[int, Any]:
+        tops = QtWidgets.QApplication.topLevelWidgets()
+        free = [window for window in tops if window.parentWidget() is None and not isinstance(window, qMRMLSliceWidget)]
+        return {shiboken6.getCppPointer(window)[0]: window for window in free}
+
+    before = windows().keys()
+    yield
+    for place, window in windows().items():
+        if place not in before:
+            window.deleteLater()
+    QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
+
+
 def process_events(until: Callable[[], Any] | None = None, timeout_s: float = HANG_S) -> None:
     """Let timers, child processes and views do what is due; with ``until``, go on until it is true.
 
