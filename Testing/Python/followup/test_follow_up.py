@@ -1,8 +1,6 @@
 """Whole follow-ups of phantoms whose lesions are known, and the folder that is written."""
 
 import csv
-import io
-import json
 import tempfile
 import unittest
 from dataclasses import replace
@@ -10,20 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from PIL import Image
 
 from helpers.placed_chest import AXES, LESIONS, chest_ct
 from NLSTSegLib.cli.follow_up import FollowUpJob, run_follow_up
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.followup.compare import Options, days_of, follow_up
-from NLSTSegLib.followup.folder import write_follow_up
 from NLSTSegLib.followup.matching import Kind
 from NLSTSegLib.followup.registration import Registration
-from NLSTSegLib.followup.table import COLUMNS, rows
+from NLSTSegLib.followup.table import rows
 from NLSTSegLib.followup.time_point import of_labels
 from NLSTSegLib.followup.tracks import follow
-from NLSTSegLib.phantom.make import make_phantom
-from NLSTSegLib.phantom.second import GONE, GROWN, NEW, make_follow_up
 from NLSTSegLib.pipeline import SegmentOptions
 from NLSTSegLib.reading.write import write_image
 from NLSTSegLib.volume.components import component_labels
@@ -43,92 +37,6 @@ def point_of(ct):
 
 def kinds(tracks):
     return sorted(str(step.kind) for track in tracks for step in track.steps if step)
-
-
-class TestPhantom(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        first, second = make_phantom(0, spacing_ijk_mm=(2.0, 2.0, 3.0)), make_follow_up(0, spacing_ijk_mm=(2.0, 2.0, 2.5))
-        cls.points = [
-            of_labels(one.ct, one.labels, "truth", {n: f"Lesion {n}" for n in range(9)}, dict.fromkeys(range(9), 0.9))
-            for one in (first, second)
-        ]
-        cls.found = follow_up(cls.points, [0, 180], Options(cv=0.1))
-        cls.rows = {row["baseline"] or row["followup"]: row for row in rows(cls.found)}
-
-    def test_every_lesion_is_what_was_made_of_it(self):
-        self.assertEqual(self.found.registrations[0].refusal, "")
-        expected = {f"Lesion {n}": "same" for n in range(1, 7)} | {f"Lesion {GONE}": "not found", f"Lesion {NEW}": "new"}
-        self.assertEqual({name: row["kind"] for name, row in self.rows.items()}, expected)
-        for name, row in self.rows.items():
-            if row["kind"] == "same":
-                self.assertEqual(row["followup"], name)
-                self.assertLess(row["distance_mm"], 5)
-
-    def test_the_one_that_doubled_is_the_only_one_that_has_grown(self):
-        verdicts = {name: row["verdict"] for name, row in self.rows.items() if row["kind"] == "same"}
-        self.assertEqual([name for name, verdict in verdicts.items() if verdict == "grown"], [f"Lesion {GROWN}"])
-        grown = self.rows[f"Lesion {GROWN}"]
-        self.assertAlmostEqual(grown["change_percent"], 100, delta=20)
-        self.assertAlmostEqual(grown["vdt_days"], 180, delta=30)
-        self.assertIn("positive", grown["rules"])
-
-    def test_what_is_not_the_same_is_said_of_the_cts(self):
-        self.assertEqual({finding.code for finding in self.found.findings}, {"slices_differ"} | self.breath())
-
-    def breath(self):
-        first, second = self.found.registrations[0].lungs_ml
-        return {"breath_differs"} if abs(second / first - 1) > 0.15 else set()
-
-    def test_the_folder_has_table_pictures_report_and_transform(self):
-        with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder) / "out"
-            write_follow_up(self.found, place, ["aa", "bb"], {})
-            names = {file.name for file in place.iterdir()}
-            self.assertEqual(names, {"pairs.csv", "follow-up.json", "follow-up.png", "follow-up.html", "baseline-to-followup.h5"})
-            with open(place / "pairs.csv", newline="") as file:
-                table = list(csv.DictReader(file))
-            self.assertEqual(tuple(table[0]), COLUMNS)
-            self.assertEqual(len(table), 7)
-            report = json.loads((place / "follow-up.json").read_text())
-            self.assertEqual((report["schema"], report["days"]), (1, [0, 180]))
-            self.assertTrue(report["registrations"][0]["accepted"])
-            page = (place / "follow-up.html").read_text(encoding="utf-8")
-            self.assertEqual(page.count("<img"), 7)
-            # What has grown comes with its interval, and a column in which nothing stands is left out.
-            self.assertIn("<th>doubling days</th><th>from</th><th>to</th>", page)
-            self.assertNotIn("halving", page)
-            self.assertNotIn("http", page.replace("http://www.w3.org", ""))
-            transform = sitk.ReadTransform(str(place / "baseline-to-followup.h5"))
-            at = self.points[0].lesions[0].sizes.centroid_lps_mm
-            np.testing.assert_allclose(transform.TransformPoint(at), self.found.registrations[0].forward(np.array(at)))
-            picture = Image.open(io.BytesIO((place / "follow-up.png").read_bytes()))
-            self.assertGreater(picture.height, 7 * 160)
-            with self.assertRaisesRegex(InputError, "not empty"):
-                write_follow_up(self.found, place, ["aa", "bb"], {})
-
-    def test_time_reversed_new_is_not_found_and_growth_is_its_mirror(self):
-        there = self.found.registrations[0]
-        back = _Back(there.transform, *(1.0, 1.0, 0.0, 1.0, (1.0, 1.0), ""))
-        tracks = follow(self.points[::-1], [back])
-        self.assertEqual(kinds(tracks), sorted(["same"] * 5 + ["new", "not found"]))
-        reversed_ = replace(self.found, points=tuple(self.points[::-1]), registrations=(back,), tracks=tuple(tracks))
-        by_name = {row["baseline"]: row for row in rows(reversed_)}
-        self.assertAlmostEqual(by_name[f"Lesion {GROWN}"]["change_percent"], -50, delta=6)
-        self.assertEqual(by_name[f"Lesion {GROWN}"]["verdict"], "shrunk")
-
-
-class _Back(Registration):
-    """The same registration the other way round."""
-
-    def forward(self, point_lps_mm):
-        return Registration.backward(self._there(), point_lps_mm)
-
-    def backward(self, point_lps_mm):
-        return self._there().forward(point_lps_mm)
-
-    def _there(self):
-        return Registration(self.transform, 1.0, 1.0, 0.0, 1.0, (1.0, 1.0), "")
 
 
 class TestTracks(unittest.TestCase):
