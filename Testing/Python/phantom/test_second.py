@@ -15,8 +15,8 @@ from NLSTSegLib.reading.read import read_ct
 class TestSecondTimePoint(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.first = make_phantom(0, spacing_ijk_mm=(1.0, 1.0, 2.0))
-        cls.second = make_follow_up(0, spacing_ijk_mm=(1.2, 1.2, 1.5))
+        cls.first = make_phantom(0, spacing_ijk_mm=(1.5, 1.5, 2.0))
+        cls.second = make_follow_up(0, spacing_ijk_mm=(1.6, 1.6, 1.5))
 
     def volume_mm3(self, phantom, label):
         return (phantom.labels == label).sum() * phantom.ct.voxel_volume_mm3
