@@ -46,7 +46,15 @@ class FolderTest(unittest.TestCase):
 
 
 class ScansUnderOneUidTest(FolderTest):
-    def write_two(self, uid: str | None, first: dict, second: dict, start_mm: float = -298.75):
+    SLICES = 8
+    BETWEEN_MM, BEHIND_MM = ORIGIN[2] + 1.25, ORIGIN[2] + SLICES * 2.5
+    """Where a second scan begins so that its slices lie between those of the first, or after them."""
+
+    def setUp(self):
+        super().setUp()
+        self.hu = small_chest((self.SLICES, 24, 28))
+
+    def write_two(self, uid: str | None, first: dict, second: dict, start_mm: float = BETWEEN_MM):
         """Two scans of the same chest, the second between the slices of the first or after them."""
         one = {"StudyInstanceUID": "1.2", "FrameOfReferenceUID": "1.3", "SeriesInstanceUID": uid or "1.4"}
         files = write_series(self.folder / "a", self.hu, **{**one, **first})
@@ -70,11 +78,11 @@ class ScansUnderOneUidTest(FolderTest):
             ("position of the patient", {"PatientPosition": "HFS"}, {"PatientPosition": "HFP"}),
         ):
             for uid in ("1.5", None):
-                for start_mm in (-298.75, -250.0):
+                for start_mm in (self.BETWEEN_MM, self.BEHIND_MM):
                     with self.subTest(name, uid=uid, start_mm=start_mm):
                         self.write_two(uid, first, second, start_mm)
                         series = list_series(self.folder)
-                        self.assertEqual([len(s.slices) for s in series], [20, 20])
+                        self.assertEqual([len(s.slices) for s in series], [self.SLICES] * 2)
                         self.assertEqual([s.key for s in series], [f"{uid or 'no-uid'}/1", f"{uid or 'no-uid'}/2"])
                         for one in series:
                             ct = read_series(choose_chest_series(series, one.key))
@@ -89,15 +97,15 @@ class ScansUnderOneUidTest(FolderTest):
         ):
             with self.subTest(name):
                 self.write_two("1.5", first, second)
-                self.assertEqual([len(s.slices) for s in list_series(self.folder)], [20, 20])
-                self.write_two("1.5", first, second, -250.0)
-                self.assertEqual([len(s.slices) for s in list_series(self.folder)], [40])
+                self.assertEqual([len(s.slices) for s in list_series(self.folder)], [self.SLICES] * 2)
+                self.write_two("1.5", first, second, self.BEHIND_MM)
+                self.assertEqual([len(s.slices) for s in list_series(self.folder)], [2 * self.SLICES])
 
     def test_folders_tell_apart_what_lies_at_the_same_positions(self):
         shared = {"SeriesInstanceUID": "1.5", "StudyInstanceUID": "1.2"}
         write_series(self.folder / "a", self.hu, **shared)
         write_series(self.folder / "b", self.hu + 5, **shared)
-        self.assertEqual([len(s.slices) for s in list_series(self.folder)], [20, 20])
+        self.assertEqual([len(s.slices) for s in list_series(self.folder)], [self.SLICES] * 2)
 
     def test_a_scan_laid_into_folders_is_one(self):
         shared = {"SeriesInstanceUID": "1.5", "StudyInstanceUID": "1.2"}
@@ -111,12 +119,12 @@ class ScansUnderOneUidTest(FolderTest):
     def test_orientations_split(self):
         shared = {"SeriesInstanceUID": "1.5", "StudyInstanceUID": "1.2"}
         write_series(self.folder, self.hu, **shared)
-        write_series(self.folder, self.hu[:8], orientation=CORONAL, name="b{}".format, **shared)
-        self.assertEqual(sorted(len(s.slices) for s in list_series(self.folder)), [8, 20])
+        write_series(self.folder, self.hu[:4], orientation=CORONAL, name="b{}".format, **shared)
+        self.assertEqual(sorted(len(s.slices) for s in list_series(self.folder)), [4, self.SLICES])
         self.assertTrue(choose_chest_series(list_series(self.folder)).is_axial)
 
     def test_several_patients_are_refused_with_the_list(self):
-        for start_mm in (-298.75, -250.0):
+        for start_mm in (self.BETWEEN_MM, self.BEHIND_MM):
             for uid in ("1.5", None):
                 with self.subTest(start_mm=start_mm, uid=uid):
                     self.write_two(uid, {"PatientID": "ONE"}, {"PatientID": "TWO"}, start_mm)
@@ -126,14 +134,14 @@ class ScansUnderOneUidTest(FolderTest):
                     np.testing.assert_array_equal(read_ct(self.folder, series_uid=f"{uid or 'no-uid'}/2").hu, self.hu)
 
     def test_two_phases_in_an_enhanced_file_are_not_one_volume(self):
-        write_enhanced(self.folder / "a", np.concatenate([self.hu, self.hu]), order=range(20))
+        write_enhanced(self.folder / "a", np.concatenate([self.hu, self.hu]), order=range(2 * self.SLICES))
         dataset = pydicom.dcmread(self.folder / "a")
         for n, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
             content = Dataset()
             content.TemporalPositionIndex = 1 + n % 2
             frame.FrameContentSequence = [content]
         dataset.save_as(self.folder / "a")
-        self.assertEqual([len(s.slices) for s in list_series(self.folder)], [10, 10])
+        self.assertEqual([len(s.slices) for s in list_series(self.folder)], [self.SLICES] * 2)
 
 
 class ContinuedTest(FolderTest):
@@ -215,6 +223,7 @@ class UnreadableTest(FolderTest):
 
     def test_spoiled_files_are_counted_and_an_error_unless_asked_for(self):
         for name in ("{:03d}.dcm", "IM{}", "1.2.840.{}", "{}.IMA", "{:02d}c3f-9e"):
+            whole = {file: file.read_bytes() for file in self.write(name)}
             for what, spoil in (
                 ("empty", lambda f: f.write_bytes(b"")),
                 ("zeros", lambda f: f.write_bytes(bytes(f.stat().st_size))),
@@ -225,7 +234,8 @@ class UnreadableTest(FolderTest):
             ):
                 for which in (slice(4), slice(8, 12)):
                     with self.subTest(what, name=name, which=which):
-                        for file in self.write(name)[which]:
+                        spoiled = list(whole)[which]
+                        for file in spoiled:
                             spoil(file)
                         with self.assertRaisesRegex(InputError, "4 files beside its slices cannot be read .*--skip-unreadable"):
                             read_ct(self.folder)
@@ -233,6 +243,9 @@ class UnreadableTest(FolderTest):
                         self.assertEqual(len(ct.hu), 16)
                         found = {f.code: f.severity for f in check_ct(ct)}
                         self.assertEqual(found["unreadable_files"], "warning")
+                        for file in spoiled:
+                            file.unlink()
+                            file.write_bytes(whole[file])
 
     def test_damaged_files_are_left_out_when_asked_for(self):
         for file in self.write()[:3]:
