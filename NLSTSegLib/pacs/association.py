@@ -30,8 +30,15 @@ def associated(
     server: Server, contexts: Sequence[Context], *, roles: Sequence[Any] = (), handlers: Sequence[Any] = ()
 ) -> Iterator[Association]:
     """An association with the PACS, in one thread. Raises :class:`PacsError` with the reason where there is none to be had."""
-    from pynetdicom import AE
+    from pynetdicom import AE, evt
+    from pynetdicom.pdu import A_ASSOCIATE_RJ
     from pynetdicom.presentation import build_context
+
+    rejections: list[str] = []
+
+    def note_rejection(event: Any) -> None:
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):
+            rejections.append(event.pdu.reason_str)
 
     tls = server.tls_context() if server.tls else None
     _probe(server, tls)
@@ -45,12 +52,13 @@ def associated(
             contexts=[build_context(kind, syntax) for kind, syntax in contexts],
             ae_title=server.aet,
             ext_neg=list(roles) or None,
-            evt_handlers=list(handlers) or None,
+            evt_handlers=[*handlers, (evt.EVT_PDU_RECV, note_rejection)],
             tls_args=(tls, server.host) if tls else None,
         )
-        if association.is_rejected:
-            answer: Any = association.acceptor.primitive
-            reason = answer.reason_str
+        association.unbind(evt.EVT_PDU_RECV, note_rejection)
+        # `is_rejected` stays false where the connection is closed again before pynetdicom has seen that it was open.
+        if rejections:
+            reason = rejections[0]
             raise PacsError(f"the PACS at {server.place} rejected the association ({reason}); look at aet and my_aet")
         if association.rejected_contexts and not association.accepted_contexts:
             raise NothingAcceptedError(f"the PACS at {server.place} does not offer what is asked for; look at its configuration")

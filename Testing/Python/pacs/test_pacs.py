@@ -3,13 +3,16 @@
 import json
 import os
 import socket
+import threading
 import unittest
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from pynetdicom.transport import AssociationSocket
 from typer.testing import CliRunner
 
+from helpers.child_processes import wait_until
 from helpers.dicom_files import change
 from helpers.orthanc import AET, OWN_AET, PASSWORD, PASSWORD_VARIABLE, USER, free_ports, needs_orthanc
 from helpers.pacs import WAYS, PacsTest, archive_for, objects_below, write_study
@@ -25,6 +28,19 @@ FIRST, SECOND = "1.2.3.1", "1.2.3.2"
 
 RAW_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 """The class of LABELMAP segmentations, which Orthanc 1.10 does not take by C-STORE."""
+
+
+class _SeenLate(threading.Event):
+    """An event whose waiting thread comes to it only when ``happened()``, as on a busy computer."""
+
+    def __init__(self, happened):
+        super().__init__()
+        self.happened = happened
+
+    def wait(self, timeout=None):
+        is_set = super().wait(timeout)
+        wait_until(self.happened, "the connection is closed")
+        return is_set
 
 
 def nothing(_: int) -> None:
@@ -217,6 +233,16 @@ class TestFaults(PacsTest):
 
     def test_wrong_ae_title(self):
         self.assert_said("C-GET", r"rejected the association \(Called AE title not recognised\)", aet="OTHER")
+
+    def test_a_rejection_that_is_seen_after_the_connection_was_closed_keeps_its_reason(self):
+        real = AssociationSocket.__init__
+
+        def begin(self, *arguments, **options):
+            real(self, *arguments, **options)
+            self._ready = _SeenLate(lambda: not self._is_connected)
+
+        with mock.patch.object(AssociationSocket, "__init__", begin):
+            self.assert_said("C-GET", r"rejected the association \(Called AE title not recognised\)", aet="OTHER")
 
     def test_an_ae_title_that_the_pacs_does_not_know(self):
         # Orthanc answers everybody's C-ECHO.
