@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/installed
+# One more than there are cores: some tests wait for servers and other processes.
+WORKERS := $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 OHIF := Testing/ohif/node_modules/.package-lock.json
 
 .PHONY: demo test test-slow docs bench pictures install clean
@@ -18,11 +20,11 @@ test: install $(OHIF)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 # The few tests that are dear by their nature: whole chests of patients, kills at many moments, processes of torchrun.
 test-slow: install
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m slow
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
