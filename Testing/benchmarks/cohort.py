@@ -125,6 +125,7 @@ def _preloaded(module: str) -> Iterator[None]:
     """Workers that are started in the block load a module of this folder."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     import dask
+    import distributed  # noqa: F401 - its defaults would go with the block
 
     with dask.config.set({"distributed.worker.preload": [module]}):
         yield
