@@ -118,13 +118,17 @@ def _run(
 ) -> None:
     from NLSTSegLib.cohort.catalogue import look_through
     from NLSTSegLib.cohort.clusters import client_of
+    from NLSTSegLib.cohort.places import claim, is_address
     from NLSTSegLib.cohort.report import write_reports
     from NLSTSegLib.cohort.run import run_cases
     from NLSTSegLib.cohort.table import open_table
     from NLSTSegLib.disk.atomic_folder import held
     from NLSTSegLib.errors import STOPPED, InputError
 
-    with held(folder):
+    folders = {folder.absolute()} if is_address(settings.results) else {folder.absolute(), Path(settings.results)}
+    with contextlib.ExitStack() as holding:
+        for each in sorted(folders):
+            holding.enter_context(held(each))
         folder.mkdir(parents=True, exist_ok=True)
         with open_table(folder) as table, _progress(quiet) as progress:
             if table.source is None:
@@ -141,6 +145,8 @@ def _run(
             if dry_run:
                 _show_catalogue(table, workers, settings, quiet=quiet)
                 return
+            if is_address(settings.results):
+                claim(settings.results, table.identifier)
             table.note_results(settings.results)
             stopped = run_cases(table, workers, settings, limit=limit, tell=progress.tell, begin=progress.begin)
             write_reports(table, settings.results, keep_identity=settings.keep_identity)

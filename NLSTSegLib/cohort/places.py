@@ -15,6 +15,9 @@ from NLSTSegLib.errors import InputError
 FILE_ADDRESSES = ("file://", "local://")
 """What fsspec calls the disk: what follows is a path."""
 
+OWNER_FILE = "cohort-table.txt"
+"""At an address of results: which table they belong to."""
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -121,6 +124,21 @@ def put_folder(folder: Path, place: str, last: str = "") -> None:
             system.put_file(str(file), f"{path}/{file.name}")
     except OSError as error:
         raise InputError(f"'{place}' could not be written ({error}); look after the connection and the rights") from error
+
+
+def claim(place: str, owner: str) -> None:
+    """Note ``owner``, a table, at the address of its results; raises :class:`InputError` where another is noted."""
+    system, path = _file_system(place)
+    try:
+        if not system.exists(f"{path}/{OWNER_FILE}"):
+            system.makedirs(path, exist_ok=True)
+            system.pipe_file(f"{path}/{OWNER_FILE}", owner.encode())
+        noted = system.cat_file(f"{path}/{OWNER_FILE}").decode(errors="replace")
+    except OSError as error:
+        raise InputError(f"'{place}' could not be written ({error}); look after the connection and the rights") from error
+    if noted != owner:
+        fix = f"give that with --table, or another --output; if it is lost, remove {OWNER_FILE} there"
+        raise InputError(f"the results at '{place}' belong to another table; {fix}")
 
 
 def _file_system(place: str) -> tuple[Any, str]:

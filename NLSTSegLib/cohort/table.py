@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -79,6 +80,13 @@ class CohortTable:
         """Whence the cases are; ``None`` until :meth:`add_cases`."""
         row = self._connection.execute("SELECT value FROM facts WHERE name = 'source'").fetchone()
         return None if row is None else str(row[0])
+
+    @property
+    def identifier(self) -> str:
+        """By which an address of results knows this table."""
+        with self._connection:
+            self._connection.execute("INSERT OR IGNORE INTO facts VALUES ('identifier', ?)", (secrets.token_hex(8),))
+        return str(self._connection.execute("SELECT value FROM facts WHERE name = 'identifier'").fetchone()[0])
 
     @property
     def results(self) -> str | None:

@@ -7,6 +7,7 @@ import runpy
 import tempfile
 import unittest
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +33,7 @@ from NLSTSegLib.cohort.plain_reason import plain_reason
 from NLSTSegLib.cohort.report import write_reports
 from NLSTSegLib.cohort.table import open_table
 from NLSTSegLib.cohort.work import do_case
+from NLSTSegLib.disk.atomic_folder import held
 from NLSTSegLib.errors import InputError
 
 
@@ -203,9 +205,25 @@ class TestCommand(CohortTest):
             done = self.nlstseg("memory://archive/tree", "-o", "memory://archive/other", *more)
             self.assertEqual(done.exit_code, 2)
             self.assertIn("lie in memory://archive/out", done.stderr)
+            more[1] = self.folder / "another table"
+            done = self.nlstseg("memory://archive/tree", "-o", "memory://archive/out", *more)
+            self.assertEqual(done.exit_code, 2)
+            self.assertIn("'memory://archive/out' belong to another table", done.stderr)
         done = self.nlstseg("memory://archive/tree", "-o", "memory://archive/out")
         self.assertEqual(done.exit_code, 2)
         self.assertIn("name a folder for it with --table", done.stderr)
+
+    def test_a_folder_of_results_that_another_client_writes_to_is_refused_whatever_its_table(self):
+        self.write("a")
+        write_threshold_bundle(self.folder / "model")
+        out = self.folder / "out"
+        with ThreadPoolExecutor(1) as other_client:
+            holding = held(out)
+            other_client.submit(holding.__enter__).result()
+            done = self.nlstseg(self.tree, "-o", out, "--table", self.folder / "t", "--model", self.folder / "model", "-q")
+            other_client.submit(holding.__exit__, None, None, None).result()
+        self.assertEqual(done.exit_code, 2)
+        self.assertIn(f"another run is writing to '{out}'", done.stderr)
 
 
 class TestTable(CohortTest):
