@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from NLSTSegLib.cohort.case import Outcome, Settings
-    from NLSTSegLib.cohort.clusters import Workers
+    from NLSTSegLib.cohort.clusters import Cluster, Workers
     from NLSTSegLib.cohort.table import CohortTable
 
 SHOWN_REASONS = 8
@@ -117,7 +117,7 @@ def _run(
     quiet: bool,
 ) -> None:
     from NLSTSegLib.cohort.catalogue import look_through
-    from NLSTSegLib.cohort.clusters import client_of
+    from NLSTSegLib.cohort.clusters import Cluster
     from NLSTSegLib.cohort.places import claim, is_address
     from NLSTSegLib.cohort.report import write_reports
     from NLSTSegLib.cohort.run import run_cases
@@ -130,10 +130,9 @@ def _run(
         for each in sorted(folders):
             holding.enter_context(held(each))
         folder.mkdir(parents=True, exist_ok=True)
-        with open_table(folder) as table, _progress(quiet) as progress:
+        with open_table(folder) as table, _progress(quiet) as progress, Cluster(workers) as cluster:
             if table.source is None:
-                with client_of(workers) as client:
-                    table.add_cases(source, look_through(client, source, progress.catalogue))
+                table.add_cases(source, look_through(cluster.client(), source, progress.catalogue))
             elif table.source != source:
                 raise InputError(f"the cohort in '{folder}' is of another input ({table.source}); choose another folder")
             elif str(folder.absolute()) != settings.results != (table.results or settings.results):
@@ -143,12 +142,12 @@ def _run(
             elif outdated := table.outdated(settings):
                 _say(f"{outdated} cases were done with another model, version or options and are kept (--retry all: again)")
             if dry_run:
-                _show_catalogue(table, workers, settings, quiet=quiet)
+                _show_catalogue(table, cluster, settings, quiet=quiet)
                 return
             if is_address(settings.results):
                 claim(settings.results, table.identifier)
             table.note_results(settings.results)
-            stopped = run_cases(table, workers, settings, limit=limit, tell=progress.tell, begin=progress.begin)
+            stopped = run_cases(table, cluster, settings, limit=limit, tell=progress.tell, begin=progress.begin)
             write_reports(table, settings.results, keep_identity=settings.keep_identity)
             counts = table.counts()
     _say(", ".join(f"{number} {status}" for status, number in sorted(counts.items())))
@@ -168,11 +167,10 @@ def _say(text: str) -> None:
     print(f"nlstseg: {text}", file=sys.stderr)
 
 
-def _show_catalogue(table: CohortTable, workers: Workers, settings: Settings, *, quiet: bool) -> None:
+def _show_catalogue(table: CohortTable, cluster: Cluster, settings: Settings, *, quiet: bool) -> None:
     """How many chests, what is refused and why, what the headers tell, and how long the run would take."""
     from collections import Counter
 
-    from NLSTSegLib.cohort.clusters import client_of
     from NLSTSegLib.cohort.forecast import expected_s
     from NLSTSegLib.cohort.report import kind_of_reason
 
@@ -186,9 +184,9 @@ def _show_catalogue(table: CohortTable, workers: Workers, settings: Settings, *,
     findings = Counter(code for row in table.rows("status = 'open'") for code in row.header_findings)
     lines += [f"  {number} x {code}" for code, number in findings.most_common()]
     if counts.get("open"):
-        with client_of(workers) as client:
-            seconds = expected_s(client, table, settings)
-            number = sum(client.nthreads().values())
+        client = cluster.client()
+        seconds = expected_s(client, table, settings)
+        number = sum(client.nthreads().values())
         about = "cannot be told of this model" if seconds is None else f"about {_duration(seconds)}"
         lines.append(f"expected time with {number} workers: {about}")
     if not quiet:

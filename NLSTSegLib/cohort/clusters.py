@@ -76,12 +76,35 @@ def _cores() -> int:
     return int(CPU_COUNT)
 
 
-@contextlib.contextmanager
-def client_of(workers: Workers, *, alone: bool = False) -> Iterator[Client]:
-    """A client with its workers, which end with the block unless they are a running scheduler's.
+class Cluster:
+    """Workers that begin when they are first needed, and end with the ``with`` block unless they are a running scheduler's."""
 
-    With ``alone`` this computer gives one worker everything it has. Raises :class:`InputError` when the workers cannot be had.
-    """
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._closing = contextlib.ExitStack()
+        self._client: Client | None = None
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._closing.close()
+
+    def client(self) -> Client:
+        """Raises :class:`InputError` when the workers cannot be had."""
+        if self._client is None:
+            self._client = self._closing.enter_context(_client_of(self._workers, alone=False))
+        return self._client
+
+    def alone(self) -> Client:
+        """A client whose one worker has everything that this computer has; the others end. Raises as :meth:`client` does."""
+        self._closing.close()
+        self._client = self._closing.enter_context(_client_of(self._workers, alone=True))
+        return self._client
+
+
+@contextlib.contextmanager
+def _client_of(workers: Workers, *, alone: bool) -> Iterator[Client]:
     import dask
     from distributed import Client
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from NLSTSegLib.cohort.case import Case, Outcome, Settings
-from NLSTSegLib.cohort.clusters import Workers, client_of
+from NLSTSegLib.cohort.clusters import Cluster
 from NLSTSegLib.cohort.dask_map import each_done
 from NLSTSegLib.cohort.places import is_address
 from NLSTSegLib.cohort.table import CohortTable
@@ -33,7 +33,7 @@ Tell = Callable[[Outcome, bool], None]
 
 def run_cases(
     table: CohortTable,
-    workers: Workers,
+    cluster: Cluster,
     settings: Settings,
     *,
     limit: int | None,
@@ -54,12 +54,11 @@ def run_cases(
         return False
     again: deque[Case] = deque()
     with _stopping(waiting, again) as stopped:
-        with client_of(workers) as client:
-            begin(client, len(waiting))
-            _go_through(client, table, settings, waiting, again, tell)
+        client = cluster.client()
+        begin(client, len(waiting))
+        _go_through(client, table, settings, waiting, again, tell)
         if again and not stopped.is_set():
-            with client_of(workers, alone=True) as client:
-                _go_through(client, table, settings, again, None, tell)
+            _go_through(cluster.alone(), table, settings, again, None, tell)
     return stopped.is_set()
 
 

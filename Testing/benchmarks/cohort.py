@@ -28,7 +28,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from NLSTSegLib.cohort.case import Found, Outcome, Settings
-from NLSTSegLib.cohort.clusters import CASE_BYTES, Workers
+from NLSTSegLib.cohort.clusters import CASE_BYTES, Cluster, Workers
 from NLSTSegLib.cohort.dask_map import each_done
 from NLSTSegLib.cohort.report import COHORT_PAGE, write_reports
 from NLSTSegLib.cohort.run import run_cases
@@ -97,14 +97,15 @@ def fetching(files: list[str]) -> dict:
             settings = Settings(DEFAULT_MODEL, weights, folder, threads=1)
             ended: list[Outcome] = []
             began: list[float] = []
-            run_cases(
-                table,
-                Workers(2, memory_bytes=memory_bytes),
-                settings,
-                limit=None,
-                tell=lambda outcome, again, ended=ended: ended.append(outcome),
-                begin=lambda client, number, began=began: began.append(time.perf_counter()),
-            )
+            with Cluster(Workers(2, memory_bytes=memory_bytes)) as cluster:
+                run_cases(
+                    table,
+                    cluster,
+                    settings,
+                    limit=None,
+                    tell=lambda outcome, again, ended=ended: ended.append(outcome),
+                    begin=lambda client, number, began=began: began.append(time.perf_counter()),
+                )
             seconds = time.perf_counter() - began[0]
             if [outcome.status for outcome in ended] != ["done"] * len(files):
                 raise RuntimeError(f"not all cases were done: {ended}")
@@ -143,7 +144,8 @@ def scheduling(cases: int) -> dict:
                 print(f"{len(times)} in {times[-1] - times[0]:.1f} s, {memory_mb[-1]} MB", file=sys.stderr, flush=True)
 
         start_cpu = time.process_time()
-        run_cases(table, Workers(2), Settings("none", "", folder), limit=None, tell=tell, begin=lambda client, number: None)
+        with Cluster(Workers(2)) as cluster:
+            run_cases(table, cluster, Settings("none", "", folder), limit=None, tell=tell, begin=lambda client, number: None)
         spent = time.process_time() - start_cpu
         return {
             "cases": cases,

@@ -5,6 +5,7 @@ import threading
 import unittest
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import fsspec
 import numpy as np
@@ -16,7 +17,6 @@ from NLSTSegLib.cohort.ahead import READING_BYTES, read_ahead, reading_of
 from NLSTSegLib.cohort.case import Case, Settings
 from NLSTSegLib.cohort.clusters import CASE_BYTES
 from NLSTSegLib.cohort.work import do_case
-from NLSTSegLib.disk.scratch import scratch_folder
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.bundle import find_model, load_model
 
@@ -92,9 +92,9 @@ class TestAhead(unittest.TestCase):
                         self.assertRaises(InputError, reading.ct_and_series)
 
     def test_what_was_fetched_ahead_goes_with_its_case(self):
-        with scratch_folder() as scratch:
-            beside = scratch.parent
-            before = set(beside.iterdir())
+        scratch = self.folder / "scratch"
+        scratch.mkdir()
+        self.enterContext(mock.patch.object(tempfile, "tempdir", str(scratch)))
         system = fsspec.filesystem("memory")
         cases = []
         for name in ("one", "two"):
@@ -104,7 +104,7 @@ class TestAhead(unittest.TestCase):
         wait_for_reading()
         system.rm("/ahead", recursive=True)
         self.assertEqual(do_case(cases[1], self.settings).status, "done")
-        self.assertLessEqual(set(beside.iterdir()), before)
+        self.assertEqual(list(scratch.iterdir()), [])
 
 
 if __name__ == "__main__":
