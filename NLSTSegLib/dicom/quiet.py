@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.dicom_file import quiet_pydicom
+from NLSTSegLib.reading.quiet import SharedBlock, quiet_pydicom
 
 _LOGGERS = ("highdicom", "pynetdicom", "dicomweb_client", "urllib3")
 
@@ -24,8 +24,7 @@ def check_installed() -> None:
 
 
 @contextmanager
-def quiet_dicom() -> Iterator[None]:
-    """No warnings and log lines of pydicom, highdicom and the network libraries: they show names, IDs and UIDs."""
+def _without_their_words() -> Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     try:
         for name in _LOGGERS:
@@ -35,3 +34,7 @@ def quiet_dicom() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+quiet_dicom = SharedBlock(_without_their_words)
+"""A block without warnings and log lines of pydicom, highdicom and the network libraries: they show names, IDs and UIDs."""

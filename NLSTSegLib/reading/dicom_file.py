@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import struct
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -28,23 +25,6 @@ BARE_START = re.compile(rb"[\x02\x08]\0[\0-\x18]\0(?:[A-Z]{2}[\0-\x7f]\0|[\0-\x7
 
 LONGEST_META_BYTES = 4096
 """The transfer syntax is told within these."""
-
-
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """No warnings of pydicom about values that break the standard, on stderr or in the log of a hosting program.
-
-    They show the value, which may say whose CT it is; what matters of them is checked here.
-    """
-    logger = logging.getLogger("pydicom")
-    disabled = logger.disabled
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = disabled
 
 
 def read_dataset(stream: BinaryIO, tags: Sequence[str] | None, *, stop_before_pixels: bool = False) -> pydicom.Dataset:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from NLSTSegLib.errors import InputError, printable
-from NLSTSegLib.reading.dicom_file import check_deflated, is_dicom, quiet_pydicom, read_dataset
+from NLSTSegLib.reading.dicom_file import check_deflated, is_dicom, read_dataset
+from NLSTSegLib.reading.quiet import quiet_pydicom
 
 if TYPE_CHECKING:
     import pydicom

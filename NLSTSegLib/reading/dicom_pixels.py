@@ -10,8 +10,9 @@ import numpy as np
 
 from NLSTSegLib.disk.scratch import scratch_folder
 from NLSTSegLib.errors import InputError
-from NLSTSegLib.reading.dicom_file import quiet_pydicom, read_dataset
+from NLSTSegLib.reading.dicom_file import read_dataset
 from NLSTSegLib.reading.dicom_headers import DicomSlice
+from NLSTSegLib.reading.quiet import quiet_pydicom
 
 if TYPE_CHECKING:
     import pydicom
