@@ -52,7 +52,8 @@ def children_with(command: str) -> list[int]:
 
 
 def child_with(command: str) -> int:
-    """The only one of :func:`children_with`."""
+    """The only one of :func:`children_with`, once it is there: while a process begins, the system shows no command of it."""
+    wait_until(lambda: children_with(command), f"'nlstseg {command}' has begun")
     (child,) = children_with(command)
     return child
 
