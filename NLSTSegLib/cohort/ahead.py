@@ -59,12 +59,17 @@ class Reading:
 @contextlib.contextmanager
 def reading_of(case: Case) -> Iterator[Reading]:
     """The reading of ``case``, which may have been begun ahead; another that was is given up."""
-    ahead = _AHEAD.pop() if _AHEAD else None
-    if ahead is not None and ahead.case != case:
-        ahead.close()
-        ahead = None
-    with contextlib.closing(ahead or Reading(case)) as reading:
+    if not _AHEAD or _AHEAD[0].case != case:
+        give_up_ahead()
+        _AHEAD.append(Reading(case))
+    with contextlib.closing(_AHEAD.pop()) as reading:
         yield reading
+
+
+def give_up_ahead() -> None:
+    """Let go of what was read ahead, with what was fetched for it."""
+    while _AHEAD:
+        _AHEAD.pop().close()
 
 
 def read_ahead(case: Case, memory_bytes: int | None) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from NLSTSegLib.cohort.ahead import Reading, read_ahead, reading_of
+from NLSTSegLib.cohort.ahead import Reading, give_up_ahead, read_ahead, reading_of
 from NLSTSegLib.cohort.case import Case, Outcome, Settings
 from NLSTSegLib.cohort.places import fetched, is_address, list_folder, put_folder
 from NLSTSegLib.cohort.plain_reason import plain_reason
@@ -36,6 +36,11 @@ DISK_FULL = "the disk is full"
 def dask_setup(worker: Any) -> None:
     """Called by Dask as a worker process starts: Ctrl-C is the client's, which lets workers end what they write."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def dask_teardown(worker: Any) -> None:
+    """Called by Dask before a worker process ends: another may have done what it has read ahead."""
+    give_up_ahead()
 
 
 def do_case(case: Case, settings: Settings, ahead: Case | None = None) -> Outcome:

@@ -16,7 +16,7 @@ from helpers.threshold_model import write_threshold_bundle
 from NLSTSegLib.cohort.ahead import READING_BYTES, read_ahead, reading_of
 from NLSTSegLib.cohort.case import Case, Settings
 from NLSTSegLib.cohort.clusters import CASE_BYTES
-from NLSTSegLib.cohort.work import do_case
+from NLSTSegLib.cohort.work import dask_teardown, do_case
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.bundle import find_model, load_model
 
@@ -101,6 +101,12 @@ class TestAhead(unittest.TestCase):
             system.put_file(self.case(name).places[0], f"/ahead/{name}.nrrd")
             cases.append(replace(self.case(name), places=(f"memory://ahead/{name}.nrrd",)))
         self.assertEqual(do_case(cases[0], self.settings, cases[1]).status, "done")
+        wait_for_reading()
+        self.assertEqual(len([path for path in scratch.iterdir() if path.is_dir()]), 1)
+        # Where another worker has done it, it goes with this one.
+        dask_teardown(None)
+        self.assertEqual(list(scratch.iterdir()), [])
+        do_case(replace(cases[0], name="again"), self.settings, cases[1])
         wait_for_reading()
         system.rm("/ahead", recursive=True)
         self.assertEqual(do_case(cases[1], self.settings).status, "done")
