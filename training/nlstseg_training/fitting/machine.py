@@ -9,6 +9,11 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from NLSTSegLib.errors import InputError
+
+INTERACTIVE_JOBS = ("bash", "interactive")
+"""Names of SLURM jobs in whose shell a program is one process, whatever the job asked for."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -23,11 +28,17 @@ class Machine:
 
 
 def started_processes() -> tuple[int, int]:
-    """On this node, and the number of nodes, as torchrun or SLURM (with ``--ntasks-per-node``) tell; else 1 and 1."""
+    """On this node, and the number of nodes, as torchrun or SLURM tell; else 1 and 1.
+
+    Raises :class:`InputError` for a SLURM job that does not say how many processes a node has.
+    """
     told = os.environ
     if "LOCAL_WORLD_SIZE" in told:
         here = int(told["LOCAL_WORLD_SIZE"])
         return here, int(told["WORLD_SIZE"]) // here
+    tasks = told.get("SLURM_NTASKS", "1")
+    if tasks != "1" and "SLURM_NTASKS_PER_NODE" not in told and told.get("SLURM_JOB_NAME") not in INTERACTIVE_JOBS:
+        raise InputError(f"the SLURM job has --ntasks={tasks}; ask for --ntasks-per-node, which tells each node its own")
     return int(told.get("SLURM_NTASKS_PER_NODE", 1)), int(told.get("SLURM_NNODES", 1))
 
 
