@@ -48,8 +48,22 @@ SMALL_GUT_DARKER_HU = 30
 dark (C3N-00247, B70f: lungs -864, colon -936; in slices of 9 mm -853 and -893)."""
 
 
+END_MM = 15.0
+"""Where an image ends aslant, as one that was turned or moved does, air of lungs that are cut there meets that of the room within
+this of the first or last slice."""
+
+
 def lung_and_gut_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The lungs and the gas of the gut (bool); ``None`` when there is no lung."""
+    found = _lung_and_gut_air(coarse, spacing_kji)
+    end = int(np.ceil(END_MM / spacing_kji[0]))
+    if found is None and len(coarse) > 4 * end:
+        found = _lung_and_gut_air(coarse, spacing_kji, end)
+    return found
+
+
+def _lung_and_gut_air(coarse: np.ndarray, spacing_kji: np.ndarray, end: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
+    """The air of ``end`` slices at either end is the lungs' where that of the slice before is."""
     import SimpleITK as sitk
 
     air = sitk.GetArrayFromImage(sitk.Median(sitk.GetImageFromArray(coarse), (1, 1, 0))) < AIR_BELOW_HU
@@ -60,6 +74,8 @@ def lung_and_gut_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> tuple[np.nd
     air &= ~padding
     # An empty slice at the end of a series would join lungs that are cut there with the room.
     air[(~air).mean(axis=(1, 2)) < BODY_SHARE] = False
+    ends = air.copy()
+    air[:end] = air[len(air) - end :] = False
     inside, edge = _inside_body(~air & ~padding), _edge(padding)
     components = sitk.ConnectedComponent(sitk.GetImageFromArray(air.astype(np.uint8)))
     labels = sitk.GetArrayFromImage(sitk.RelabelComponent(components, sortByObjectSize=True))
@@ -82,6 +98,9 @@ def lung_and_gut_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> tuple[np.nd
         (gut if is_gut else lungs)[mask] = True
     if lungs.sum() * voxel_ml < min(MINIMUM_LUNG_ML, MINIMUM_LUNG_SHARE * labels.size * voxel_ml):
         return None
+    for k in range(end):
+        lungs[end - 1 - k] = ends[end - 1 - k] & lungs[end - k]
+        lungs[k - end] = ends[k - end] & lungs[k - end - 1]
     return lungs, gut
 
 

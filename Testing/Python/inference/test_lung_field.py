@@ -207,6 +207,24 @@ class MadeChestTest(unittest.TestCase):
             self.assertIsNotNone(lung_mask)
             np.testing.assert_array_equal(lung_mask[len(before) : len(before) + len(cut)] & (cut < 0), whole & (cut < 0))
 
+    def test_an_end_aslant_that_opens_the_lungs_to_the_room_hides_them_not(self):
+        whole = box_chest()
+        # Room air is uneven, so it is no padding.
+        whole[whole == AIR_HU] += np.random.default_rng(0).integers(-20, 20, np.count_nonzero(whole == AIR_HU)).astype(np.int16)
+        expected = field_of(whole)
+        for end in (slice(-7, None), slice(7)):
+            hu = whole.copy()
+            # In the last slices of lung nothing was seen of the front of the body and of a part of the lungs.
+            hu[end, :60, 60:110] = -1024
+            with self.subTest(end=end):
+                found = field_of(hu)
+                away = np.ones(len(hu), bool)
+                away[end] = False
+                self.assertIsNotNone(found)
+                self.assertTrue(found[away][(whole == LUNG_HU)[away]].all())
+                self.assertLess(np.count_nonzero(found[away] != expected[away]), 100)
+                self.assertFalse(found[end, :20].any())
+
     def test_coarse_search_does_not_shift_the_field(self):
         # Five fine pixels make a pixel of the search; the chest is its own mirror image, and so must be the field.
         hu = np.full((40, 130, 170), TISSUE_HU, np.int16)
