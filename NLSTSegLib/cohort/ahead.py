@@ -9,8 +9,8 @@ from pathlib import Path
 
 from NLSTSegLib.cohort.case import Case
 from NLSTSegLib.cohort.clusters import CASE_BYTES
-from NLSTSegLib.cohort.places import fetched, list_folder
-from NLSTSegLib.cohort.reading_list import read_case_files
+from NLSTSegLib.cohort.places import fetched
+from NLSTSegLib.cohort.reading_list import files_of, read_case_files
 from NLSTSegLib.reading.dicom_series import DicomSeries
 from NLSTSegLib.volume.ct import CtVolume
 
@@ -46,11 +46,8 @@ class Reading:
         self._closing.close()
 
     def _read(self) -> None:
-        places = self.case.places
         try:
-            if self.case.series:
-                places = tuple(file for place in places for file in list_folder(place).files)
-            self.files.extend(self._closing.enter_context(fetched(places)))
+            self.files.extend(self._closing.enter_context(fetched(files_of(self.case))))
             self._found = read_case_files(self.files, self.case.series)
         except Exception as error:
             self._error = error

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from NLSTSegLib.cohort.case import Case
 from NLSTSegLib.cohort.places import is_address, list_folder
 from NLSTSegLib.cohort.table import open_table
 from NLSTSegLib.disk.free_name import new_folder, plain_name
@@ -93,8 +94,12 @@ def read_listed_ct(case: ListedCase) -> CtVolume:
     """The CT of a case that lies on this computer or a share; raises :class:`InputError`."""
     if any(is_address(place) for place in case.places):
         raise InputError(f"the CT of {case.name} lies at an address; fetch it to read it")
-    files = case.places if not case.series else tuple(file for place in case.places for file in list_folder(place).files)
-    return read_case_files([Path(file) for file in files], case.series)[0]
+    return read_case_files([Path(file) for file in files_of(case)], case.series)[0]
+
+
+def files_of(case: Case | ListedCase) -> tuple[str, ...]:
+    """Where the files of a case lie: the one file, or all in the folders of its slices. Raises :class:`InputError`."""
+    return case.places if not case.series else tuple(file for place in case.places for file in list_folder(place).files)
 
 
 def read_case_files(files: list[Path], series: str) -> tuple[CtVolume, DicomSeries | None]:

@@ -55,15 +55,6 @@ this of the first or last slice."""
 
 def lung_and_gut_air(coarse: np.ndarray, spacing_kji: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The lungs and the gas of the gut (bool); ``None`` when there is no lung."""
-    found = _lung_and_gut_air(coarse, spacing_kji)
-    end = int(np.ceil(END_MM / spacing_kji[0]))
-    if found is None and len(coarse) > 4 * end:
-        found = _lung_and_gut_air(coarse, spacing_kji, end)
-    return found
-
-
-def _lung_and_gut_air(coarse: np.ndarray, spacing_kji: np.ndarray, end: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
-    """The air of ``end`` slices at either end is the lungs' where that of the slice before is."""
     import SimpleITK as sitk
 
     air = sitk.GetArrayFromImage(sitk.Median(sitk.GetImageFromArray(coarse), (1, 1, 0))) < AIR_BELOW_HU
@@ -74,9 +65,24 @@ def _lung_and_gut_air(coarse: np.ndarray, spacing_kji: np.ndarray, end: int = 0)
     air &= ~padding
     # An empty slice at the end of a series would join lungs that are cut there with the room.
     air[(~air).mean(axis=(1, 2)) < BODY_SHARE] = False
-    ends = air.copy()
-    air[:end] = air[len(air) - end :] = False
     inside, edge = _inside_body(~air & ~padding), _edge(padding)
+    found = _parted(air, coarse, spacing_kji, inside, edge)
+    end = int(np.ceil(END_MM / spacing_kji[0]))
+    if found is None and len(air) > 4 * end:
+        between = air.copy()
+        between[:end] = between[-end:] = False
+        found = _parted(between, coarse, spacing_kji, inside, edge)
+        if found is not None:
+            _go_on_to_the_ends(found[0], air, end)
+    return found
+
+
+def _parted(
+    air: np.ndarray, coarse: np.ndarray, spacing_kji: np.ndarray, inside: np.ndarray | None, edge: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Lungs and gas of the gut among the components of ``air``; ``None`` when there is no lung."""
+    import SimpleITK as sitk
+
     components = sitk.ConnectedComponent(sitk.GetImageFromArray(air.astype(np.uint8)))
     labels = sitk.GetArrayFromImage(sitk.RelabelComponent(components, sortByObjectSize=True))
     voxel_ml = float(np.prod(spacing_kji)) / 1000
@@ -98,10 +104,14 @@ def _lung_and_gut_air(coarse: np.ndarray, spacing_kji: np.ndarray, end: int = 0)
         (gut if is_gut else lungs)[mask] = True
     if lungs.sum() * voxel_ml < min(MINIMUM_LUNG_ML, MINIMUM_LUNG_SHARE * labels.size * voxel_ml):
         return None
-    for k in range(end):
-        lungs[end - 1 - k] = ends[end - 1 - k] & lungs[end - k]
-        lungs[k - end] = ends[k - end] & lungs[k - end - 1]
     return lungs, gut
+
+
+def _go_on_to_the_ends(lungs: np.ndarray, air: np.ndarray, end: int) -> None:
+    """Write into the ``end`` slices at either end of ``lungs`` the air that lies on the lungs of the slice before."""
+    for k in range(end):
+        lungs[end - 1 - k] = air[end - 1 - k] & lungs[end - k]
+        lungs[k - end] = air[k - end] & lungs[k - end - 1]
 
 
 def _are_gut(masks: Sequence[np.ndarray], coarse: np.ndarray, slice_mm: float) -> list[bool]:

@@ -21,15 +21,16 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from PIL import Image
 
 from NLSTSegLib.cohort.case import Found, Outcome, Settings
 from NLSTSegLib.cohort.clusters import CASE_BYTES, Cluster, Workers
 from NLSTSegLib.cohort.dask_map import each_done
+from NLSTSegLib.cohort.headers import case_of_file
 from NLSTSegLib.cohort.report import COHORT_PAGE, write_reports
 from NLSTSegLib.cohort.run import run_cases
 from NLSTSegLib.cohort.table import open_table
@@ -86,10 +87,7 @@ def _timed(command: list[str], cases: int) -> dict:
 def fetching(files: list[str]) -> dict:
     weights = load_model(find_model(DEFAULT_MODEL)).card.weights_sha256
     found: dict[str, list] = {"without": [], "with": []}
-    cases = []
-    for file in files:
-        columns, rows, slices = _size(file)
-        cases.append(Found((f"slow://{Path(file).resolve()}",), slices=slices, rows=rows, columns=columns))
+    cases = [replace(case_of_file(file), places=(f"slow://{Path(file).resolve()}",)) for file in files]
     for name in ("without", "with", "with", "without"):
         memory_bytes = CASE_BYTES if name == "without" else 2 * CASE_BYTES
         with tempfile.TemporaryDirectory() as folder, open_table(Path(folder)) as table, _preloaded("cohort_slow_address"):
@@ -112,13 +110,6 @@ def fetching(files: list[str]) -> dict:
             found[name].append({"s": round(seconds, 1), "cases_an_hour": round(3600 * len(files) / seconds)})
             print(name, found[name][-1], file=sys.stderr, flush=True)
     return {"cases": len(files), "mb": round(sum(os.path.getsize(file) for file in files) / 1e6), **found}
-
-
-def _size(file: str) -> tuple[int, int, int]:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(file)
-    reader.ReadImageInformation()
-    return reader.GetSize()
 
 
 @contextlib.contextmanager

@@ -8,17 +8,18 @@ from pathlib import Path
 from unittest import mock
 
 import fsspec
-import numpy as np
 import SimpleITK as sitk
 
-from helpers.placed_chest import chest_ct
-from helpers.threshold_model import write_threshold_bundle
-from NLSTSegLib.cohort.ahead import READING_BYTES, read_ahead, reading_of
+from helpers.cohort_case import CohortCase
+from NLSTSegLib.cohort.ahead import READING_BYTES, give_up_ahead, read_ahead, reading_of
 from NLSTSegLib.cohort.case import Case, Settings
 from NLSTSegLib.cohort.clusters import CASE_BYTES
 from NLSTSegLib.cohort.work import dask_teardown, do_case
 from NLSTSegLib.errors import InputError
 from NLSTSegLib.models.bundle import find_model, load_model
+
+VOXELS = 20 * 28 * 30
+"""Of a chest of :class:`CohortCase`."""
 
 
 def wait_for_reading() -> None:
@@ -27,24 +28,16 @@ def wait_for_reading() -> None:
             thread.join()
 
 
-class TestAhead(unittest.TestCase):
+class TestAhead(CohortCase):
     def setUp(self):
-        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        bundle = self.folder / "model"
-        write_threshold_bundle(bundle, min_volume_mm3=30.0)
-        weights = load_model(find_model(str(bundle))).card.weights_sha256
-        self.settings = Settings(str(bundle), weights, str(self.folder / "out"), device="cpu", threads=1)
-        self.ct = chest_ct(np.eye(3), shape_kji=(20, 28, 30), spacing_ijk_mm=(6.0, 6.4, 8.0))
+        super().setUp()
+        weights = load_model(find_model(str(self.bundle))).card.weights_sha256
+        self.settings = Settings(str(self.bundle), weights, str(self.out), device="cpu", threads=1)
         # Nothing that one test began is left to the next.
-        self.addCleanup(lambda: do_case(self.case("last"), self.settings))
+        self.addCleanup(give_up_ahead)
 
-    def case(self, name: str, value: int = -1000) -> Case:
-        """Each with voxels of its own, by its first."""
-        hu = self.ct.hu.copy()
-        hu[0, 0, 0] = value
-        file = self.folder / f"{name}.nrrd"
-        sitk.WriteImage(replace(self.ct, hu=hu).to_image(), str(file))
-        return Case(name, (str(file),), "", hu.size)
+    def case(self, name: str, first_hu: int = -1000) -> Case:
+        return Case(name, (str(self.write_chest(name, first_hu)),), "", VOXELS)
 
     def test_what_was_read_ahead_needs_its_file_no_more(self):
         one, two = self.case("one"), self.case("two", -900)
@@ -60,7 +53,7 @@ class TestAhead(unittest.TestCase):
         one, two, three = self.case("one"), self.case("two", -900), self.case("three", -800)
         do_case(one, self.settings, two)
         self.assertEqual(do_case(three, self.settings).status, "done")
-        written = [sitk.ReadImage(self.folder / "out" / name / "labels.nrrd") for name in ("one", "three")]
+        written = [sitk.ReadImage(self.out / name / "labels.nrrd") for name in ("one", "three")]
         self.assertEqual(*(image.GetSize() for image in written))
         Path(two.places[0]).unlink()
         self.assertEqual(do_case(two, self.settings).status, "failed")
@@ -77,8 +70,8 @@ class TestAhead(unittest.TestCase):
     def test_without_room_nothing_is_read_ahead(self):
         for memory_bytes, is_read in (
             (None, True),
-            (CASE_BYTES + READING_BYTES * self.ct.hu.size, True),
-            (CASE_BYTES + READING_BYTES * self.ct.hu.size - 1, False),
+            (CASE_BYTES + READING_BYTES * VOXELS, True),
+            (CASE_BYTES + READING_BYTES * VOXELS - 1, False),
         ):
             with self.subTest(memory_bytes=memory_bytes):
                 case = self.case("one")
@@ -87,12 +80,12 @@ class TestAhead(unittest.TestCase):
                 Path(case.places[0]).unlink()
                 with reading_of(case) as reading:
                     if is_read:
-                        self.assertEqual(reading.ct_and_series()[0].hu.shape, self.ct.hu.shape)
+                        self.assertEqual(reading.ct_and_series()[0].hu.size, VOXELS)
                     else:
                         self.assertRaises(InputError, reading.ct_and_series)
 
     def test_what_was_fetched_ahead_goes_with_its_case(self):
-        scratch = self.folder / "scratch"
+        scratch = self.gate / "scratch"
         scratch.mkdir()
         self.enterContext(mock.patch.object(tempfile, "tempdir", str(scratch)))
         system = fsspec.filesystem("memory")
